@@ -1,0 +1,97 @@
+//! Where a stream is applied to: the contract, and its implementations.
+
+use btrfs_sendstream::Bytes;
+
+use crate::error::Failure;
+use crate::plan::op::{NewSubvolume, Step};
+use crate::report::{Fallbacks, SourceUsed};
+
+/// Something a stream can be applied to.
+///
+/// One subvolume is under construction at a time: [`begin`](Self::begin),
+/// any number of [`apply`](Self::apply), then either
+/// [`finish`](Self::finish) or [`abandon`](Self::abandon).
+///
+/// # Order and failure
+/// Operations take effect in the order given, as far as their result can
+/// tell. A destination may queue an operation and report its failure from a
+/// later call; the [`Failure`] names the operation that failed, not the one
+/// being applied. [`settle`](Self::settle) waits until nothing is queued.
+/// After a failure the destination stays usable: the caller decides whether
+/// to go on, and must not call `finish` for that subvolume.
+pub trait Destination {
+    /// Creates the subvolume, or takes the snapshot, that everything up to
+    /// `finish` or `abandon` is applied to.
+    ///
+    /// What the root of a snapshot would hand down to new inodes is taken
+    /// off it and returned, so that the caller can merge it with what the
+    /// stream says and apply it at the end.
+    ///
+    /// # Errors
+    /// The name exists, the parent was not found, or the call failed. An
+    /// existing subvolume of that name is left alone.
+    fn begin(
+        &mut self,
+        new: &NewSubvolume,
+        at: btrfs_sendstream::Position,
+    ) -> Result<Begun, Failure>;
+
+    /// Applies, or queues, one operation.
+    ///
+    /// # Errors
+    /// This operation failed, or an earlier one that was queued.
+    fn apply(&mut self, step: Step) -> Result<(), Failure>;
+
+    /// Waits until every queued operation has been carried out.
+    ///
+    /// # Errors
+    /// The earliest queued operation that failed and was not yet reported.
+    /// Call again until it returns `Ok` to learn of every failure.
+    fn settle(&mut self) -> Result<(), Failure>;
+
+    /// Makes everything durable, then marks the subvolume as received and
+    /// makes it read-only.
+    ///
+    /// # Errors
+    /// Anything failed: then the subvolume is writable and carries no
+    /// received UUID.
+    fn finish(&mut self, at: btrfs_sendstream::Position) -> Result<Finished, Failure>;
+
+    /// Gives up the subvolume under construction: it stays as it is,
+    /// writable and without received UUID. Does nothing if there is none.
+    fn abandon(&mut self);
+}
+
+/// What [`Destination::begin`] found and took off the root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Begun {
+    /// The parent a snapshot was taken of.
+    pub parent: Option<SourceUsed>,
+    /// Attributes of the root that new inodes would inherit.
+    pub withheld: Withheld,
+}
+
+/// Attributes of a directory that inodes created in it would inherit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Withheld {
+    /// Value of `system.posix_acl_default`.
+    pub default_acl: Option<Bytes>,
+    /// Value of `btrfs.compression`.
+    pub compression: Option<Bytes>,
+    /// `FS_*_FL` flags that are inherited: NOCOW, COMPR, NOCOMP and so on;
+    /// 0 if there were none.
+    pub flags: u32,
+    /// Permission bits, if the root had the setgid bit, which is taken off.
+    pub mode: Option<u32>,
+}
+
+/// What [`Destination::finish`] made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// Id of the subvolume on the destination's filesystem, if it has one.
+    pub subvolume_id: Option<u64>,
+    /// What the destination had to do another way.
+    pub fallbacks: Fallbacks,
+    /// Clone sources used.
+    pub clone_sources: Vec<SourceUsed>,
+}

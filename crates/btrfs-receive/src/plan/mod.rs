@@ -1,0 +1,3 @@
+//! From commands to operations.
+
+pub(crate) mod op;

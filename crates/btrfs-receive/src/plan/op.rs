@@ -1,0 +1,249 @@
+//! What a destination is asked to do.
+
+use btrfs_sendstream::{
+    Bytes, CloneRange, EnableVerity, EncodedWrite, Position, StreamPath, SubvolumeName, Timespec,
+};
+use uuid::Uuid;
+
+/// The subvolume that a SUBVOL or SNAPSHOT command asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSubvolume {
+    /// Its name, one component.
+    pub name: SubvolumeName,
+    /// Becomes the received UUID.
+    pub uuid: Uuid,
+    /// ctransid on the sender's filesystem; becomes the stransid.
+    pub ctransid: u64,
+    /// The parent to take a snapshot of; `None` for a full stream.
+    pub parent: Option<SourceId>,
+}
+
+/// How a stream names a subvolume to take a snapshot of or to clone from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SourceId {
+    /// The sender's received UUID of it, else its UUID there.
+    pub uuid: Uuid,
+    /// Its ctransid on the sender's filesystem: a hint, never a condition.
+    pub ctransid: u64,
+}
+
+/// An [`Op`] and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What to do.
+    pub op: Op,
+    /// The command that asked for it; the first of them for a fused one.
+    pub at: Position,
+}
+
+/// What kind of inode to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewInode {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink {
+        /// What the link holds.
+        target: Bytes,
+    },
+    /// A character or block device.
+    Device {
+        /// Mode with type bits.
+        mode: u32,
+        /// Device number in the kernel's 32-bit encoding.
+        rdev: u64,
+    },
+    /// A FIFO.
+    Fifo {
+        /// Mode with type bits.
+        mode: u32,
+    },
+    /// A socket.
+    Socket {
+        /// Mode with type bits.
+        mode: u32,
+    },
+}
+
+/// One operation on the subvolume under construction.
+///
+/// Most mirror one command of the stream; [`Op::Create`] and [`Op::Write`]
+/// may stand for several that were fused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// A new inode. Nothing it would inherit from its directory (default
+    /// ACL, `btrfs.compression`, inode flags, group) may remain on it.
+    Create {
+        /// The name it ends up with.
+        path: StreamPath,
+        /// The name the stream created it under, in the subvolume root, if
+        /// that name differs from `path`: a fused creation and rename.
+        created_as: Option<StreamPath>,
+        /// What to create.
+        kind: NewInode,
+    },
+    /// `rename(2)`, replacing what is there as that does.
+    Rename {
+        /// The old name.
+        path: StreamPath,
+        /// The new name.
+        to: StreamPath,
+    },
+    /// A further name for a file.
+    Link {
+        /// The new name.
+        path: StreamPath,
+        /// A name the file already has.
+        existing: StreamPath,
+    },
+    /// Removes a name of anything but a directory.
+    Unlink {
+        /// The name.
+        path: StreamPath,
+    },
+    /// Removes an empty directory.
+    Rmdir {
+        /// The directory.
+        path: StreamPath,
+    },
+    /// Creates or replaces an extended attribute.
+    SetXattr {
+        /// The inode.
+        path: StreamPath,
+        /// Name with its namespace.
+        name: Bytes,
+        /// Value; may be empty.
+        data: Bytes,
+    },
+    /// Removes an extended attribute; one that is missing is no error.
+    RemoveXattr {
+        /// The inode.
+        path: StreamPath,
+        /// Name with its namespace.
+        name: Bytes,
+    },
+    /// File data, one or more pieces that follow each other.
+    Write {
+        /// The file.
+        path: StreamPath,
+        /// Where the first piece goes, in bytes.
+        offset: u64,
+        /// The pieces, in order.
+        data: Vec<Bytes>,
+    },
+    /// File data by reference.
+    Clone(CloneRange),
+    /// File data as the sender's disk holds it.
+    EncodedWrite(EncodedWrite),
+    /// Sets the size of a file.
+    Truncate {
+        /// The file.
+        path: StreamPath,
+        /// The new size in bytes.
+        size: u64,
+    },
+    /// `fallocate(2)`.
+    Fallocate {
+        /// The file.
+        path: StreamPath,
+        /// `FALLOC_FL_*`.
+        mode: u32,
+        /// Where the range begins, in bytes.
+        offset: u64,
+        /// Bytes in the range.
+        len: u64,
+    },
+    /// Sets the owner; as the kernel does, this clears set-id bits and
+    /// capabilities of files.
+    Chown {
+        /// The inode, not followed if a symbolic link.
+        path: StreamPath,
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
+    /// Sets the permission bits.
+    Chmod {
+        /// The inode.
+        path: StreamPath,
+        /// 0 to 0o7777.
+        mode: u32,
+    },
+    /// Sets inode flags.
+    FileAttr {
+        /// The inode.
+        path: StreamPath,
+        /// `BTRFS_INODE_*` of the sender's inode item.
+        attributes: u64,
+    },
+    /// Sets the times.
+    Utimes {
+        /// The inode, not followed if a symbolic link.
+        path: StreamPath,
+        /// Last access.
+        atime: Timespec,
+        /// Last change of the content.
+        mtime: Timespec,
+    },
+    /// Turns a file into a verity file.
+    EnableVerity(EnableVerity),
+}
+
+impl Op {
+    /// The path the operation acts on; the new name for [`Op::Link`], the
+    /// old one for [`Op::Rename`].
+    pub fn path(&self) -> &StreamPath {
+        match self {
+            Self::Create { path, .. }
+            | Self::Rename { path, .. }
+            | Self::Link { path, .. }
+            | Self::Unlink { path }
+            | Self::Rmdir { path }
+            | Self::SetXattr { path, .. }
+            | Self::RemoveXattr { path, .. }
+            | Self::Write { path, .. }
+            | Self::Truncate { path, .. }
+            | Self::Fallocate { path, .. }
+            | Self::Chown { path, .. }
+            | Self::Chmod { path, .. }
+            | Self::FileAttr { path, .. }
+            | Self::Utimes { path, .. } => path,
+            Self::Clone(clone) => &clone.path,
+            Self::EncodedWrite(write) => &write.path,
+            Self::EnableVerity(verity) => &verity.path,
+        }
+    }
+
+    /// The name of the operation as the stream's commands are called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Create { kind, .. } => match kind {
+                NewInode::File => "mkfile",
+                NewInode::Directory => "mkdir",
+                NewInode::Symlink { .. } => "symlink",
+                NewInode::Device { .. } => "mknod",
+                NewInode::Fifo { .. } => "mkfifo",
+                NewInode::Socket { .. } => "mksock",
+            },
+            Self::Rename { .. } => "rename",
+            Self::Link { .. } => "link",
+            Self::Unlink { .. } => "unlink",
+            Self::Rmdir { .. } => "rmdir",
+            Self::SetXattr { .. } => "set_xattr",
+            Self::RemoveXattr { .. } => "remove_xattr",
+            Self::Write { .. } => "write",
+            Self::Clone(_) => "clone",
+            Self::EncodedWrite(_) => "encoded_write",
+            Self::Truncate { .. } => "truncate",
+            Self::Fallocate { .. } => "fallocate",
+            Self::Chown { .. } => "chown",
+            Self::Chmod { .. } => "chmod",
+            Self::FileAttr { .. } => "fileattr",
+            Self::Utimes { .. } => "utimes",
+            Self::EnableVerity(_) => "enable_verity",
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! A drop-in for `btrfs receive`.
+fn main() {}
