@@ -42,6 +42,9 @@ pub enum Cause {
         /// What it is.
         found: &'static str,
     },
+    /// The root of the subvolume cannot be created, renamed or removed.
+    #[error("the root of the subvolume cannot be created, renamed or removed")]
+    IsRoot,
     /// A value that the operation cannot carry.
     #[error("{what} {value} is out of range")]
     OutOfRange {

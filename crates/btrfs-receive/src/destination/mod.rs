@@ -78,9 +78,9 @@ pub struct Withheld {
     pub default_acl: Option<Bytes>,
     /// Value of `btrfs.compression`.
     pub compression: Option<Bytes>,
-    /// `FS_*_FL` flags that are inherited: NOCOW, COMPR, NOCOMP and so on;
-    /// 0 if there were none.
-    pub flags: u32,
+    /// Inode flags of the root (`BTRFS_INODE_*`, as FILEATTR carries them),
+    /// if some of them were taken off because new inodes inherit them.
+    pub attributes: Option<u64>,
     /// Permission bits, if the root had the setgid bit, which is taken off.
     pub mode: Option<u32>,
 }

@@ -34,6 +34,21 @@ pub struct Step {
     pub op: Op,
     /// The command that asked for it; the first of them for a fused one.
     pub at: Position,
+    /// The further commands that were fused into it, in order: for
+    /// [`Op::Create`] the rename, for [`Op::Write`] and [`Op::Clone`] one for
+    /// each piece after the first.
+    pub fused: Vec<Position>,
+}
+
+impl Step {
+    /// An operation that stands for one command.
+    pub fn new(op: Op, at: Position) -> Self {
+        Self {
+            op,
+            at,
+            fused: Vec::new(),
+        }
+    }
 }
 
 /// What kind of inode to create.
@@ -83,6 +98,11 @@ pub enum Op {
         created_as: Option<StreamPath>,
         /// What to create.
         kind: NewInode,
+        /// Permission bits it ends up with, if the stream told in time: at
+        /// most 0o777, set-id and sticky bits come by [`Op::Chmod`]. `None`
+        /// stands for 0o600, 0o700 for a directory; special files take the
+        /// bits of their mode. A symbolic link has none.
+        mode: Option<u32>,
     },
     /// `rename(2)`, replacing what is there as that does.
     Rename {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 ///
 /// `B` is what holds the bytes: `&[u8]` while decoding, [`Bytes`] for
 /// keeping.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamPath<B = Bytes>(B);
 
 /// Why some bytes are not a [`StreamPath`] or a [`SubvolumeName`].
