@@ -53,6 +53,58 @@ pub enum Cause {
         /// The value.
         value: i128,
     },
+    /// Resolving the path would have left the subvolume, or may have.
+    #[error("{barrier} stands in the path at {}; refused", EscapedPath(path))]
+    Escape {
+        /// The path as far as the component that was refused.
+        path: Bytes,
+        /// What stands there.
+        barrier: Barrier,
+    },
+    /// The path is empty, where a name in a directory is needed.
+    #[error("the root of the subvolume cannot be created, moved, linked or removed")]
+    RootItself,
+    /// Inode flags were asked of something that has none to set.
+    #[error("a {found} has no inode flags that can be set; regular files and directories have")]
+    NoInodeFlags {
+        /// What it is.
+        found: &'static str,
+    },
+    /// The kernel accepted permission bits and did not store all of them,
+    /// as it does with the setgid bit without `CAP_FSETID`.
+    #[error("mode {wanted:04o} was set and {kept:04o} was kept; CAP_FSETID may be missing")]
+    ModeNotKept {
+        /// The permission bits asked for.
+        wanted: u32,
+        /// The permission bits found afterwards.
+        kept: u32,
+    },
+    /// The operation on this kind of inode goes through `/proc/self/fd`,
+    /// which is not there.
+    #[error("no proc filesystem is mounted on /proc, and this operation on a {found} needs it")]
+    NoProc {
+        /// What the inode is.
+        found: &'static str,
+    },
+}
+
+/// What stood in a path that must stay inside one subvolume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Barrier {
+    /// A symbolic link, or a magic link as in `/proc/self/fd`.
+    #[error("a symbolic link")]
+    SymbolicLink,
+    /// A mount point.
+    #[error("a mount point")]
+    MountPoint,
+    /// The root of another subvolume.
+    #[error("another subvolume")]
+    OtherSubvolume,
+    /// Another inode than a moment before: a process other than the
+    /// receiver changes the tree.
+    #[error("something that another process put there meanwhile")]
+    Replaced,
 }
 
 impl Cause {

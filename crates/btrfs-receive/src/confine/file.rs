@@ -1,0 +1,146 @@
+//! Inodes, and the way from a path to file data.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use btrfs_sendstream::StreamPath;
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
+use rustix::io::Errno;
+
+use super::{Root, escape};
+use crate::error::{Barrier, Cause};
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Reading; leaves the access time alone where that is allowed.
+    Read,
+    /// Reading and writing: a clone within one file needs both.
+    Write,
+}
+
+/// Anything in the subvolume, found but not opened: an `O_PATH` descriptor,
+/// also of a symbolic link.
+#[derive(Debug)]
+pub(crate) struct Inode {
+    fd: OwnedFd,
+    stat: Stat,
+}
+
+impl Inode {
+    /// What it is.
+    pub(crate) fn file_type(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    /// What `fstat` said when it was found.
+    pub(crate) fn stat(&self) -> &Stat {
+        &self.stat
+    }
+
+    /// What it is, in words for an error.
+    pub(super) fn found(&self) -> &'static str {
+        match self.file_type() {
+            FileType::RegularFile => "regular file",
+            FileType::Directory => "directory",
+            FileType::Symlink => "symbolic link",
+            FileType::Fifo => "FIFO",
+            FileType::Socket => "socket",
+            FileType::CharacterDevice => "character device",
+            FileType::BlockDevice => "block device",
+            FileType::Unknown => "file of unknown type",
+        }
+    }
+}
+
+impl AsFd for Inode {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Root {
+    /// Finds what `path` names, without opening it and without following a
+    /// symbolic link. Not for the empty path: [`Root::fd`] is the root.
+    ///
+    /// # Errors
+    /// As [`Root::directory`].
+    pub(crate) fn inode(&self, path: &StreamPath) -> Result<Inode, Cause> {
+        self.inode_at(path.as_bytes())
+    }
+
+    /// Opens a regular file.
+    ///
+    /// The inode is found and looked at first and opened afterwards, by its
+    /// descriptor: opening a device can have effects by itself (a tape
+    /// rewinds), and opening a FIFO waits for the other end.
+    ///
+    /// # Errors
+    /// [`Cause::NotRegularFile`] for anything else, a symbolic link
+    /// included; otherwise as [`Root::directory`].
+    pub(crate) fn open_file(&self, path: &StreamPath, access: Access) -> Result<OwnedFd, Cause> {
+        if path.is_root() {
+            return Err(Cause::NotRegularFile { found: "directory" });
+        }
+        let inode = self.inode(path)?;
+        if inode.file_type() != FileType::RegularFile {
+            return Err(Cause::NotRegularFile {
+                found: inode.found(),
+            });
+        }
+        match access {
+            Access::Write => self.reopen(path.as_bytes(), &inode, OFlags::RDWR),
+            Access::Read => self.reopen_quietly(path.as_bytes(), &inode),
+        }
+    }
+
+    pub(super) fn inode_at(&self, path: &[u8]) -> Result<Inode, Cause> {
+        let (directory, name) = self.parent_at(path)?;
+        let start = path.len() - name.len();
+        let fd = self.open(&directory, path, start, OFlags::empty())?;
+        let stat = fstat(&fd).map_err(|errno| Cause::system("fstat", errno))?;
+        self.check_device(path, stat.st_dev)?;
+        Ok(Inode { fd, stat })
+    }
+
+    /// Opens an inode for reading without changing its access time, which
+    /// only its owner and `CAP_FOWNER` may ask for.
+    fn reopen_quietly(&self, path: &[u8], inode: &Inode) -> Result<OwnedFd, Cause> {
+        match self.reopen(path, inode, OFlags::RDONLY | OFlags::NOATIME) {
+            Err(Cause::System { error, .. })
+                if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) =>
+            {
+                self.reopen(path, inode, OFlags::RDONLY)
+            }
+            result => result,
+        }
+    }
+
+    /// Opens an inode that was found under `path`: a regular file or a
+    /// directory.
+    ///
+    /// Without proc it is opened by name and compared afterwards. Another
+    /// process could have put a device there in between, which is then
+    /// opened and closed again; that process must be allowed to make device
+    /// nodes.
+    pub(super) fn reopen(
+        &self,
+        path: &[u8],
+        inode: &Inode,
+        flags: OFlags,
+    ) -> Result<OwnedFd, Cause> {
+        if let Some(proc_fd) = &self.proc_fd {
+            return proc_fd
+                .reopen(inode.as_fd(), flags)
+                .map_err(|errno| Cause::system("open", errno));
+        }
+        let (directory, name) = self.parent_at(path)?;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let fd = openat(directory.as_fd(), name, flags, Mode::empty())
+            .map_err(|errno| Cause::system("openat", errno))?;
+        let stat = fstat(&fd).map_err(|errno| Cause::system("fstat", errno))?;
+        if (stat.st_dev, stat.st_ino) != (inode.stat.st_dev, inode.stat.st_ino) {
+            return Err(escape(path, Barrier::Replaced));
+        }
+        Ok(fd)
+    }
+}

@@ -1,0 +1,283 @@
+//! Calls that change what an inode says about itself.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use btrfs_sendstream::{StreamPath, Timespec};
+use rustix::fs::{
+    AtFlags, FileType, Gid, IFlags, OFlags, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown,
+    fgetxattr, fremovexattr, fsetxattr, fstat, ftruncate, futimens, ioctl_getflags, ioctl_setflags,
+    lgetxattr, lremovexattr, lsetxattr, utimensat,
+};
+use rustix::io::Errno;
+
+use super::change::{named, out_of_range, permissions};
+use super::{Access, Inode, Root};
+use crate::error::Cause;
+
+/// Longest value of an extended attribute, `XATTR_SIZE_MAX`.
+const MAX_XATTR: usize = 65536;
+
+impl Root {
+    /// Creates or replaces an extended attribute, of a symbolic link itself
+    /// if that is what `path` names.
+    ///
+    /// btrfs can refuse with `ENOSPC` to replace a value by a larger one
+    /// where the larger one alone would fit; it is then removed first.
+    ///
+    /// # Errors
+    /// As [`Root::directory`], and those of `setxattr(2)`.
+    pub(crate) fn set_xattr(
+        &self,
+        path: &StreamPath,
+        name: &[u8],
+        value: &[u8],
+    ) -> Result<(), Cause> {
+        let holder = self.xattr_holder(path)?;
+        let result = match holder.set(name, value) {
+            Err(Errno::NOSPC) if holder.remove(name).is_ok() => holder.set(name, value),
+            result => result,
+        };
+        result.map_err(named("setxattr"))
+    }
+
+    /// Removes an extended attribute; one that is missing is no error.
+    ///
+    /// # Errors
+    /// As [`Root::directory`], and those of `removexattr(2)`.
+    pub(crate) fn remove_xattr(&self, path: &StreamPath, name: &[u8]) -> Result<(), Cause> {
+        match self.xattr_holder(path)?.remove(name) {
+            Ok(()) | Err(Errno::NODATA) => Ok(()),
+            Err(errno) => Err(Cause::system("removexattr", errno)),
+        }
+    }
+
+    /// Reads an extended attribute, at most 64 KiB by the kernel's limit;
+    /// `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// As [`Root::directory`], and those of `getxattr(2)`.
+    pub(crate) fn xattr(&self, path: &StreamPath, name: &[u8]) -> Result<Option<Vec<u8>>, Cause> {
+        match self.xattr_holder(path)?.get(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(Errno::NODATA) => Ok(None),
+            Err(errno) => Err(Cause::system("getxattr", errno)),
+        }
+    }
+
+    /// Sets the owner, of a symbolic link itself if that is what `path`
+    /// names.
+    ///
+    /// # Errors
+    /// [`Cause::OutOfRange`] for the id that means "leave it" to the kernel;
+    /// as [`Root::directory`]; those of `fchownat(2)`.
+    pub(crate) fn chown(&self, path: &StreamPath, uid: u32, gid: u32) -> Result<(), Cause> {
+        for (what, id) in [("user id", uid), ("group id", gid)] {
+            if id == u32::MAX {
+                return Err(out_of_range(what, id.into()));
+            }
+        }
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        if path.is_root() {
+            return fchown(self.fd(), uid, gid).map_err(named("fchown"));
+        }
+        let (directory, name) = self.parent(path)?;
+        chownat(&*directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(named("fchownat"))
+    }
+
+    /// Sets the times, of a symbolic link itself if that is what `path`
+    /// names.
+    ///
+    /// # Errors
+    /// [`Cause::OutOfRange`] for nanoseconds of a second or more, among
+    /// which are the values that mean "now" and "leave it" to the kernel;
+    /// as [`Root::directory`]; those of `utimensat(2)`.
+    pub(crate) fn utimens(
+        &self,
+        path: &StreamPath,
+        atime: Timespec,
+        mtime: Timespec,
+    ) -> Result<(), Cause> {
+        let times = Timestamps {
+            last_access: kernel_time(atime)?,
+            last_modification: kernel_time(mtime)?,
+        };
+        if path.is_root() {
+            return futimens(self.fd(), &times).map_err(named("futimens"));
+        }
+        let (directory, name) = self.parent(path)?;
+        utimensat(&*directory, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(named("utimensat"))
+    }
+
+    /// Sets the permission bits, of anything but a symbolic link, and makes
+    /// sure that set-id bits were kept.
+    ///
+    /// # Errors
+    /// [`Cause::ModeNotKept`]; [`Cause::NoProc`]; `EOPNOTSUPP` for a symbolic
+    /// link; as [`Root::directory`]; those of `chmod(2)`.
+    pub(crate) fn chmod(&self, path: &StreamPath, mode: u32) -> Result<(), Cause> {
+        if mode > 0o7777 {
+            return Err(out_of_range("mode", mode.into()));
+        }
+        if path.is_root() {
+            fchmod(self.fd(), permissions(mode)).map_err(named("fchmod"))?;
+            return check_mode(self.fd(), mode);
+        }
+        let inode = self.inode(path)?;
+        match (&self.proc_fd, inode.file_type()) {
+            (_, FileType::Symlink) => return Err(Cause::system("chmod", Errno::OPNOTSUPP)),
+            (Some(proc_fd), _) => proc_fd
+                .chmod(inode.as_fd(), permissions(mode))
+                .map_err(named("chmod"))?,
+            (None, FileType::RegularFile | FileType::Directory) => {
+                let fd = self.reopen(path.as_bytes(), &inode, OFlags::RDONLY)?;
+                fchmod(fd, permissions(mode)).map_err(named("fchmod"))?;
+            }
+            (None, _) => return Err(no_proc(&inode)),
+        }
+        check_mode(inode.as_fd(), mode)
+    }
+
+    /// Sets the size of a regular file, in bytes.
+    ///
+    /// # Errors
+    /// As [`Root::open_file`], and those of `ftruncate(2)`.
+    pub(crate) fn truncate(&self, path: &StreamPath, size: u64) -> Result<(), Cause> {
+        let fd = self.open_file(path, Access::Write)?;
+        ftruncate(fd, size).map_err(named("ftruncate"))
+    }
+
+    /// Reads the inode flags (`FS_*_FL`) of a regular file or a directory.
+    ///
+    /// # Errors
+    /// [`Cause::NoInodeFlags`] for anything else; as [`Root::directory`];
+    /// those of `FS_IOC_GETFLAGS`.
+    pub(crate) fn flags(&self, path: &StreamPath) -> Result<u32, Cause> {
+        let flags = match self.open_for_flags(path)? {
+            Some(fd) => ioctl_getflags(fd),
+            None => ioctl_getflags(self.fd()),
+        };
+        flags
+            .map(|flags| flags.bits())
+            .map_err(named("FS_IOC_GETFLAGS"))
+    }
+
+    /// Sets all the inode flags (`FS_*_FL`) of a regular file or a directory.
+    ///
+    /// # Errors
+    /// [`Cause::NoInodeFlags`] for anything else; as [`Root::directory`];
+    /// those of `FS_IOC_SETFLAGS`.
+    pub(crate) fn set_flags(&self, path: &StreamPath, flags: u32) -> Result<(), Cause> {
+        let flags = IFlags::from_bits_retain(flags);
+        match self.open_for_flags(path)? {
+            Some(fd) => ioctl_setflags(fd, flags),
+            None => ioctl_setflags(self.fd(), flags),
+        }
+        .map_err(named("FS_IOC_SETFLAGS"))
+    }
+
+    /// A descriptor for inode flags; `None` means the root's own.
+    fn open_for_flags(&self, path: &StreamPath) -> Result<Option<OwnedFd>, Cause> {
+        if path.is_root() {
+            return Ok(None);
+        }
+        let inode = self.inode(path)?;
+        match inode.file_type() {
+            FileType::RegularFile | FileType::Directory => self
+                .reopen(path.as_bytes(), &inode, OFlags::RDONLY)
+                .map(Some),
+            _ => Err(Cause::NoInodeFlags {
+                found: inode.found(),
+            }),
+        }
+    }
+
+    /// How the extended attributes of what `path` names are reached.
+    fn xattr_holder(&self, path: &StreamPath) -> Result<XattrHolder<'_>, Cause> {
+        if path.is_root() {
+            return Ok(XattrHolder::Root(self));
+        }
+        if let Some(proc_fd) = &self.proc_fd {
+            let (directory, name) = self.parent(path)?;
+            let link = proc_fd.path_to(directory.as_fd(), name);
+            return Ok(XattrHolder::Path(link, directory));
+        }
+        let inode = self.inode(path)?;
+        match inode.file_type() {
+            FileType::RegularFile | FileType::Directory => self
+                .reopen(path.as_bytes(), &inode, OFlags::RDONLY)
+                .map(XattrHolder::Open),
+            _ => Err(no_proc(&inode)),
+        }
+    }
+}
+
+/// Where extended attributes are set, removed and read.
+///
+/// There is no call for an `O_PATH` descriptor before Linux 6.13, so the
+/// usual way is a path through `/proc/self/fd`, with the calls that do not
+/// follow a symbolic link in the last component.
+enum XattrHolder<'r> {
+    Root(&'r Root),
+    /// The path goes through the directory's descriptor, so that stays open.
+    Path(Vec<u8>, std::sync::Arc<super::Directory>),
+    Open(OwnedFd),
+}
+
+impl XattrHolder<'_> {
+    fn set(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+        let flags = XattrFlags::empty();
+        match self {
+            Self::Root(root) => fsetxattr(root.fd(), name, value, flags),
+            Self::Path(path, _) => lsetxattr(path.as_slice(), name, value, flags),
+            Self::Open(fd) => fsetxattr(fd, name, value, flags),
+        }
+    }
+
+    fn remove(&self, name: &[u8]) -> Result<(), Errno> {
+        match self {
+            Self::Root(root) => fremovexattr(root.fd(), name),
+            Self::Path(path, _) => lremovexattr(path.as_slice(), name),
+            Self::Open(fd) => fremovexattr(fd, name),
+        }
+    }
+
+    fn get(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        let mut value = vec![0; MAX_XATTR];
+        let len = match self {
+            Self::Root(root) => fgetxattr(root.fd(), name, value.as_mut_slice()),
+            Self::Path(path, _) => lgetxattr(path.as_slice(), name, value.as_mut_slice()),
+            Self::Open(fd) => fgetxattr(fd, name, value.as_mut_slice()),
+        }?;
+        value.truncate(len);
+        Ok(value)
+    }
+}
+
+/// Without `CAP_FSETID` the kernel drops the setgid bit and reports success.
+fn check_mode(fd: impl AsFd, wanted: u32) -> Result<(), Cause> {
+    if wanted & 0o7000 == 0 {
+        return Ok(());
+    }
+    let kept = fstat(fd).map_err(named("fstat"))?.st_mode & 0o7777;
+    if kept == wanted {
+        Ok(())
+    } else {
+        Err(Cause::ModeNotKept { wanted, kept })
+    }
+}
+
+fn kernel_time(time: Timespec) -> Result<rustix::fs::Timespec, Cause> {
+    if time.nanoseconds >= 1_000_000_000 {
+        return Err(out_of_range("nanoseconds", time.nanoseconds.into()));
+    }
+    Ok(rustix::fs::Timespec {
+        tv_sec: time.seconds,
+        tv_nsec: time.nanoseconds.into(),
+    })
+}
+
+fn no_proc(inode: &Inode) -> Cause {
+    Cause::NoProc {
+        found: inode.found(),
+    }
+}

@@ -1,0 +1,283 @@
+//! Everything that happens inside one subvolume, and nothing outside it.
+//!
+//! A [`Root`] holds the subvolume. Every operation resolves the directory
+//! that a path lies in, beneath that descriptor, and then acts on
+//! (descriptor, last name) with a call that does not follow a symbolic link
+//! there. No path is ever given to the kernel from the process's working
+//! directory.
+//!
+//! What holds whatever the stream or another process does to the tree:
+//! - no symbolic link and no magic link is followed, in any component;
+//! - no mount point on the way is crossed, and no directory of another
+//!   subvolume is entered. The kernel's `RESOLVE_NO_XDEV` lets nested
+//!   subvolumes pass, as nothing is mounted there; they are told by their
+//!   `st_dev`. A snapshot shows nested subvolumes as empty directories, so
+//!   one can only have been made during the receive;
+//! - file data goes to regular files only, never to devices or FIFOs, which
+//!   are not even opened.
+//!
+//! What does not: calls that take (directory, name) act on what has that
+//! name at that moment. If another process mounts something there, or
+//! creates a subvolume there, then owner, times or extended attributes of
+//! that mount's or subvolume's root are set. Both take a privileged process
+//! or the owner of the directory.
+//!
+//! Directories are kept open in a cache, see [`cache`]: a descriptor stays
+//! on its directory wherever that is renamed to. On btrfs a directory cannot
+//! leave its subvolume, so a descriptor kept is as confined as a fresh one.
+
+mod cache;
+mod change;
+mod file;
+mod metadata;
+mod openat2;
+mod proc;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use btrfs_sendstream::{Bytes, StreamPath};
+use rustix::fs::{OFlags, fstat};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+use crate::error::{Barrier, Cause};
+use cache::DirectoryCache;
+pub(crate) use file::{Access, Inode};
+use proc::ProcFd;
+
+/// Most directories that one [`Root`] keeps open. Consecutive commands of a
+/// stream stay in few directories; 256 descriptors are a quarter of the
+/// usual limit of 1,024.
+pub(crate) const MAX_DIRECTORIES: usize = 256;
+
+/// A subvolume, and the only way to anything inside it.
+///
+/// It belongs to one thread at a time (`Send`, not `Sync`).
+pub(crate) struct Root {
+    directory: Arc<Directory>,
+    boundary: Boundary,
+    resolver: Resolver,
+    proc_fd: Option<ProcFd>,
+    cache: RefCell<DirectoryCache<Arc<Directory>>>,
+}
+
+/// An open directory of a subvolume.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    fd: OwnedFd,
+    inode: u64,
+}
+
+/// How paths are resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resolver {
+    /// By the kernel in one call, Linux 5.6 and later.
+    Openat2,
+    /// One component after the other.
+    Walk,
+}
+
+/// What tells a descriptor inside the subvolume from one outside.
+#[derive(Clone, Copy, Debug)]
+struct Boundary {
+    /// `st_dev`; each subvolume has its own.
+    device: u64,
+    /// Id of the mount, if it can be found out.
+    mount: Option<u64>,
+}
+
+/// Why a resolver did not open something. `end` counts the bytes of the
+/// path given to it, up to the end of the component it was refused at.
+#[derive(Debug, PartialEq, Eq)]
+enum OpenError {
+    System(&'static str, Errno),
+    Escape { end: usize, barrier: Barrier },
+}
+
+impl OpenError {
+    /// The same error for a path that has `skipped` bytes before.
+    fn after(self, skipped: usize) -> Self {
+        match self {
+            Self::System(..) => self,
+            Self::Escape { end, barrier } => Self::Escape {
+                end: skipped + end,
+                barrier,
+            },
+        }
+    }
+}
+
+impl Root {
+    /// Takes the root directory of a subvolume, opened for reading
+    /// (`O_RDONLY | O_DIRECTORY`, not `O_PATH`).
+    ///
+    /// Looks at `/proc` once: calls that need it must not be made from
+    /// inside a chroot that was entered later.
+    ///
+    /// # Errors
+    /// `fstat` failed.
+    pub(crate) fn new(fd: OwnedFd) -> Result<Self, Cause> {
+        let resolver = openat2::probe(fd.as_fd());
+        Self::with_resolver(fd, resolver)
+    }
+
+    /// As [`Root::new`], with the resolver given.
+    pub(crate) fn with_resolver(fd: OwnedFd, resolver: Resolver) -> Result<Self, Cause> {
+        let stat = fstat(&fd).map_err(|errno| Cause::system("fstat", errno))?;
+        let boundary = Boundary {
+            device: stat.st_dev,
+            mount: proc::mount_id(fd.as_fd()),
+        };
+        Ok(Self {
+            directory: Arc::new(Directory {
+                fd,
+                inode: stat.st_ino,
+            }),
+            boundary,
+            resolver,
+            proc_fd: ProcFd::open(),
+            cache: RefCell::new(DirectoryCache::new(cache_capacity())),
+        })
+    }
+
+    /// The descriptor of the subvolume's root, as it was given.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// The directory that holds `path`, and its name there.
+    ///
+    /// # Errors
+    /// [`Cause::RootItself`] for the empty path; otherwise as
+    /// [`Root::directory`].
+    pub(crate) fn parent<'p>(
+        &self,
+        path: &'p StreamPath,
+    ) -> Result<(Arc<Directory>, &'p [u8]), Cause> {
+        self.parent_at(path.as_bytes())
+    }
+
+    /// A directory, the subvolume's root for the empty path.
+    ///
+    /// # Errors
+    /// [`Cause::Escape`] if the path leads out of the subvolume or over a
+    /// symbolic link; [`Cause::System`] if it is not there or not a
+    /// directory.
+    pub(crate) fn directory(&self, path: &StreamPath) -> Result<Arc<Directory>, Cause> {
+        self.directory_at(path.as_bytes())
+    }
+
+    fn parent_at<'p>(&self, path: &'p [u8]) -> Result<(Arc<Directory>, &'p [u8]), Cause> {
+        if path.is_empty() {
+            return Err(Cause::RootItself);
+        }
+        match path.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) => Ok((self.directory_at(&path[..slash])?, &path[slash + 1..])),
+            None => Ok((Arc::clone(&self.directory), path)),
+        }
+    }
+
+    fn directory_at(&self, path: &[u8]) -> Result<Arc<Directory>, Cause> {
+        if path.is_empty() {
+            return Ok(Arc::clone(&self.directory));
+        }
+        if let Some(directory) = self.cache.borrow_mut().get(path) {
+            return Ok(directory);
+        }
+        let (start, base) = self.nearest(path);
+        let fd = self.open(&base, path, start, OFlags::DIRECTORY)?;
+        let stat = fstat(&fd).map_err(|errno| Cause::system("fstat", errno))?;
+        self.check_device(path, stat.st_dev)?;
+        let directory = Arc::new(Directory {
+            fd,
+            inode: stat.st_ino,
+        });
+        self.cache.borrow_mut().insert(path, Arc::clone(&directory));
+        Ok(directory)
+    }
+
+    /// The closest ancestor of `path` that is open, and where the rest of
+    /// `path` begins.
+    fn nearest(&self, path: &[u8]) -> (usize, Arc<Directory>) {
+        let mut cache = self.cache.borrow_mut();
+        let mut end = path.len();
+        while let Some(slash) = path[..end].iter().rposition(|&byte| byte == b'/') {
+            if let Some(directory) = cache.get(&path[..slash]) {
+                return (slash + 1, directory);
+            }
+            end = slash;
+        }
+        (0, Arc::clone(&self.directory))
+    }
+
+    /// Opens `path[start..]` beneath `base` as an `O_PATH` descriptor that
+    /// may be of a symbolic link, unless `flags` has `O_DIRECTORY`.
+    fn open(
+        &self,
+        base: &Directory,
+        path: &[u8],
+        start: usize,
+        flags: OFlags,
+    ) -> Result<OwnedFd, Cause> {
+        let rest = &path[start..];
+        let open = || match self.resolver {
+            Resolver::Openat2 => openat2::open(&self.boundary, base.as_fd(), rest, flags),
+            Resolver::Walk => walk::open(&self.boundary, base.as_fd(), rest, flags),
+        };
+        let mut result = open();
+        if matches!(
+            result,
+            Err(OpenError::System(_, Errno::MFILE | Errno::NFILE))
+        ) {
+            self.cache.borrow_mut().clear();
+            result = open();
+        }
+        result.map_err(|error| match error {
+            OpenError::System(call, errno) => Cause::system(call, errno),
+            OpenError::Escape { end, barrier } => escape(&path[..start + end], barrier),
+        })
+    }
+
+    /// Refuses what does not belong to this subvolume.
+    fn check_device(&self, path: &[u8], device: u64) -> Result<(), Cause> {
+        if device == self.boundary.device {
+            return Ok(());
+        }
+        Err(escape(path, Barrier::OtherSubvolume))
+    }
+}
+
+impl Directory {
+    /// Its inode number: names the directory within its subvolume, whatever
+    /// it is renamed to.
+    pub(crate) fn inode(&self) -> u64 {
+        self.inode
+    }
+}
+
+impl AsFd for Directory {
+    /// An `O_PATH` descriptor, except for the subvolume's root.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn escape(path: &[u8], barrier: Barrier) -> Cause {
+    Cause::Escape {
+        path: Bytes::copy_from_slice(path),
+        barrier,
+    }
+}
+
+/// A quarter of the descriptors the process may have, so that two roots (a
+/// clone source is one) leave room for files.
+fn cache_capacity() -> usize {
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(allowed / 4)
+        .map_or(MAX_DIRECTORIES, |quarter| quarter.clamp(1, MAX_DIRECTORIES))
+}

@@ -1,0 +1,1 @@
+//! Escapes and races, with both resolvers.
