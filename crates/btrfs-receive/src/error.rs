@@ -5,6 +5,8 @@ use std::io;
 
 use btrfs_sendstream::{Bytes, Position};
 
+use crate::decompress::DecodeError;
+
 /// An operation that failed: where, what, on which path, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("{at}: {operation} {}: {cause}", EscapedPath(path))]
@@ -45,6 +47,9 @@ pub enum Cause {
     /// The root of the subvolume cannot be created, renamed or removed.
     #[error("the root of the subvolume cannot be created, renamed or removed")]
     IsRoot,
+    /// The data of an encoded write cannot be decoded.
+    #[error("cannot decode: {0}")]
+    Undecodable(#[from] DecodeError),
     /// A value that the operation cannot carry.
     #[error("{what} {value} is out of range")]
     OutOfRange {

@@ -3,11 +3,13 @@
 // Nothing calls it yet; the btrfs destination is built on it.
 #[allow(dead_code)]
 mod confine;
+mod decompress;
 mod destination;
 mod error;
 mod plan;
 mod report;
 
+pub use decompress::{DecodeError, Decompressor, MAX_ENCODED_LEN, MAX_UNENCODED_LEN, place};
 pub use destination::{Begun, Destination, Finished, Withheld};
 pub use error::{Barrier, Cause, Failure};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};
