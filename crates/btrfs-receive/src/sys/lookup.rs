@@ -1,0 +1,123 @@
+//! Ids and paths of subvolumes.
+
+#![allow(unsafe_code)]
+
+use std::os::fd::AsFd;
+
+use linux_raw_sys::btrfs::BTRFS_FIRST_FREE_OBJECTID;
+use rustix::io::{Errno, Result};
+
+use super::abi::{self, InoLookupArgs, InoLookupUserArgs, RootrefArgs, RootrefEntry, field_bytes};
+
+/// Where a subvolume lies within the one that contains it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RootRef {
+    /// Id of the contained subvolume.
+    pub(crate) id: u64,
+    /// Inode of the directory that its name is in.
+    pub(crate) dir_id: u64,
+}
+
+/// `BTRFS_IOC_GET_SUBVOL_ROOTREF`: the subvolumes directly inside the one that
+/// `fd` lies in, in order of their ids; at most `limit` of them. Linux 4.18.
+///
+/// # Errors
+/// Those of the ioctl; what it found before is lost.
+pub(crate) fn subvolume_rootrefs(fd: impl AsFd, limit: usize) -> Result<Vec<RootRef>> {
+    let mut found = Vec::new();
+    let mut args = RootrefArgs {
+        min_treeid: 0,
+        rootref: [RootrefEntry {
+            treeid: 0,
+            dirid: 0,
+        }; 255],
+        num_items: 0,
+        align: [0; 7],
+    };
+    loop {
+        // SAFETY: GET_SUBVOL_ROOTREF reads and writes this structure, made of
+        // integers.
+        let done = unsafe { abi::update::<{ abi::GET_SUBVOL_ROOTREF }, _>(fd.as_fd(), &mut args) };
+        match done {
+            // EOVERFLOW: the array is full, its content is valid and
+            // `min_treeid` says where to go on.
+            Ok(()) | Err(Errno::OVERFLOW) => {}
+            Err(error) => return Err(error),
+        }
+        let entries = args.rootref.iter().take(args.num_items.into());
+        found.extend(entries.map(|entry| RootRef {
+            id: entry.treeid,
+            dir_id: entry.dirid,
+        }));
+        if found.len() >= limit {
+            found.truncate(limit);
+            return Ok(found);
+        }
+        if done.is_ok() || args.num_items == 0 {
+            return Ok(found);
+        }
+    }
+}
+
+/// `BTRFS_IOC_INO_LOOKUP`: the path of the inode `objectid` from the root of
+/// the subvolume `id`, ending in a slash; empty for the root itself.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN`; `ENOENT`; `ENAMETOOLONG` above 4079 bytes.
+pub(crate) fn ino_lookup(fd: impl AsFd, id: u64, objectid: u64) -> Result<Vec<u8>> {
+    Ok(field_bytes(&lookup(fd, id, objectid)?.name))
+}
+
+/// `BTRFS_IOC_INO_LOOKUP` without a tree: the id of the subvolume that `fd`
+/// lies in. Needs no privilege.
+///
+/// # Errors
+/// `ENOTTY` if the filesystem is not btrfs.
+pub(crate) fn containing_subvolume(fd: impl AsFd) -> Result<u64> {
+    Ok(lookup(fd, 0, BTRFS_FIRST_FREE_OBJECTID.into())?.treeid)
+}
+
+fn lookup(fd: impl AsFd, treeid: u64, objectid: u64) -> Result<InoLookupArgs> {
+    let mut args = InoLookupArgs {
+        treeid,
+        objectid,
+        name: [0; 4080],
+    };
+    // SAFETY: INO_LOOKUP reads and writes this structure, made of integers.
+    unsafe { abi::update::<{ abi::INO_LOOKUP }, _>(fd.as_fd(), &mut args) }?;
+    Ok(args)
+}
+
+/// What `INO_LOOKUP_USER` found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UserPath {
+    /// Path of the directory from where the question was asked, ending in a
+    /// slash unless empty.
+    pub(crate) directory: Vec<u8>,
+    /// Name of the subvolume in it.
+    pub(crate) name: Vec<u8>,
+}
+
+/// `BTRFS_IOC_INO_LOOKUP_USER`: where the subvolume `id`, whose name is in the
+/// directory `dir_id`, lies beneath `fd`, a directory of the subvolume that
+/// contains it. Needs no privilege but permission to search those directories.
+/// Linux 4.18.
+///
+/// # Errors
+/// `EACCES` if it is not beneath `fd`, or a directory may not be searched;
+/// `ENOENT`; `EINVAL` if `dir_id` is not where it lies.
+pub(crate) fn ino_lookup_user(fd: impl AsFd, id: u64, dir_id: u64) -> Result<UserPath> {
+    let mut args = InoLookupUserArgs {
+        dirid: dir_id,
+        treeid: id,
+        name: [0; 256],
+        path: [0; 3824],
+    };
+    // SAFETY: INO_LOOKUP_USER reads and writes this structure, made of
+    // integers.
+    unsafe { abi::update::<{ abi::INO_LOOKUP_USER }, _>(fd.as_fd(), &mut args) }?;
+    Ok(UserPath {
+        directory: field_bytes(&args.path),
+        name: field_bytes(&args.name),
+    })
+}

@@ -1,0 +1,29 @@
+//! The unsafe room: system calls that rustix does not have.
+//!
+//! Only safe functions leave it. Each takes descriptors by borrow and typed
+//! arguments, makes one call, and gives back the kernel's error number as it
+//! is. Numbers, layouts and meanings are those of the kernel's `linux/btrfs.h`,
+//! `linux/fs.h` and `linux/fsverity.h`; [`abi`] checks them at compile time.
+//!
+//! What rustix has (`FS_IOC_GETFLAGS`, `openat2`, `syncfs`, xattrs and so on)
+//! is called through rustix where it is needed, not wrapped here.
+
+mod abi;
+mod data;
+mod handle;
+mod lookup;
+mod search;
+mod subvolume;
+mod sync;
+
+pub(crate) use data::{EncodedRange, Verity, enable_verity, encoded_write, ficlonerange};
+pub(crate) use handle::open_subvolume;
+pub(crate) use lookup::{
+    RootRef, UserPath, containing_subvolume, ino_lookup, ino_lookup_user, subvolume_rootrefs,
+};
+pub(crate) use search::{Item, Key, tree_search};
+pub(crate) use subvolume::{
+    FsInfo, Received, SubvolumeInfo, fs_info, set_received_subvol, snap_create, snap_destroy,
+    subvol_create, subvol_is_read_only, subvol_set_read_only, subvolume_info,
+};
+pub(crate) use sync::{start_sync, sync, sync_file_range_write, wait_sync};

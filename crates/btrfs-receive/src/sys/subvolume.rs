@@ -1,0 +1,248 @@
+//! Subvolumes: create, snapshot, delete, seal, describe.
+
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use linux_raw_sys::btrfs::BTRFS_SUBVOL_RDONLY;
+use rustix::io::{Errno, Result};
+use uuid::Uuid;
+
+use super::abi::{
+    self, FsInfoArgs, ReceivedSubvolArgs, SubvolInfoArgs, TimespecArgs, VolArgs, VolArgsV2,
+    VolArgsV2Name, VolArgsV2Qgroup, field_bytes, name_field,
+};
+
+/// `BTRFS_SUBVOL_RDONLY`: a flag of a subvolume as the ioctls show it.
+const RDONLY: u64 = BTRFS_SUBVOL_RDONLY as u64;
+
+/// `BTRFS_ROOT_SUBVOL_RDONLY`: the same flag as the root item holds it, which
+/// is what `GET_SUBVOL_INFO` shows.
+const ROOT_RDONLY: u64 = 1;
+
+/// `BTRFS_IOC_SUBVOL_CREATE`: an empty subvolume `name` in the directory
+/// `parent`.
+///
+/// # Errors
+/// `EEXIST` for a name that exists, and for `.` and `..`; `EINVAL` for a
+/// slash or a NUL in the name; `ENAMETOOLONG` above 255 bytes; `EROFS`.
+pub(crate) fn subvol_create(parent: impl AsFd, name: &[u8]) -> Result<()> {
+    let args = VolArgs {
+        fd: 0,
+        name: name_field(name)?,
+    };
+    // SAFETY: SUBVOL_CREATE reads a `btrfs_ioctl_vol_args`, which holds no
+    // pointers.
+    unsafe { abi::write::<{ abi::SUBVOL_CREATE }, _>(parent.as_fd(), args) }
+}
+
+/// `BTRFS_IOC_SNAP_CREATE_V2`: a snapshot of the subvolume `source` as `name`
+/// in the directory `parent`.
+///
+/// # Errors
+/// Those of [`subvol_create`]; `EINVAL` if `source` is not the root of a
+/// subvolume; `EXDEV` if it is on another filesystem; `EPERM` if it is owned
+/// by someone else.
+pub(crate) fn snap_create(
+    parent: impl AsFd,
+    name: &[u8],
+    source: impl AsFd,
+    read_only: bool,
+) -> Result<()> {
+    let mut args = vol_args_v2(name)?;
+    args.fd = source.as_fd().as_raw_fd().into();
+    args.flags = if read_only { RDONLY } else { 0 };
+    // SAFETY: SNAP_CREATE_V2 reads a `btrfs_ioctl_vol_args_v2`. Its pointer is
+    // not looked at without BTRFS_SUBVOL_QGROUP_INHERIT; its descriptor is
+    // open as long as `source` is borrowed.
+    unsafe { abi::write::<{ abi::SNAP_CREATE_V2 }, _>(parent.as_fd(), args) }
+}
+
+/// `BTRFS_IOC_SNAP_DESTROY_V2`, by name: deletes the subvolume `name` in the
+/// directory `parent`. Kernels before 5.7 are asked by `SNAP_DESTROY`.
+///
+/// # Errors
+/// `ENOENT`; `EINVAL` for a plain directory; `ENOTEMPTY` if a subvolume is
+/// nested in it; `EPERM` without `CAP_SYS_ADMIN`, for the default subvolume,
+/// and while it is being sent.
+pub(crate) fn snap_destroy(parent: impl AsFd, name: &[u8]) -> Result<()> {
+    let args = vol_args_v2(name)?;
+    // SAFETY: SNAP_DESTROY_V2 reads a `btrfs_ioctl_vol_args_v2`; without
+    // flags it looks at the name only.
+    let v2 = unsafe { abi::write::<{ abi::SNAP_DESTROY_V2 }, _>(parent.as_fd(), args) };
+    if v2 != Err(Errno::NOTTY) {
+        return v2;
+    }
+    let args = VolArgs {
+        fd: 0,
+        name: name_field(name)?,
+    };
+    // SAFETY: SNAP_DESTROY reads a `btrfs_ioctl_vol_args`, which holds no
+    // pointers.
+    unsafe { abi::write::<{ abi::SNAP_DESTROY }, _>(parent.as_fd(), args) }
+}
+
+/// `BTRFS_IOC_SUBVOL_GETFLAGS`: whether the subvolume is read-only.
+///
+/// # Errors
+/// `EINVAL` if `root` is not the root of a subvolume.
+pub(crate) fn subvol_is_read_only(root: impl AsFd) -> Result<bool> {
+    // SAFETY: SUBVOL_GETFLAGS writes one 64-bit word.
+    let flags = unsafe { abi::read::<{ abi::SUBVOL_GETFLAGS }, u64>(root.as_fd()) }?;
+    Ok(flags & RDONLY != 0)
+}
+
+/// `BTRFS_IOC_SUBVOL_SETFLAGS`: makes the subvolume read-only or writable.
+/// A change commits a transaction.
+///
+/// # Errors
+/// `EINVAL` if `root` is not the root of a subvolume; `EPERM` if it belongs to
+/// someone else, or is being sent; `EROFS` on a read-only mount.
+pub(crate) fn subvol_set_read_only(root: impl AsFd, read_only: bool) -> Result<()> {
+    let flags = if read_only { RDONLY } else { 0 };
+    // SAFETY: SUBVOL_SETFLAGS reads one 64-bit word.
+    unsafe { abi::write::<{ abi::SUBVOL_SETFLAGS }, u64>(root.as_fd(), flags) }
+}
+
+/// What the kernel recorded with [`set_received_subvol`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Received {
+    /// The transaction in which the received UUID was set.
+    pub(crate) rtransid: u64,
+}
+
+/// `BTRFS_IOC_SET_RECEIVED_SUBVOL`: stamps a subvolume with the UUID and
+/// ctransid of what it was received from; a nil UUID takes the stamp back.
+/// Commits a transaction, but does not write out dirty file data.
+///
+/// # Errors
+/// `EINVAL` if `root` is not the root of a subvolume; `EPERM` if it belongs to
+/// someone else; `EROFS` if it is read-only; `EOVERFLOW` if too many
+/// subvolumes have that received UUID.
+pub(crate) fn set_received_subvol(root: impl AsFd, uuid: Uuid, stransid: u64) -> Result<Received> {
+    let unset = TimespecArgs { sec: 0, nsec: 0 };
+    let mut args = ReceivedSubvolArgs {
+        uuid: uuid
+            .into_bytes()
+            .map(|byte| std::ffi::c_char::from_ne_bytes([byte])),
+        stransid,
+        rtransid: 0,
+        stime: unset,
+        rtime: unset,
+        flags: 0,
+        reserved: [0; 16],
+    };
+    // SAFETY: SET_RECEIVED_SUBVOL reads and writes this structure, which is
+    // made of integers.
+    unsafe { abi::update::<{ abi::SET_RECEIVED_SUBVOL }, _>(root.as_fd(), &mut args) }?;
+    Ok(Received {
+        rtransid: args.rtransid,
+    })
+}
+
+/// What `GET_SUBVOL_INFO` tells about a subvolume. Transaction ids are those
+/// of this filesystem, but for `stransid`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SubvolumeInfo {
+    /// Id of the subvolume: that of its tree.
+    pub(crate) id: u64,
+    /// Its name in its directory; empty for the top level.
+    pub(crate) name: Vec<u8>,
+    /// Id of the subvolume it lies in; 0 for the top level.
+    pub(crate) parent_id: u64,
+    /// Inode of the directory it lies in; 0 for the top level.
+    pub(crate) dir_id: u64,
+    /// Whether it is read-only.
+    pub(crate) read_only: bool,
+    /// Its own UUID.
+    pub(crate) uuid: Uuid,
+    /// UUID of the subvolume it is a snapshot of, else nil.
+    pub(crate) parent_uuid: Uuid,
+    /// UUID of what it was received from, else nil.
+    pub(crate) received_uuid: Uuid,
+    /// Transaction of the last change in it.
+    pub(crate) ctransid: u64,
+    /// Transaction that created it.
+    pub(crate) otransid: u64,
+    /// ctransid on the sender's filesystem of what was received.
+    pub(crate) stransid: u64,
+    /// Transaction in which the received UUID was set.
+    pub(crate) rtransid: u64,
+}
+
+/// `BTRFS_IOC_GET_SUBVOL_INFO`: describes the subvolume that `fd` lies in.
+/// Linux 4.18.
+///
+/// # Errors
+/// `ENOENT` if it was deleted meanwhile.
+pub(crate) fn subvolume_info(fd: impl AsFd) -> Result<SubvolumeInfo> {
+    // SAFETY: GET_SUBVOL_INFO writes the whole structure, made of integers. It
+    // returns 1 where other calls return 0; only negative values are errors.
+    let args = unsafe { abi::read::<{ abi::GET_SUBVOL_INFO }, SubvolInfoArgs>(fd.as_fd()) }?;
+    Ok(SubvolumeInfo {
+        id: args.treeid,
+        name: field_bytes(&args.name),
+        parent_id: args.parent_id,
+        dir_id: args.dirid,
+        read_only: args.flags & ROOT_RDONLY != 0,
+        uuid: Uuid::from_bytes(args.uuid),
+        parent_uuid: Uuid::from_bytes(args.parent_uuid),
+        received_uuid: Uuid::from_bytes(args.received_uuid),
+        ctransid: args.ctransid,
+        otransid: args.otransid,
+        stransid: args.stransid,
+        rtransid: args.rtransid,
+    })
+}
+
+/// What `FS_INFO` tells about a filesystem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FsInfo {
+    /// UUID of the filesystem.
+    pub(crate) fsid: Uuid,
+    /// Bytes in a metadata block.
+    pub(crate) node_size: u32,
+    /// Bytes in a data block; clones and encoded writes are aligned to it.
+    pub(crate) sector_size: u32,
+}
+
+/// `BTRFS_IOC_FS_INFO`: describes the filesystem.
+///
+/// # Errors
+/// `ENOTTY` if it is not btrfs.
+pub(crate) fn fs_info(fd: impl AsFd) -> Result<FsInfo> {
+    let mut args = FsInfoArgs {
+        max_id: 0,
+        num_devices: 0,
+        fsid: [0; 16],
+        nodesize: 0,
+        sectorsize: 0,
+        clone_alignment: 0,
+        csum_type: 0,
+        csum_size: 0,
+        flags: 0,
+        generation: 0,
+        metadata_uuid: [0; 16],
+        reserved: [0; 944],
+    };
+    // SAFETY: FS_INFO reads and writes this structure, made of integers; the
+    // direction in its number is only a convention.
+    unsafe { abi::update::<{ abi::FS_INFO }, _>(fd.as_fd(), &mut args) }?;
+    Ok(FsInfo {
+        fsid: Uuid::from_bytes(args.fsid),
+        node_size: args.nodesize,
+        sector_size: args.sectorsize,
+    })
+}
+
+fn vol_args_v2(name: &[u8]) -> Result<VolArgsV2> {
+    Ok(VolArgsV2 {
+        fd: 0,
+        transid: 0,
+        flags: 0,
+        __bindgen_anon_1: VolArgsV2Qgroup { unused: [0; 4] },
+        __bindgen_anon_2: VolArgsV2Name {
+            name: name_field(name)?,
+        },
+    })
+}
