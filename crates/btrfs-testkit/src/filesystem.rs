@@ -1,0 +1,309 @@
+//! Btrfs filesystems in image files, mounted through loop devices.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+use tempfile::TempDir;
+
+use crate::namespace::scratch_dir;
+use crate::tool;
+
+/// A btrfs of its own: image file, loop device and a mount of its top level.
+///
+/// Dropping it unmounts it and removes the image; further [`Mount`]s of it
+/// keep image and device until they are dropped too.
+#[derive(Debug)]
+pub struct LoopFilesystem {
+    // Dropped before the image that lies below it.
+    top: Mount,
+    image: Arc<Image>,
+    device: PathBuf,
+}
+
+/// How a [`LoopFilesystem`] is to be made.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    size: u64,
+    mkfs: Vec<OsString>,
+    mount_options: Vec<String>,
+    directory: Option<PathBuf>,
+    image: Option<PathBuf>,
+}
+
+/// Something mounted at a temporary directory, until dropped.
+#[derive(Debug)]
+pub struct Mount {
+    point: Option<TempDir>,
+    _image: Option<Arc<Image>>,
+}
+
+/// The image file, and the directory it is removed with.
+#[derive(Debug)]
+struct Image {
+    path: PathBuf,
+    _directory: Option<TempDir>,
+}
+
+impl LoopFilesystem {
+    /// A filesystem with the defaults of `mkfs.btrfs`, 1 GiB (sparse).
+    #[expect(clippy::new_without_default, reason = "it makes a filesystem")]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Starts a choice of options.
+    pub fn builder() -> Builder {
+        Builder {
+            size: 1 << 30,
+            mkfs: Vec::new(),
+            mount_options: Vec::new(),
+            directory: None,
+            image: None,
+        }
+    }
+
+    /// Where the top level (subvolume 5) is mounted.
+    pub fn path(&self) -> &Path {
+        self.top.path()
+    }
+
+    /// The loop device, such as `/dev/loop0`.
+    pub fn device(&self) -> &Path {
+        &self.device
+    }
+
+    /// The image file. `cp --reflink` of it is the disk at that instant.
+    pub fn image(&self) -> &Path {
+        &self.image.path
+    }
+
+    /// Mounts the filesystem once more, with options such as `subvol=a,ro`.
+    pub fn mount(&self, options: &str) -> Mount {
+        let attempt = Mount::at_new_point(Some(self.image.clone()), |point| {
+            let arguments: [OsString; 7] = [
+                "-n".into(),
+                "-t".into(),
+                "btrfs".into(),
+                "-o".into(),
+                if options.is_empty() { "rw" } else { options }.into(),
+                self.device.clone().into(),
+                point.into(),
+            ];
+            tool::run("mount", arguments).map(drop)
+        });
+        attempt.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Binds a directory of the filesystem to a mount point of its own.
+    pub fn bind(&self, directory: &Path) -> Mount {
+        Mount::bind(directory)
+    }
+
+    /// Writes everything out, as `btrfs filesystem sync` does.
+    pub fn sync(&self) {
+        tool::run(
+            "btrfs",
+            ["filesystem".as_ref(), "sync".as_ref(), self.path()],
+        )
+        .unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+impl Builder {
+    /// Sets the size of the image in bytes; btrfs wants about 110 MiB or more.
+    pub fn size(mut self, bytes: u64) -> Self {
+        self.size = bytes;
+        self
+    }
+
+    /// Sets the size of metadata nodes in bytes.
+    pub fn nodesize(self, bytes: u32) -> Self {
+        self.mkfs(["--nodesize", &bytes.to_string()])
+    }
+
+    /// Sets the size of sectors in bytes.
+    pub fn sectorsize(self, bytes: u32) -> Self {
+        self.mkfs(["--sectorsize", &bytes.to_string()])
+    }
+
+    /// Chooses features by the names `mkfs.btrfs -O` knows, `^` before those to leave out.
+    pub fn features(self, features: &str) -> Self {
+        self.mkfs(["--features", features])
+    }
+
+    /// Passes further arguments to `mkfs.btrfs`.
+    pub fn mkfs<S: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.mkfs.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds mount options, such as `compress-force=zstd`.
+    pub fn mount_options(mut self, options: &str) -> Self {
+        self.mount_options.push(options.to_owned());
+        self
+    }
+
+    /// Puts the image into this directory instead of [`scratch_dir`], in a
+    /// subdirectory that is removed with it.
+    pub fn directory(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
+    }
+
+    /// Mounts an image that exists, such as a copy of another; nothing is
+    /// formatted, and the file stays afterwards.
+    pub fn existing_image(mut self, image: &Path) -> Self {
+        self.image = Some(image.to_owned());
+        self
+    }
+
+    /// Makes the filesystem.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made or mounted.
+    pub fn build(self) -> LoopFilesystem {
+        self.try_build().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Makes the filesystem.
+    ///
+    /// # Errors
+    ///
+    /// What the failing program said.
+    pub fn try_build(self) -> Result<LoopFilesystem, String> {
+        let image = Arc::new(match &self.image {
+            Some(path) => Image {
+                path: path.clone(),
+                _directory: None,
+            },
+            None => self.format()?,
+        });
+        let mut options = vec!["loop".to_owned()];
+        options.extend(self.mount_options);
+        let top = Mount::at_new_point(Some(image.clone()), |point| {
+            let arguments: [OsString; 7] = [
+                "-n".into(),
+                "-t".into(),
+                "btrfs".into(),
+                "-o".into(),
+                options.join(",").into(),
+                image.path.clone().into(),
+                point.into(),
+            ];
+            tool::run("mount", arguments).map(drop)
+        })?;
+        let device = device_of(top.path())?;
+        Ok(LoopFilesystem { top, image, device })
+    }
+
+    /// Makes the image file.
+    fn format(&self) -> Result<Image, String> {
+        let parent = self.directory.as_deref().unwrap_or(scratch_dir());
+        let directory = temporary_directory(parent, "image-")?;
+        let path = directory.path().join("image");
+        std::fs::File::create_new(&path)
+            .and_then(|file| file.set_len(self.size))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let mut arguments: Vec<OsString> = vec!["--quiet".into()];
+        arguments.extend(self.mkfs.iter().cloned());
+        arguments.push(path.clone().into());
+        tool::run("mkfs.btrfs", arguments)?;
+        Ok(Image {
+            path,
+            _directory: Some(directory),
+        })
+    }
+}
+
+impl Mount {
+    /// Binds `directory` to a mount point of its own.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel refuses.
+    pub fn bind(directory: &Path) -> Self {
+        let attempt = Self::at_new_point(None, |point| {
+            mount_bind(directory, point).map_err(|error| error.to_string())
+        });
+        attempt.unwrap_or_else(|error| panic!("bind {}: {error}", directory.display()))
+    }
+
+    /// Mounts a tmpfs of `bytes` bytes, to have a filesystem that fills up.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel refuses.
+    pub fn tmpfs(bytes: u64) -> Self {
+        let options = std::ffi::CString::new(format!("size={bytes}")).expect("no NUL");
+        let attempt = Self::at_new_point(None, |point| {
+            mount(
+                "tmpfs",
+                point,
+                "tmpfs",
+                MountFlags::empty(),
+                options.as_c_str(),
+            )
+            .map_err(|error| error.to_string())
+        });
+        attempt.unwrap_or_else(|error| panic!("tmpfs: {error}"))
+    }
+
+    /// The mount point.
+    pub fn path(&self) -> &Path {
+        self.point.as_ref().expect("set until dropped").path()
+    }
+
+    fn at_new_point(
+        image: Option<Arc<Image>>,
+        attach: impl FnOnce(&Path) -> Result<(), String>,
+    ) -> Result<Self, String> {
+        let point = temporary_directory(scratch_dir(), "mount-")?;
+        attach(point.path())?;
+        Ok(Self {
+            point: Some(point),
+            _image: image,
+        })
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let Some(point) = self.point.take() else {
+            return;
+        };
+        // A program started by another test may hold our descriptors between
+        // its fork and exec; then the mount goes as soon as that is over.
+        let gone = unmount(point.path(), UnmountFlags::NOFOLLOW)
+            .or_else(|_| unmount(point.path(), UnmountFlags::DETACH));
+        if gone.is_err() {
+            // Removing the directory now would empty the filesystem.
+            let _ = point.keep();
+        }
+    }
+}
+
+/// The device a mount point's filesystem lies on, from mountinfo.
+fn device_of(point: &Path) -> Result<PathBuf, String> {
+    let table =
+        std::fs::read_to_string("/proc/self/mountinfo").map_err(|error| error.to_string())?;
+    let wanted = point.to_str().ok_or("mount point is not UTF-8")?;
+    // The last mount on a point covers earlier ones.
+    for line in table.lines().rev() {
+        let Some((left, right)) = line.split_once(" - ") else {
+            continue;
+        };
+        if left.split(' ').nth(4) == Some(wanted) {
+            let device = right.split(' ').nth(1);
+            return device.map(PathBuf::from).ok_or_else(|| line.to_owned());
+        }
+    }
+    Err(format!("{wanted} is not in mountinfo"))
+}
+
+fn temporary_directory(parent: &Path, prefix: &str) -> Result<TempDir, String> {
+    let made = tempfile::Builder::new().prefix(prefix).tempdir_in(parent);
+    made.map_err(|error| format!("{}: {error}", parent.display()))
+}

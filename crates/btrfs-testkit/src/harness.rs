@@ -1,0 +1,114 @@
+//! The `main` of test programs that need root and btrfs.
+
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::{LoopFilesystem, namespace};
+
+/// More tests at once than this only fight for the disk and the memory.
+const MAX_THREADS: usize = 8;
+
+/// One test; made by [`test!`](crate::test!).
+pub struct Test {
+    name: String,
+    needs_btrfs: bool,
+    body: Box<dyn FnOnce() + Send>,
+}
+
+impl Test {
+    /// A test that needs root and a working btrfs.
+    pub fn on_btrfs(name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> Self {
+        Self {
+            name: name.into(),
+            needs_btrfs: true,
+            body: Box::new(body),
+        }
+    }
+
+    /// A test that runs anywhere.
+    pub fn anywhere(name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> Self {
+        Self {
+            needs_btrfs: false,
+            ..Self::on_btrfs(name, body)
+        }
+    }
+
+    fn into_trial(self) -> Trial {
+        let Self {
+            name,
+            needs_btrfs,
+            body,
+        } = self;
+        Trial::ignorable_test(name, move || {
+            if needs_btrfs && let Err(reason) = btrfs_here() {
+                return unavailable(reason);
+            }
+            body();
+            Ok(Completion::Completed)
+        })
+    }
+}
+
+/// Names a function (or closure bound to a name) as a [`Test`] on btrfs.
+///
+/// `test!(name)` takes the test's name from the function; `test!(name, args…)`
+/// is for a table of cases: it calls the function with the arguments, which
+/// are printed after the name.
+#[macro_export]
+macro_rules! test {
+    ($function:ident) => {
+        $crate::Test::on_btrfs(stringify!($function), $function)
+    };
+    ($function:ident, $($argument:expr),+) => {
+        $crate::Test::on_btrfs(
+            [stringify!($function) $(, &format!("::{:?}", $argument))+].concat(),
+            move || $function($($argument),+),
+        )
+    };
+}
+
+/// Runs tests as `cargo test` and nextest expect: filters, `--list`, threads.
+///
+/// Restarts the process in a private mount namespace first, unless that is
+/// impossible or pointless (`--list`).
+pub fn main(tests: impl IntoIterator<Item = Test>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    if !arguments.list {
+        // Failure is reported by each test that needs the namespace.
+        let _ = namespace_entered();
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = arguments.test_threads.unwrap_or(processors);
+    arguments.test_threads = Some(threads.clamp(1, MAX_THREADS));
+    let trials = tests.into_iter().map(Test::into_trial).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn namespace_entered() -> Result<(), String> {
+    static ENTERED: OnceLock<Result<(), String>> = OnceLock::new();
+    ENTERED.get_or_init(namespace::enter).clone()
+}
+
+/// Whether btrfs can be tested here, found out by mounting one, once.
+fn btrfs_here() -> Result<(), String> {
+    static PROBED: OnceLock<Result<(), String>> = OnceLock::new();
+    let probe = || {
+        if !rustix::process::geteuid().is_root() {
+            return Err("needs root".to_owned());
+        }
+        namespace_entered()?;
+        crate::tool::run("btrfs", ["--version"])?;
+        LoopFilesystem::builder().try_build().map(drop)
+    };
+    PROBED.get_or_init(probe).clone()
+}
+
+/// Ignored, or failed where the environment says these tests are a must.
+fn unavailable(reason: String) -> Result<Completion, Failed> {
+    if std::env::var_os("BTRFS_TESTS").is_some_and(|value| value == "required") {
+        return Err(format!("BTRFS_TESTS=required, but: {reason}").into());
+    }
+    Ok(Completion::ignored_with(reason.replace('\n', " ")))
+}
