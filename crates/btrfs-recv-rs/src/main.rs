@@ -1,2 +1,48 @@
 //! A drop-in for `btrfs receive`.
-fn main() {}
+
+mod args;
+mod dump;
+mod escape;
+mod getopt;
+mod input;
+mod local_time;
+mod messages;
+mod signals;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use args::{Request, UsageError};
+
+fn main() -> ExitCode {
+    let posixly_correct = std::env::var_os("POSIXLY_CORRECT").is_some();
+    match args::parse(std::env::args_os(), posixly_correct) {
+        Ok(Request::Help) => print(&[args::USAGE, args::HELP]),
+        Ok(Request::Version) => print(&["btrfs-recv-rs ", env!("CARGO_PKG_VERSION"), "\n"]),
+        Ok(Request::Dump(_)) => ExitCode::FAILURE,
+        Ok(Request::Receive(_)) => ExitCode::FAILURE,
+        Err(error) => refuse(&error),
+    }
+}
+
+/// Prints what was asked for. It is no failure if nobody reads it.
+fn print(text: &[&str]) -> ExitCode {
+    let _ = io::stdout().write_all(text.concat().as_bytes());
+    ExitCode::SUCCESS
+}
+
+/// Says what is wrong with the command line. `btrbk` knows these texts by
+/// `unrecognized option`, `invalid option` and `usage:`.
+fn refuse(error: &UsageError) -> ExitCode {
+    let text = match error {
+        UsageError::Option(error) => {
+            format!("btrfs-recv-rs: {error}\nTry 'btrfs-recv-rs --help' for more information.\n")
+        }
+        UsageError::PathCount(_) | UsageError::PathWithDump(_) => {
+            format!("btrfs-recv-rs: {error}\n{}", args::USAGE)
+        }
+        UsageError::MaxErrors(_) => format!("ERROR: {error}\n"),
+    };
+    let _ = io::stderr().write_all(text.as_bytes());
+    ExitCode::FAILURE
+}

@@ -1,0 +1,276 @@
+//! `--dump`: the commands of a stream as text, one to a line, byte for byte
+//! as `btrfs receive --dump` of btrfs-progs 6.19 prints them.
+
+use std::io::Write;
+
+use btrfs_sendstream::{Command, CommandRef, StreamPath, Timespec, Uuid};
+
+use crate::escape::push_dump as push_escaped;
+use crate::local_time::LocalTime;
+
+/// Column, counted from the path, at which a line's fields begin unless the
+/// path is too long.
+const PATH_WIDTH: usize = 32;
+
+/// Formats commands, keeping what lines have in common.
+pub(crate) struct Formatter {
+    times: LocalTime,
+    /// `./NAME/` of the current subvolume, escaped.
+    prefix: Vec<u8>,
+}
+
+impl Formatter {
+    /// Prints times in the zone of `TZ`, else of the system.
+    pub(crate) fn new() -> Self {
+        Self {
+            times: LocalTime::system(),
+            prefix: Vec::new(),
+        }
+    }
+
+    /// Appends the line for `command`, if it has one: END has none.
+    pub(crate) fn push(&mut self, out: &mut Vec<u8>, command: &CommandRef<'_>) {
+        match command {
+            Command::Subvol {
+                name,
+                uuid,
+                ctransid,
+            } => {
+                self.begin(out, "subvol          ", name.as_bytes());
+                push_id(out, b"uuid=", uuid, b" transid=", *ctransid);
+            }
+            Command::Snapshot {
+                name,
+                uuid,
+                ctransid,
+                parent_uuid,
+                parent_ctransid,
+            } => {
+                self.begin(out, "snapshot        ", name.as_bytes());
+                push_id(out, b"uuid=", uuid, b" transid=", *ctransid);
+                let parent = *parent_ctransid;
+                push_id(
+                    out,
+                    b" parent_uuid=",
+                    parent_uuid,
+                    b" parent_transid=",
+                    parent,
+                );
+            }
+            Command::End => return,
+            Command::Mkfile { path, .. } => self.bare(out, "mkfile          ", path),
+            Command::Mkdir { path, .. } => self.bare(out, "mkdir           ", path),
+            Command::Mkfifo { path, .. } => self.bare(out, "mkfifo          ", path),
+            Command::Mksock { path, .. } => self.bare(out, "mksock          ", path),
+            Command::Unlink { path } => self.bare(out, "unlink          ", path),
+            Command::Rmdir { path } => self.bare(out, "rmdir           ", path),
+            other => self.push_inode(out, other),
+        }
+        out.push(b'\n');
+    }
+
+    /// Commands on names and attributes that have fields.
+    fn push_inode(&mut self, out: &mut Vec<u8>, command: &CommandRef<'_>) {
+        match command {
+            Command::Mknod {
+                path, rdev, mode, ..
+            } => {
+                self.start(out, "mknod           ", path);
+                push_octal(out, b"mode=", *mode);
+                // Vec's Write never fails.
+                let _ = write!(out, " dev=0x{rdev:x}");
+            }
+            Command::Symlink { path, target, .. } => {
+                self.start(out, "symlink         ", path);
+                push_text(out, b"dest=", target);
+            }
+            Command::Rename { path, to } => {
+                self.start(out, "rename          ", path);
+                out.extend_from_slice(b"dest=");
+                self.push_path(out, to);
+            }
+            Command::Link { path, existing } => {
+                self.start(out, "link            ", path);
+                push_text(out, b"dest=", existing.as_bytes());
+            }
+            Command::SetXattr { path, name, data } => {
+                self.start(out, "set_xattr       ", path);
+                push_text(out, b"name=", name);
+                push_text(out, b" ", data);
+                push_number(out, b" len=", data.len() as u64);
+            }
+            Command::RemoveXattr { path, name } => {
+                self.start(out, "remove_xattr    ", path);
+                push_text(out, b"name=", name);
+            }
+            Command::Chmod { path, mode } => {
+                self.start(out, "chmod           ", path);
+                push_octal(out, b"mode=", *mode);
+            }
+            Command::Chown { path, uid, gid } => {
+                self.start(out, "chown           ", path);
+                push_number(out, b"gid=", *gid);
+                push_number(out, b" uid=", *uid);
+            }
+            Command::Utimes {
+                path,
+                atime,
+                mtime,
+                ctime,
+                ..
+            } => {
+                self.start(out, "utimes          ", path);
+                self.push_time(out, b"atime=", atime);
+                self.push_time(out, b" mtime=", mtime);
+                self.push_time(out, b" ctime=", ctime);
+            }
+            Command::FileAttr { path, attributes } => {
+                self.start(out, "fileattr        ", path);
+                // Decimal behind the 0x: what the reference prints.
+                push_number(out, b"fileattr=0x", *attributes);
+            }
+            other => self.push_data(out, other),
+        }
+    }
+
+    /// Commands on file data.
+    fn push_data(&self, out: &mut Vec<u8>, command: &CommandRef<'_>) {
+        match command {
+            Command::Write { path, offset, data } => {
+                self.start(out, "write           ", path);
+                push_range(out, *offset, data.len() as u64);
+            }
+            Command::Clone(clone) => {
+                self.start(out, "clone           ", &clone.path);
+                push_range(out, clone.offset, clone.len);
+                out.extend_from_slice(b" from=");
+                self.push_path(out, &clone.source_path);
+                push_number(out, b" clone_offset=", clone.source_offset);
+            }
+            Command::Truncate { path, size } => {
+                self.start(out, "truncate        ", path);
+                push_number(out, b"size=", *size);
+            }
+            Command::UpdateExtent { path, offset, len } => {
+                self.start(out, "update_extent   ", path);
+                push_range(out, *offset, *len);
+            }
+            Command::Fallocate {
+                path,
+                mode,
+                offset,
+                len,
+            } => {
+                self.start(out, "fallocate       ", path);
+                push_number(out, b"mode=", u64::from(*mode));
+                out.push(b' ');
+                push_range(out, *offset, *len);
+            }
+            Command::EncodedWrite(write) => {
+                self.start(out, "encoded_write   ", &write.path);
+                push_range(out, write.offset, write.data.len() as u64);
+                push_number(out, b" unencoded_file_len=", write.unencoded_file_len);
+                push_number(out, b" unencoded_len=", write.unencoded_len);
+                push_number(out, b" unencoded_offset=", write.unencoded_offset);
+                let number = |value: Option<u32>| u64::from(value.unwrap_or(0));
+                push_number(out, b" compression=", number(write.compression));
+                push_number(out, b" encryption=", number(write.encryption));
+            }
+            Command::EnableVerity(verity) => {
+                self.start(out, "enable_verity   ", &verity.path);
+                push_number(out, b"algorithm=", u64::from(verity.algorithm));
+                push_number(out, b" block_size=", u64::from(verity.block_size));
+                push_number(out, b" salt_len=", verity.salt.len() as u64);
+                push_number(out, b" sig_len=", verity.signature.len() as u64);
+            }
+            // Every other command was handled before.
+            _ => {}
+        }
+    }
+
+    /// The beginning of a SUBVOL's or SNAPSHOT's line; what follows is in
+    /// that subvolume.
+    fn begin(&mut self, out: &mut Vec<u8>, title: &str, name: &[u8]) {
+        self.prefix.clear();
+        self.prefix.extend_from_slice(b"./");
+        push_escaped(&mut self.prefix, name);
+        out.extend_from_slice(title.as_bytes());
+        let start = out.len();
+        out.extend_from_slice(&self.prefix);
+        pad(out, start);
+        self.prefix.push(b'/');
+    }
+
+    /// A line without fields.
+    fn bare(&self, out: &mut Vec<u8>, title: &str, path: &StreamPath<&[u8]>) {
+        out.extend_from_slice(title.as_bytes());
+        self.push_path(out, path);
+    }
+
+    /// A line up to its fields.
+    fn start(&self, out: &mut Vec<u8>, title: &str, path: &StreamPath<&[u8]>) {
+        out.extend_from_slice(title.as_bytes());
+        let start = out.len();
+        self.push_path(out, path);
+        pad(out, start);
+    }
+
+    fn push_path(&self, out: &mut Vec<u8>, path: &StreamPath<&[u8]>) {
+        out.extend_from_slice(&self.prefix);
+        push_escaped(out, path.as_bytes());
+    }
+
+    fn push_time(&mut self, out: &mut Vec<u8>, key: &[u8], time: &Timespec) {
+        out.extend_from_slice(key);
+        self.times.push(out, time.seconds);
+    }
+}
+
+/// Fills up to the column of the fields, with one space at least.
+fn pad(out: &mut Vec<u8>, start: usize) {
+    out.push(b' ');
+    let column = start + PATH_WIDTH;
+    if out.len() < column {
+        out.resize(column, b' ');
+    }
+}
+
+fn push_range(out: &mut Vec<u8>, offset: u64, len: u64) {
+    push_number(out, b"offset=", offset);
+    push_number(out, b" len=", len);
+}
+
+fn push_id(out: &mut Vec<u8>, key: &[u8], uuid: &Uuid, transid_key: &[u8], transid: u64) {
+    out.extend_from_slice(key);
+    // Vec's Write never fails.
+    let _ = write!(out, "{}", uuid.as_hyphenated());
+    push_number(out, transid_key, transid);
+}
+
+fn push_text(out: &mut Vec<u8>, key: &[u8], text: &[u8]) {
+    out.extend_from_slice(key);
+    push_escaped(out, text);
+}
+
+fn push_octal(out: &mut Vec<u8>, key: &[u8], value: u64) {
+    out.extend_from_slice(key);
+    // Vec's Write never fails.
+    let _ = write!(out, "{value:o}");
+}
+
+fn push_number(out: &mut Vec<u8>, key: &[u8], value: u64) {
+    out.extend_from_slice(key);
+    // The longest, 2^64 - 1, has 20 digits.
+    let mut digits = [0; 20];
+    let mut used = 0;
+    let mut rest = value;
+    for slot in digits.iter_mut().rev() {
+        *slot = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        used += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[digits.len() - used..]);
+}

@@ -1,0 +1,108 @@
+//! Where the stream comes from: a file or standard input, blocking or not,
+//! and interruptible by a signal.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::signals::Signals;
+
+/// A reader of the stream.
+///
+/// Standard input may be a non-blocking pipe, socket or terminal: reads wait
+/// for it. While a read waits, a signal that [`Signals`] watches ends it
+/// with an error; [`Signals::caught`] tells which one.
+pub(crate) struct Input<'a> {
+    descriptor: OwnedFd,
+    signals: Option<&'a Signals>,
+    /// Regular files never make a reader wait.
+    may_wait: bool,
+}
+
+impl<'a> Input<'a> {
+    /// Opens `file`, or takes standard input.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or standard input is closed.
+    pub(crate) fn open(file: Option<&Path>, signals: Option<&'a Signals>) -> io::Result<Self> {
+        let descriptor = match file {
+            Some(path) => open_file(path)?,
+            None => rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?,
+        };
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&descriptor)?.st_mode);
+        Ok(Self {
+            descriptor,
+            signals,
+            may_wait: kind != FileType::RegularFile,
+        })
+    }
+
+    /// Blocks until there is something to read, the input has ended, or a
+    /// signal arrived.
+    fn wait(&self) -> io::Result<()> {
+        let input = PollFd::new(&self.descriptor, PollFlags::IN);
+        let result = match self.signals {
+            Some(signals) => poll(
+                &mut [
+                    input,
+                    PollFd::from_borrowed_fd(signals.wakeup(), PollFlags::IN),
+                ],
+                None,
+            ),
+            None => poll(&mut [input], None),
+        };
+        match result {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// # Errors
+    /// A signal arrived.
+    fn check_signals(&self) -> io::Result<()> {
+        match self.signals.and_then(Signals::caught) {
+            // Not ErrorKind::Interrupted: readers try again on that.
+            Some(signal) => Err(io::Error::other(format!("stopped by {signal}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.check_signals()?;
+            if self.may_wait {
+                self.wait()?;
+                self.check_signals()?;
+            }
+            match rustix::io::read(&self.descriptor, &mut *buffer) {
+                Ok(count) => return Ok(count),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.may_wait = true,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl AsFd for Input<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// Reading a stored stream need not touch its access time, but only its
+/// owner may ask for that.
+fn open_file(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => Ok(File::open(path)?.into()),
+        result => Ok(result?),
+    }
+}

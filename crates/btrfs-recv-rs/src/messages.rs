@@ -1,0 +1,309 @@
+//! What a receive says: the lines of `btrfs receive`, by verbosity.
+//!
+//! Programs read these lines back: one line per subvolume, a full one on
+//! standard error, an incremental one on standard output, the name raw and
+//! up to the end of the line; `ERROR: ` at the beginning of a line means
+//! failure. Names are therefore written as they are but for control
+//! characters, which are escaped so that no name can make up a line.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use btrfs_receive::{Cause, Failure, NewSubvolume};
+use btrfs_sendstream::{Command, CommandRef};
+
+use crate::escape::push_message;
+
+/// Writes messages. Nobody reading them is no failure.
+pub(crate) struct Messages {
+    verbosity: u8,
+    /// The line being put together: each is written at once, so that lines
+    /// of several processes do not mix.
+    line: Line,
+}
+
+impl Messages {
+    /// Says what `verbosity` asks for: 0 failures and warnings, 1
+    /// subvolumes, 2 data, 3 every command.
+    pub(crate) fn new(verbosity: u8) -> Self {
+        Self {
+            verbosity,
+            line: Line::default(),
+        }
+    }
+
+    /// Whether [`Messages::command`] has anything to say.
+    pub(crate) fn wants_commands(&self) -> bool {
+        self.verbosity >= 2
+    }
+
+    /// Clone sources and parents are confined to `destination`.
+    pub(crate) fn chroot(&mut self, destination: &[u8]) {
+        if self.verbosity >= 1 {
+            self.line.text("Chroot to ").name(destination).to_stderr();
+        }
+    }
+
+    /// A subvolume is about to be created.
+    pub(crate) fn begins(&mut self, new: &NewSubvolume) {
+        let name = new.name.as_bytes();
+        if self.verbosity >= 1 {
+            match new.parent {
+                None => self.line.text("At subvol ").name(name).to_stderr(),
+                Some(_) => self.line.text("At snapshot ").name(name).to_stdout(),
+            }
+        }
+        if self.verbosity < 2 {
+            return;
+        }
+        let line = &mut self.line;
+        match &new.parent {
+            None => line
+                .text("receiving subvol ")
+                .name(name)
+                .format(format_args!(
+                    " uuid={}, stransid={}",
+                    new.uuid, new.ctransid
+                )),
+            Some(parent) => line
+                .text("receiving snapshot ")
+                .name(name)
+                .format(format_args!(
+                    " uuid={}, ctransid={} parent_uuid={}, parent_ctransid={}",
+                    new.uuid, new.ctransid, parent.uuid, parent.ctransid
+                )),
+        };
+        line.to_stderr();
+    }
+
+    /// A command is about to be applied.
+    pub(crate) fn command(&mut self, command: &CommandRef<'_>) {
+        let line = &mut self.line;
+        let said = match self.verbosity {
+            0 | 1 => false,
+            2 => push_data(line, command),
+            _ => push_data(line, command) || push_change(line, command),
+        };
+        if said {
+            line.to_stderr();
+        }
+    }
+
+    /// A subvolume is complete, on disk, and marked as received.
+    pub(crate) fn finished(&mut self, new: &NewSubvolume) {
+        if self.verbosity >= 2 {
+            let (uuid, stransid) = (new.uuid, new.ctransid);
+            self.line
+                .format(format_args!(
+                    "BTRFS_IOC_SET_RECEIVED_SUBVOL uuid={uuid}, stransid={stransid}"
+                ))
+                .to_stderr();
+        }
+    }
+
+    /// An operation failed.
+    pub(crate) fn failure(&mut self, failure: &Failure) {
+        let line = self.line.text("ERROR: ");
+        match failure.operation {
+            "subvol" => line.text("creating subvolume "),
+            "snapshot" => line.text("creating snapshot "),
+            "write" => line.text("writing to "),
+            "clone" => line.text("failed to clone extents to "),
+            "set_xattr" => line.text("lsetxattr "),
+            "remove_xattr" => line.text("lremovexattr "),
+            other => line.text(other).text(" "),
+        };
+        line.name(&failure.path);
+        let said_failed = failure.operation == "clone";
+        line.text(if said_failed { ": " } else { " failed: " });
+        match &failure.cause {
+            Cause::System { call, error } => {
+                line.text(&strerror(error)).text(" (").text(call).text("; ");
+            }
+            other => {
+                line.escaped(other).text(" (");
+            }
+        }
+        line.format(format_args!("{})", failure.at)).to_stderr();
+    }
+
+    /// Something failed that is no operation on the destination.
+    pub(crate) fn error(&mut self, what: impl fmt::Display) {
+        self.line.text("ERROR: ").escaped(&what).to_stderr();
+    }
+
+    /// Something that the user should know and that is no failure.
+    pub(crate) fn warning(&mut self, what: impl fmt::Display) {
+        self.line.text("WARNING: ").escaped(&what).to_stderr();
+    }
+}
+
+/// The lines of level 2: file data.
+fn push_data(line: &mut Line, command: &CommandRef<'_>) -> bool {
+    match command {
+        Command::Write { path, offset, data } => line
+            .text("write ")
+            .name(path.as_bytes())
+            .format(format_args!(" - offset={offset} length={}", data.len())),
+        Command::Clone(clone) => line
+            .text("clone ")
+            .name(clone.path.as_bytes())
+            .text(" - source=")
+            .name(clone.source_path.as_bytes())
+            .format(format_args!(
+                " source offset={} offset={} length={}",
+                clone.source_offset, clone.offset, clone.len
+            )),
+        _ => return false,
+    };
+    true
+}
+
+/// The lines that level 3 adds.
+fn push_change(line: &mut Line, command: &CommandRef<'_>) -> bool {
+    match command {
+        Command::Mkfile { path, .. } => line.text("mkfile ").name(path.as_bytes()),
+        Command::Mkdir { path, .. } => line.text("mkdir ").name(path.as_bytes()),
+        Command::Mkfifo { path, .. } => line.text("mkfifo ").name(path.as_bytes()),
+        Command::Mksock { path, .. } => line.text("mksock ").name(path.as_bytes()),
+        Command::Unlink { path } => line.text("unlink ").name(path.as_bytes()),
+        Command::Rmdir { path } => line.text("rmdir ").name(path.as_bytes()),
+        Command::Utimes { path, .. } => line.text("utimes ").name(path.as_bytes()),
+        Command::Mknod {
+            path, rdev, mode, ..
+        } => line
+            .text("mknod ")
+            .name(path.as_bytes())
+            .format(format_args!(" mode={mode}, dev={rdev}")),
+        Command::Symlink { path, target, .. } => line
+            .text("symlink ")
+            .name(path.as_bytes())
+            .text(" -> ")
+            .name(target),
+        Command::Rename { path, to } => line
+            .text("rename ")
+            .name(path.as_bytes())
+            .text(" -> ")
+            .name(to.as_bytes()),
+        Command::Link { path, existing } => line
+            .text("link ")
+            .name(path.as_bytes())
+            .text(" -> ")
+            .name(existing.as_bytes()),
+        Command::SetXattr { path, name, data } => line
+            .text("set_xattr ")
+            .name(path.as_bytes())
+            .text(" - name=")
+            .name(name)
+            .format(format_args!(" data_len={} data=", data.len()))
+            .name(data),
+        Command::RemoveXattr { path, name } => line
+            .text("remove_xattr ")
+            .name(path.as_bytes())
+            .text(" - name=")
+            .name(name),
+        Command::Chmod { path, mode } => line
+            .text("chmod ")
+            .name(path.as_bytes())
+            .format(format_args!(" - mode=0{mode:o}")),
+        Command::Chown { path, uid, gid } => line
+            .text("chown ")
+            .name(path.as_bytes())
+            .format(format_args!(" - uid={uid}, gid={gid}")),
+        other => return push_extent(line, other),
+    };
+    true
+}
+
+/// The part of level 3 that is about extents.
+fn push_extent(line: &mut Line, command: &CommandRef<'_>) -> bool {
+    match command {
+        Command::Truncate { path, size } => line
+            .text("truncate ")
+            .name(path.as_bytes())
+            .format(format_args!(" size={size}")),
+        Command::UpdateExtent { path, offset, len } => line
+            .text("update_extent ")
+            .name(path.as_bytes())
+            .format(format_args!(": offset={offset}, len={len}")),
+        Command::Fallocate {
+            path,
+            mode,
+            offset,
+            len,
+        } => line
+            .text("fallocate ")
+            .name(path.as_bytes())
+            .format(format_args!(" - offset={offset}, len={len}, mode={mode}")),
+        Command::EncodedWrite(write) => line
+            .text("encoded_write ")
+            .name(write.path.as_bytes())
+            .format(format_args!(
+                " - offset={}, len={}, unencoded_offset={}, unencoded_file_len={}, \
+                 unencoded_len={}, compression={}, encryption={}",
+                write.offset,
+                write.data.len(),
+                write.unencoded_offset,
+                write.unencoded_file_len,
+                write.unencoded_len,
+                write.compression.unwrap_or(0),
+                write.encryption.unwrap_or(0)
+            )),
+        _ => return false,
+    };
+    true
+}
+
+/// One line of output.
+#[derive(Default)]
+struct Line(Vec<u8>);
+
+impl Line {
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    /// A name or value from the stream or the command line.
+    fn name(&mut self, name: &[u8]) -> &mut Self {
+        push_message(&mut self.0, name);
+        self
+    }
+
+    fn format(&mut self, arguments: fmt::Arguments<'_>) -> &mut Self {
+        // Vec's Write never fails.
+        let _ = self.0.write_fmt(arguments);
+        self
+    }
+
+    /// Text that may hold names.
+    fn escaped(&mut self, text: &dyn fmt::Display) -> &mut Self {
+        push_message(&mut self.0, text.to_string().as_bytes());
+        self
+    }
+
+    fn to_stderr(&mut self) {
+        self.write(&mut io::stderr().lock());
+    }
+
+    fn to_stdout(&mut self) {
+        self.write(&mut io::stdout().lock());
+    }
+
+    /// Writes the line and begins another. A receive goes on when nobody
+    /// reads what it says.
+    fn write(&mut self, to: &mut impl Write) {
+        self.0.push(b'\n');
+        let _ = to.write_all(&self.0).and_then(|()| to.flush());
+        self.0.clear();
+    }
+}
+
+/// What `strerror` says, without the number that [`io::Error`] adds.
+pub(crate) fn strerror(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) if error.raw_os_error().is_some() => text[..end].to_owned(),
+        _ => text,
+    }
+}
