@@ -96,6 +96,12 @@ impl<D: Clone> DirectoryCache<D> {
         self.entries.clear();
     }
 
+    /// How many directories are kept.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     fn first_below(&mut self, path: &[u8]) -> Option<Box<[u8]>> {
         self.prefix.clear();
         self.prefix.extend_from_slice(path);
@@ -122,4 +128,88 @@ impl<D: Clone> DirectoryCache<D> {
 fn is_below(path: &[u8], ancestor: &[u8]) -> bool {
     path.strip_prefix(ancestor)
         .is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(capacity: usize, paths: &[&str]) -> DirectoryCache<String> {
+        let mut cache = DirectoryCache::new(capacity);
+        for path in paths {
+            cache.insert(path.as_bytes(), (*path).to_owned());
+        }
+        cache
+    }
+
+    /// Everything in the cache, "path=directory".
+    fn list(cache: &DirectoryCache<String>) -> Vec<String> {
+        let line = |(path, entry): (&Box<[u8]>, &Entry<String>)| {
+            format!("{}={}", path.escape_ascii(), entry.directory)
+        };
+        cache.entries.iter().map(line).collect()
+    }
+
+    #[test]
+    fn the_one_unused_for_longest_goes_first() {
+        let mut cache = filled(3, &["a", "b", "c"]);
+        assert!(cache.get(b"a").is_some());
+        cache.insert(b"d", "d".to_owned());
+        assert_eq!(list(&cache), ["a=a", "c=c", "d=d"]);
+        // Replacing an entry takes no room.
+        cache.insert(b"a", "new".to_owned());
+        assert_eq!(list(&cache), ["a=new", "c=c", "d=d"]);
+        cache.insert(b"e", "e".to_owned());
+        assert_eq!(list(&cache), ["a=new", "d=d", "e=e"]);
+    }
+
+    #[test]
+    fn there_is_room_for_one_at_least() {
+        let mut cache = filled(0, &["a", "b"]);
+        assert_eq!(cache.get(b"b"), Some("b".to_owned()));
+        assert_eq!(cache.get(b"a"), None);
+    }
+
+    #[test]
+    fn a_rename_takes_along_what_is_below() {
+        let mut cache = filled(9, &["a", "a!", "a/x", "a/x/y", "ab", "b", "b/z"]);
+        cache.rename(b"a", b"b");
+        assert_eq!(
+            list(&cache),
+            ["a!=a!", "ab=ab", "b=a", "b/x=a/x", "b/x/y=a/x/y"]
+        );
+    }
+
+    #[test]
+    fn a_rename_moves_what_is_below_an_entry_that_is_gone() {
+        let mut cache = filled(9, &["a/x", "b/x"]);
+        cache.rename(b"a", b"c/d");
+        assert_eq!(list(&cache), ["b/x=b/x", "c/d/x=a/x"]);
+        cache.rename(b"c/d/x", b"c");
+        assert_eq!(list(&cache), ["b/x=b/x"]);
+    }
+
+    #[test]
+    fn a_rename_of_something_unknown_still_replaces() {
+        let mut cache = filled(9, &["b", "b/x", "c"]);
+        cache.rename(b"a", b"b");
+        assert_eq!(list(&cache), ["c=c"]);
+    }
+
+    #[test]
+    fn a_rename_onto_itself_changes_nothing() {
+        let mut cache = filled(9, &["a", "a/x"]);
+        cache.rename(b"a", b"a");
+        assert_eq!(list(&cache), ["a=a", "a/x=a/x"]);
+        // Not a rename that can succeed.
+        cache.rename(b"a", b"a/x/y");
+        assert!(list(&cache).is_empty());
+    }
+
+    #[test]
+    fn removal_takes_along_what_is_below() {
+        let mut cache = filled(9, &["a", "a!", "a/x", "a/x/y", "ab"]);
+        cache.remove(b"a");
+        assert_eq!(list(&cache), ["a!=a!", "ab=ab"]);
+    }
 }

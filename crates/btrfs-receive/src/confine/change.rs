@@ -41,13 +41,9 @@ impl Root {
             | OFlags::NOFOLLOW
             | OFlags::CLOEXEC
             | OFlags::NOCTTY;
-        let create = || openat(&*directory, name, flags, permissions(mode));
-        let mut result = create();
-        if matches!(result, Err(Errno::MFILE | Errno::NFILE)) {
-            self.cache.borrow_mut().clear();
-            result = create();
-        }
-        let fd = result.map_err(named("openat"))?;
+        let fd = self
+            .making_room(|| openat(&*directory, name, flags, permissions(mode)))
+            .map_err(named("openat"))?;
         self.forget(path);
         Ok(fd)
     }

@@ -129,13 +129,14 @@ impl Root {
         flags: OFlags,
     ) -> Result<OwnedFd, Cause> {
         if let Some(proc_fd) = &self.proc_fd {
-            return proc_fd
-                .reopen(inode.as_fd(), flags)
+            return self
+                .making_room(|| proc_fd.reopen(inode.as_fd(), flags))
                 .map_err(|errno| Cause::system("open", errno));
         }
         let (directory, name) = self.parent_at(path)?;
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let fd = openat(directory.as_fd(), name, flags, Mode::empty())
+        let fd = self
+            .making_room(|| openat(directory.as_fd(), name, flags, Mode::empty()))
             .map_err(|errno| Cause::system("openat", errno))?;
         let stat = fstat(&fd).map_err(|errno| Cause::system("fstat", errno))?;
         if (stat.st_dev, stat.st_ino) != (inode.stat.st_dev, inode.stat.st_ino) {

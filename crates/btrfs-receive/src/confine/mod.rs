@@ -230,10 +230,7 @@ impl Root {
             Resolver::Walk => walk::open(&self.boundary, base.as_fd(), rest, flags),
         };
         let mut result = open();
-        if matches!(
-            result,
-            Err(OpenError::System(_, Errno::MFILE | Errno::NFILE))
-        ) {
+        if matches!(&result, Err(OpenError::System(_, errno)) if out_of_descriptors(*errno)) {
             self.cache.borrow_mut().clear();
             result = open();
         }
@@ -241,6 +238,18 @@ impl Root {
             OpenError::System(call, errno) => Cause::system(call, errno),
             OpenError::Escape { end, barrier } => escape(&path[..start + end], barrier),
         })
+    }
+
+    /// Makes a call that returns a descriptor; if none are left, once more
+    /// after closing what the cache holds.
+    fn making_room<T>(&self, call: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+        match call() {
+            Err(errno) if out_of_descriptors(errno) => {
+                self.cache.borrow_mut().clear();
+                call()
+            }
+            result => result,
+        }
     }
 
     /// Refuses what does not belong to this subvolume.
@@ -272,6 +281,10 @@ fn escape(path: &[u8], barrier: Barrier) -> Cause {
         path: Bytes::copy_from_slice(path),
         barrier,
     }
+}
+
+fn out_of_descriptors(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE)
 }
 
 /// A quarter of the descriptors the process may have, so that two roots (a

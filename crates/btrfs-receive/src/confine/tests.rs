@@ -1,1 +1,0 @@
-//! Escapes and races, with both resolvers.
