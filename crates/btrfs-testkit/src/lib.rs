@@ -28,9 +28,11 @@
 //! it they lie on a tmpfs of their own. What goes wrong in the kit itself
 //! panics: a test has no use for a typed error about its scaffolding.
 
+pub mod files;
 mod filesystem;
 mod harness;
 mod namespace;
+mod sample;
 mod stream;
 pub mod subvolume;
 mod tool;
@@ -39,6 +41,7 @@ mod tree;
 pub use filesystem::{Builder, LoopFilesystem, Mount};
 pub use harness::{Test, main};
 pub use namespace::scratch_dir;
+pub use sample::Sample;
 pub use stream::{Sender, reference_receive};
 pub use tree::{
     Compared, Content, Difference, Entry, Kind, Time, Tree, Walk, assert_same_tree,
