@@ -144,10 +144,10 @@ mod tests {
 
     /// Everything in the cache, "path=directory".
     fn list(cache: &DirectoryCache<String>) -> Vec<String> {
-        let line = |(path, entry): (&Box<[u8]>, &Entry<String>)| {
-            format!("{}={}", path.escape_ascii(), entry.directory)
-        };
-        cache.entries.iter().map(line).collect()
+        let entries = cache.entries.iter();
+        entries
+            .map(|(path, entry)| format!("{}={}", path.escape_ascii(), entry.directory))
+            .collect()
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(super) const ALL: &[Operation] = &[
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         root.chown(path, uid.as_raw(), gid.as_raw())
     }),
-    ("chmod", |root, path| root.chmod(path, 0o600)),
+    ("chmod", |root, path| root.chmod(path, 0o700)),
     ("utimens", |root, path| root.utimens(path, AT, AT)),
     ("truncate", |root, path| root.truncate(path, 1)),
     ("flags", |root, path| root.flags(path).map(drop)),
