@@ -11,8 +11,9 @@
 //! - no mount point on the way is crossed, and no directory of another
 //!   subvolume is entered. The kernel's `RESOLVE_NO_XDEV` lets nested
 //!   subvolumes pass, as nothing is mounted there; they are told by their
-//!   `st_dev`. A snapshot shows nested subvolumes as empty directories, so
-//!   one can only have been made during the receive;
+//!   `st_dev`. One that can be entered was made during the receive: a
+//!   snapshot shows those of its source as empty directories, which nothing
+//!   can be put into, and which count as other subvolumes too;
 //! - file data goes to regular files only, never to devices or FIFOs, which
 //!   are not even opened.
 //!

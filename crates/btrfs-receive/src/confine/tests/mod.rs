@@ -3,6 +3,7 @@
 //! They run on any filesystem that the temporary directory lies on, as any
 //! user; what takes root is left out without it.
 
+mod btrfs;
 mod escapes;
 mod follows;
 mod limits;
