@@ -1,10 +1,14 @@
 //! The typed commands of the send stream.
 
+pub(crate) mod codec;
+mod kind;
+mod owned;
 mod path;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
+pub use kind::CommandKind;
 pub use path::{PathError, StreamPath, SubvolumeName};
 
 /// A point in time as the stream carries it (`struct btrfs_timespec`).
@@ -12,8 +16,8 @@ pub use path::{PathError, StreamPath, SubvolumeName};
 pub struct Timespec {
     /// Seconds since 1970-01-01 00:00 UTC, negative before.
     pub seconds: i64,
-    /// Nanoseconds to add, also to negative seconds; the kernel writes 0 to
-    /// 999,999,999, other values are carried but cannot be applied.
+    /// Nanoseconds to add, also to negative seconds: 0 to 999,999,999. The
+    /// decoder and the encoder refuse other values.
     pub nanoseconds: u32,
 }
 

@@ -1,0 +1,315 @@
+//! Streams from anything that can be read.
+
+use std::io::{self, Read};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::decoder::{Decoded, Decoder, DecoderBuilder, Item};
+use crate::error::{Error, Position, Truncated};
+use crate::limits::Limits;
+use crate::wire::Version;
+
+/// Bytes asked for at a time: enough to make the calls of a read cheap, and
+/// to hold the largest command that kernels write.
+const CHUNK: usize = 256 * 1024;
+
+/// The least free space to point a read at.
+const MIN_READ: usize = CHUNK / 4;
+
+/// How to read: bounds, and how far ahead.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReaderBuilder {
+    decoder: DecoderBuilder,
+    exact: bool,
+}
+
+impl ReaderBuilder {
+    /// Sets the bounds. The default is [`Limits::default`].
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.decoder = self.decoder.limits(limits);
+        self
+    }
+
+    /// See [`DecoderBuilder::allow_unknown`].
+    #[must_use]
+    pub fn allow_unknown(mut self, allow: bool) -> Self {
+        self.decoder = self.decoder.allow_unknown(allow);
+        self
+    }
+
+    /// Whether to read no byte past an END command, so that what follows it
+    /// can be read from the same source by someone else. Costs about one
+    /// read per command. The default is to read ahead.
+    ///
+    /// The reader still goes on to another stream if it is asked for an item
+    /// after END.
+    #[must_use]
+    pub fn exact(mut self, exact: bool) -> Self {
+        self.exact = exact;
+        self
+    }
+
+    /// A reader of what `source` holds.
+    pub fn build<R: Read>(self, source: R) -> Reader<R> {
+        Reader {
+            source,
+            decoder: self.decoder.build(),
+            exact: self.exact,
+            buffer: Buffer::default(),
+            failed: None,
+        }
+    }
+}
+
+/// Reads items from a source.
+///
+/// Needs no buffering below it: it reads large pieces itself. An interrupted
+/// read is tried again.
+///
+/// Memory: one buffer. It grows only with bytes that have arrived, whatever
+/// a length field claims, to at most twice the longest command of the input or
+/// 256 KiB, whichever is more; [`Limits`] bounds the longest command. Items from
+/// [`Reader::next_owned`] keep their piece of the buffer alive, and with it
+/// the rest of that piece, up to the same size; the reader then goes on with
+/// another one.
+///
+/// ```
+/// use btrfs_sendstream::{Item, Reader};
+///
+/// fn files(source: impl std::io::Read) -> Result<u64, btrfs_sendstream::Error> {
+///     let mut reader = Reader::new(source);
+///     let mut files = 0;
+///     while let Some(item) = reader.next_item()? {
+///         if let Item::Command(btrfs_sendstream::Command::Mkfile { .. }) = item {
+///             files += 1;
+///         }
+///     }
+///     Ok(files)
+/// }
+/// # assert!(files(&b""[..]).is_err());
+/// ```
+#[derive(Debug)]
+pub struct Reader<R> {
+    source: R,
+    decoder: Decoder,
+    exact: bool,
+    buffer: Buffer,
+    /// A command that was split off the buffer and could not be decoded.
+    failed: Option<Bytes>,
+}
+
+impl Reader<()> {
+    /// Settings other than the default.
+    pub fn builder() -> ReaderBuilder {
+        ReaderBuilder::default()
+    }
+}
+
+impl<R: Read> Reader<R> {
+    /// A reader with the default settings.
+    pub fn new(source: R) -> Self {
+        ReaderBuilder::default().build(source)
+    }
+
+    /// The next item, borrowed from the reader's buffer. `None` where the
+    /// input may end: after the END of the last stream.
+    ///
+    /// Allocates nothing per item.
+    ///
+    /// # Errors
+    /// Every [`ErrorKind`](crate::ErrorKind) but `Misuse`. After one of kind
+    /// `Io` the call may be repeated and goes on where it stopped. Any other
+    /// error stays: the same call gives it again.
+    #[inline]
+    pub fn next_item(&mut self) -> Result<Option<Item<&[u8]>>, Error> {
+        self.fail_again()?;
+        if self.fill()?.is_none() {
+            return Ok(None);
+        }
+        let (bytes, start) = self.buffer.bytes_and_start();
+        let decoded = self.decoder.decode(bytes)?;
+        if let Decoded::Item { consumed, .. } = decoded {
+            *start += consumed;
+        }
+        taken(decoded)
+    }
+
+    /// The next item, sharing the reader's buffer: it can be kept and sent
+    /// to other threads, and no file data is copied.
+    ///
+    /// Both ways of reading may be mixed.
+    ///
+    /// # Errors
+    /// Those of [`Reader::next_item`].
+    pub fn next_owned(&mut self) -> Result<Option<Item<Bytes>>, Error> {
+        self.fail_again()?;
+        let Some(total) = self.fill()? else {
+            return Ok(None);
+        };
+        let bytes = self.buffer.split_off(total);
+        match self.decoder.decode_bytes(&bytes) {
+            Ok(decoded) => taken(decoded),
+            Err(error) => {
+                self.failed = Some(bytes);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the error of a command that could not be decoded once more.
+    fn fail_again(&mut self) -> Result<(), Error> {
+        if let Some(failed) = &self.failed {
+            self.decoder.decode(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Reads until the next item is whole, and gives its length; `None` at
+    /// the end of the input, if it may end there. What cannot be measured is
+    /// left for the decoder to report.
+    #[inline]
+    fn fill(&mut self) -> Result<Option<usize>, Error> {
+        loop {
+            let bytes = self.buffer.bytes();
+            match self.decoder.deframer().required(bytes) {
+                Ok(total) if bytes.len() < total => {}
+                Ok(total) => return Ok(Some(total)),
+                Err(_) => return Ok(Some(bytes.len())),
+            }
+            if !self.read_more()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads once. `false` at the end of the input, if it may end there.
+    #[cold]
+    fn read_more(&mut self) -> Result<bool, Error> {
+        let deframer = self.decoder.deframer();
+        let bytes = self.buffer.bytes();
+        let most = if self.exact {
+            deframer.certain(bytes)?.saturating_sub(bytes.len())
+        } else {
+            usize::MAX
+        };
+        let room = self.buffer.room();
+        let most = most.min(room.len());
+        let (room, _) = room.split_at_mut(most);
+        let read = loop {
+            match self.source.read(room) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        let read = read.map_err(|error| Error::from(error).at(deframer.upcoming()))?;
+        self.buffer.end += read.min(most);
+        if read == 0 {
+            self.decoder.end_of_input(self.buffer.bytes())?;
+        }
+        Ok(read > 0)
+    }
+}
+
+impl<R> Reader<R> {
+    /// Place of the last item, or of the one that failed.
+    pub fn position(&self) -> Position {
+        self.decoder.position()
+    }
+
+    /// Bytes decoded so far. More may have been read.
+    pub fn consumed(&self) -> u64 {
+        self.decoder.consumed()
+    }
+
+    /// Version of the stream being read; `None` before the first header and
+    /// after END.
+    pub fn version(&self) -> Option<Version> {
+        self.decoder.version()
+    }
+
+    /// The source.
+    pub fn get_ref(&self) -> &R {
+        &self.source
+    }
+
+    /// The source, to be changed. What is read from it is missing from the
+    /// stream.
+    pub fn get_mut(&mut self) -> &mut R {
+        &mut self.source
+    }
+
+    /// The source, taken out. What was read ahead is lost; after END, an
+    /// [exact](ReaderBuilder::exact) reader has read nothing ahead.
+    pub fn into_inner(self) -> R {
+        self.source
+    }
+}
+
+/// The item of a decoder that had all it needed.
+#[inline]
+fn taken<B: AsRef<[u8]>>(decoded: Decoded<B>) -> Result<Option<Item<B>>, Error> {
+    match decoded {
+        Decoded::Item { item, .. } => Ok(Some(item)),
+        Decoded::Need { total } => Err(Truncated::InCommand {
+            have: 0,
+            need: total,
+        }
+        .into()),
+    }
+}
+
+/// Bytes that were read and not yet decoded.
+///
+/// The storage is initialised in its whole length and used again and again,
+/// so that a read can be pointed at it without clearing it first.
+#[derive(Debug, Default)]
+struct Buffer {
+    storage: BytesMut,
+    /// Where the bytes not yet decoded begin.
+    start: usize,
+    /// Where they end.
+    end: usize,
+}
+
+impl Buffer {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.storage.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The bytes, and their start to be moved on while they are borrowed.
+    #[inline]
+    fn bytes_and_start(&mut self) -> (&[u8], &mut usize) {
+        let bytes = self.storage.get(self.start..self.end);
+        (bytes.unwrap_or_default(), &mut self.start)
+    }
+
+    /// Free space behind the bytes, never empty. Grows to at most twice the
+    /// bytes that are there, or to one chunk.
+    fn room(&mut self) -> &mut [u8] {
+        if self.start > 0 {
+            // What is left is less than one command.
+            self.storage.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.storage.len() - self.end < MIN_READ {
+            // Reuses the allocation if no item shares it any more.
+            self.storage.truncate(self.end);
+            self.storage
+                .resize(CHUNK.max(self.end.saturating_mul(2)), 0);
+        }
+        self.storage.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// Takes the first `len` bytes out, sharing the storage.
+    fn split_off(&mut self, len: usize) -> Bytes {
+        let len = len.min(self.end - self.start);
+        self.storage.advance(self.start);
+        let taken = self.storage.split_to(len).freeze();
+        self.end -= self.start + len;
+        self.start = 0;
+        taken
+    }
+}
