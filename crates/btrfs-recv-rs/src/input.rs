@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::messages::strerror;
 use crate::signals::Signals;
 
 /// A reader of the stream.
@@ -95,6 +96,12 @@ impl AsFd for Input<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+/// What to say when [`Input::open`] fails.
+pub(crate) fn cannot_open(file: Option<&Path>, error: &io::Error) -> String {
+    let name = file.map_or("standard input".into(), Path::to_string_lossy);
+    format!("cannot open {name}: {}", strerror(error))
 }
 
 /// Reading a stored stream need not touch its access time, but only its

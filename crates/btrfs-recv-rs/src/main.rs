@@ -13,15 +13,27 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use args::{Request, UsageError};
+use messages::Messages;
 
 fn main() -> ExitCode {
     let posixly_correct = std::env::var_os("POSIXLY_CORRECT").is_some();
     match args::parse(std::env::args_os(), posixly_correct) {
         Ok(Request::Help) => print(&[args::USAGE, args::HELP]),
         Ok(Request::Version) => print(&["btrfs-recv-rs ", env!("CARGO_PKG_VERSION"), "\n"]),
-        Ok(Request::Dump(_)) => ExitCode::FAILURE,
-        Ok(Request::Receive(_)) => ExitCode::FAILURE,
+        Ok(Request::Dump(file)) => exit(dump::command(file.as_deref(), &mut Messages::new(1))),
+        Ok(Request::Receive(options)) => {
+            let _ = options;
+            ExitCode::FAILURE
+        }
         Err(error) => refuse(&error),
+    }
+}
+
+fn exit(success: bool) -> ExitCode {
+    if success {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

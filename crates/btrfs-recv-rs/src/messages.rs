@@ -9,8 +9,8 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use btrfs_receive::{Cause, Failure, NewSubvolume};
-use btrfs_sendstream::{Command, CommandRef};
+use btrfs_receive::{Cause, Failure, Fallbacks, NewSubvolume};
+use btrfs_sendstream::{Command, CommandBuf, ErrorKind};
 
 use crate::escape::push_message;
 
@@ -32,11 +32,6 @@ impl Messages {
         }
     }
 
-    /// Whether [`Messages::command`] has anything to say.
-    pub(crate) fn wants_commands(&self) -> bool {
-        self.verbosity >= 2
-    }
-
     /// Clone sources and parents are confined to `destination`.
     pub(crate) fn chroot(&mut self, destination: &[u8]) {
         if self.verbosity >= 1 {
@@ -45,7 +40,7 @@ impl Messages {
     }
 
     /// A subvolume is about to be created.
-    pub(crate) fn begins(&mut self, new: &NewSubvolume) {
+    fn begins(&mut self, new: &NewSubvolume) {
         let name = new.name.as_bytes();
         if self.verbosity >= 1 {
             match new.parent {
@@ -77,7 +72,7 @@ impl Messages {
     }
 
     /// A command is about to be applied.
-    pub(crate) fn command(&mut self, command: &CommandRef<'_>) {
+    fn command(&mut self, command: &CommandBuf) {
         let line = &mut self.line;
         let said = match self.verbosity {
             0 | 1 => false,
@@ -89,20 +84,33 @@ impl Messages {
         }
     }
 
-    /// A subvolume is complete, on disk, and marked as received.
-    pub(crate) fn finished(&mut self, new: &NewSubvolume) {
-        if self.verbosity >= 2 {
-            let (uuid, stransid) = (new.uuid, new.ctransid);
-            self.line
-                .format(format_args!(
-                    "BTRFS_IOC_SET_RECEIVED_SUBVOL uuid={uuid}, stransid={stransid}"
-                ))
-                .to_stderr();
+    /// What was done another way, as far as it costs space or attributes;
+    /// decoding costs neither and is told with the data only.
+    fn fallbacks(&mut self, name: &[u8], done: &Fallbacks) {
+        let told_with_data = if self.verbosity >= 2 {
+            done.encoded_writes_decoded
+        } else {
+            0
+        };
+        for (count, what) in [
+            (told_with_data, "encoded writes were decompressed here"),
+            (done.clones_copied, "clones were refused and copied instead"),
+            (
+                done.compression_refused,
+                "files are NOCOW and could not keep btrfs.compression",
+            ),
+        ] {
+            if count > 0 {
+                self.line.text("WARNING: ").name(name);
+                self.line
+                    .format(format_args!(": {count} {what}"))
+                    .to_stderr();
+            }
         }
     }
 
     /// An operation failed.
-    pub(crate) fn failure(&mut self, failure: &Failure) {
+    fn failure(&mut self, failure: &Failure) {
         let line = self.line.text("ERROR: ");
         match failure.operation {
             "subvol" => line.text("creating subvolume "),
@@ -132,14 +140,20 @@ impl Messages {
         self.line.text("ERROR: ").escaped(&what).to_stderr();
     }
 
-    /// Something that the user should know and that is no failure.
-    pub(crate) fn warning(&mut self, what: impl fmt::Display) {
-        self.line.text("WARNING: ").escaped(&what).to_stderr();
+    /// The stream is damaged or cannot be read.
+    pub(crate) fn stream_error(&mut self, error: &btrfs_sendstream::Error) {
+        match error.kind() {
+            ErrorKind::Empty => self.error("empty stream is not considered valid"),
+            ErrorKind::Io(cause) => {
+                self.error(format_args!("cannot read the stream: {}", strerror(cause)));
+            }
+            _ => self.error(error),
+        }
     }
 }
 
 /// The lines of level 2: file data.
-fn push_data(line: &mut Line, command: &CommandRef<'_>) -> bool {
+fn push_data(line: &mut Line, command: &CommandBuf) -> bool {
     match command {
         Command::Write { path, offset, data } => line
             .text("write ")
@@ -160,7 +174,7 @@ fn push_data(line: &mut Line, command: &CommandRef<'_>) -> bool {
 }
 
 /// The lines that level 3 adds.
-fn push_change(line: &mut Line, command: &CommandRef<'_>) -> bool {
+fn push_change(line: &mut Line, command: &CommandBuf) -> bool {
     match command {
         Command::Mkfile { path, .. } => line.text("mkfile ").name(path.as_bytes()),
         Command::Mkdir { path, .. } => line.text("mkdir ").name(path.as_bytes()),
@@ -216,7 +230,7 @@ fn push_change(line: &mut Line, command: &CommandRef<'_>) -> bool {
 }
 
 /// The part of level 3 that is about extents.
-fn push_extent(line: &mut Line, command: &CommandRef<'_>) -> bool {
+fn push_extent(line: &mut Line, command: &CommandBuf) -> bool {
     match command {
         Command::Truncate { path, size } => line
             .text("truncate ")

@@ -20,7 +20,6 @@ pub(crate) struct Signals {
     /// Held so that `wakeup` never reports a hang-up, not even if every
     /// signal is ignored.
     _write_end: OwnedFd,
-    stop: Arc<AtomicBool>,
     /// Number of the last signal; 0 before the first.
     last: Arc<AtomicUsize>,
 }
@@ -33,15 +32,14 @@ pub(crate) struct Signal {
 }
 
 impl Signals {
-    /// Starts watching. A signal that was ignored when the program started,
+    /// Starts watching; the first signal sets `stop`. A signal that was ignored when the program started,
     /// as `nohup` does with SIGHUP, stays ignored. The second signal ends
     /// the process at once.
     ///
     /// # Errors
     /// A handler or the pipe that wakes a waiting reader cannot be set up.
-    pub(crate) fn watch() -> io::Result<Self> {
+    pub(crate) fn watch(stop: &Arc<AtomicBool>) -> io::Result<Self> {
         let (wakeup, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let stop = Arc::new(AtomicBool::new(false));
         let last = Arc::new(AtomicUsize::new(0));
         let ignored = ignored_signals();
         for (number, _) in WATCHED {
@@ -50,15 +48,14 @@ impl Signals {
             }
             // Actions run in this order: the first does nothing until the
             // third has run once.
-            flag::register_conditional_default(number, Arc::clone(&stop))?;
+            flag::register_conditional_default(number, Arc::clone(stop))?;
             flag::register_usize(number, Arc::clone(&last), number as usize)?;
-            flag::register(number, Arc::clone(&stop))?;
+            flag::register(number, Arc::clone(stop))?;
             low_level::pipe::register(number, write_end.try_clone()?)?;
         }
         Ok(Self {
             wakeup,
             _write_end: write_end,
-            stop,
             last,
         })
     }
@@ -66,11 +63,6 @@ impl Signals {
     /// A descriptor to poll for reading: ready once a signal arrived.
     pub(crate) fn wakeup(&self) -> BorrowedFd<'_> {
         self.wakeup.as_fd()
-    }
-
-    /// Becomes true with the first signal.
-    pub(crate) fn stop_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.stop)
     }
 
     /// The signal that arrived, if one did.

@@ -1,5 +1,5 @@
-//! `--dump`: the commands of a stream as text, one to a line, byte for byte
-//! as `btrfs receive --dump` of btrfs-progs 6.19 prints them.
+//! Commands as text, one to a line, byte for byte as `btrfs receive --dump`
+//! of btrfs-progs 6.19 prints them.
 
 use std::io::Write;
 
@@ -273,4 +273,144 @@ fn push_number(out: &mut Vec<u8>, key: &[u8], value: u64) {
         }
     }
     out.extend_from_slice(&digits[digits.len() - used..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use btrfs_sendstream::{CloneRange, EnableVerity, EncodedWrite, SubvolumeName};
+
+    use super::*;
+
+    fn path(bytes: &'static str) -> StreamPath<&'static [u8]> {
+        StreamPath::parse(bytes.as_bytes()).unwrap()
+    }
+
+    /// The lines of `commands` in a subvolume called `s v`.
+    fn lines(commands: &[CommandRef<'_>]) -> Vec<String> {
+        let mut formatter = Formatter::new();
+        let mut out = Vec::new();
+        let subvolume = Command::Subvol {
+            name: SubvolumeName::parse(&b"s v"[..]).unwrap(),
+            uuid: Uuid::from_u128(1),
+            ctransid: 7,
+        };
+        formatter.push(&mut out, &subvolume);
+        out.clear();
+        for command in commands {
+            formatter.push(&mut out, command);
+        }
+        let text = String::from_utf8(out).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    // Commands that no sample holds, and names that none has.
+    #[test]
+    fn formats_what_the_samples_lack() {
+        let commands = [
+            Command::Symlink {
+                path: path("a"),
+                ino: 257,
+                target: &b"../x y\n"[..],
+            },
+            Command::Link {
+                path: path("a"),
+                existing: path("d/\u{e4}"),
+            },
+            Command::RemoveXattr {
+                path: path("a"),
+                name: b"user.a b",
+            },
+            Command::FileAttr {
+                path: path("a"),
+                attributes: 512,
+            },
+            Command::Chmod {
+                path: path("a"),
+                mode: 0,
+            },
+            Command::Truncate {
+                path: path("a"),
+                size: u64::MAX,
+            },
+        ];
+        assert_eq!(
+            lines(&commands),
+            [
+                "symlink         ./s\\ v/a                        dest=../x\\ y\\n",
+                "link            ./s\\ v/a                        dest=d/\\303\\244",
+                "remove_xattr    ./s\\ v/a                        name=user.a\\ b",
+                "fileattr        ./s\\ v/a                        fileattr=0x512",
+                "chmod           ./s\\ v/a                        mode=0",
+                "truncate        ./s\\ v/a                        size=18446744073709551615",
+            ]
+        );
+    }
+
+    #[test]
+    fn formats_data_that_the_samples_lack() {
+        let commands = [
+            Command::Clone(CloneRange {
+                path: path("a"),
+                offset: 1,
+                len: 2,
+                source_uuid: Uuid::nil(),
+                source_ctransid: 3,
+                source_path: path("b c"),
+                source_offset: 4,
+            }),
+            Command::EncodedWrite(EncodedWrite {
+                path: path("a"),
+                offset: 1,
+                unencoded_file_len: 2,
+                unencoded_len: 3,
+                unencoded_offset: 4,
+                compression: None,
+                encryption: None,
+                data: &b"12345"[..],
+            }),
+            Command::EnableVerity(EnableVerity {
+                path: path("a"),
+                algorithm: 1,
+                block_size: 4096,
+                salt: &b"salt"[..],
+                signature: &b""[..],
+            }),
+        ];
+        assert_eq!(
+            lines(&commands),
+            [
+                "clone           ./s\\ v/a                        \
+                 offset=1 len=2 from=./s\\ v/b\\ c clone_offset=4",
+                "encoded_write   ./s\\ v/a                        \
+                 offset=1 len=5 unencoded_file_len=2 unencoded_len=3 unencoded_offset=4 \
+                 compression=0 encryption=0",
+                "enable_verity   ./s\\ v/a                        \
+                 algorithm=1 block_size=4096 salt_len=4 sig_len=0",
+            ]
+        );
+    }
+
+    #[test]
+    fn fields_begin_in_one_column_unless_the_path_is_long() {
+        let truncate = |name| Command::Truncate {
+            path: path(name),
+            size: 1,
+        };
+        // With ./s\ v/ before it, 31, 32 and 33 columns.
+        let commands = [
+            truncate("aaaaaaaaaaaaaaaaaaaaaaaa"),
+            truncate("aaaaaaaaaaaaaaaaaaaaaaaaa"),
+            truncate("aaaaaaaaaaaaaaaaaaaaaaaa\n"),
+            Command::Unlink { path: path("a") },
+        ];
+        assert_eq!(
+            lines(&commands),
+            [
+                "truncate        ./s\\ v/aaaaaaaaaaaaaaaaaaaaaaaa size=1",
+                "truncate        ./s\\ v/aaaaaaaaaaaaaaaaaaaaaaaaa size=1",
+                "truncate        ./s\\ v/aaaaaaaaaaaaaaaaaaaaaaaa\\n size=1",
+                "unlink          ./s\\ v/a",
+            ]
+        );
+    }
 }

@@ -1,0 +1,138 @@
+//! What callers see of the command line: channels, texts, exit status.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_btrfs-recv-rs"));
+    command
+        .args(args)
+        .env_remove("POSIXLY_CORRECT")
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for args in [
+        &["--help"][..],
+        &["receive", "--help"],
+        &["-f", "x", "--he", "PATH"],
+    ] {
+        let output = run(args);
+        assert!(output.status.success() && output.stderr.is_empty());
+        assert!(output.stdout.starts_with(b"usage: "));
+    }
+    let output = run(&["--version"]);
+    let expected = concat!("btrfs-recv-rs ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(output.stdout, expected.as_bytes());
+}
+
+#[test]
+fn wrong_options_are_refused_in_the_words_callers_look_for() {
+    for (args, text) in [
+        (
+            &["--x", "D"][..],
+            "btrfs-recv-rs: unrecognized option '--x'",
+        ),
+        (&["D", "-Z"], "btrfs-recv-rs: invalid option -- 'Z'"),
+        (
+            &["-ef"],
+            "btrfs-recv-rs: option requires an argument -- 'f'",
+        ),
+        (
+            &["--max-errors"],
+            "btrfs-recv-rs: option '--max-errors' requires an argument",
+        ),
+        (
+            &["--ver", "D"],
+            "btrfs-recv-rs: option '--ver' is ambiguous; \
+             possibilities: '--verbose' '--version'",
+        ),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(output.stdout.is_empty());
+        let (first, rest) = stderr(&output).split_once('\n').unwrap();
+        assert_eq!(first, text);
+        assert_eq!(rest, "Try 'btrfs-recv-rs --help' for more information.\n");
+    }
+}
+
+#[test]
+fn a_wrong_number_of_paths_shows_the_usage() {
+    for (args, text) in [
+        (&[][..], "exactly 1 argument expected, 0 given"),
+        (&["a", "b"], "exactly 1 argument expected, 2 given"),
+        (
+            &["--dump", "a"],
+            "exactly 0 arguments expected with --dump, 1 given",
+        ),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let expected = format!("btrfs-recv-rs: {text}\nusage: ");
+        assert!(stderr(&output).starts_with(&expected), "{args:?}");
+    }
+}
+
+#[test]
+fn posixly_correct_ends_the_options_at_the_path() {
+    let output = command(&["D", "-e"])
+        .env("POSIXLY_CORRECT", "")
+        .output()
+        .unwrap();
+    assert!(stderr(&output).contains("exactly 1 argument expected, 2 given"));
+}
+
+#[test]
+fn max_errors_has_to_be_a_number() {
+    let output = run(&["-E", "0x10", "D"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        stderr(&output),
+        "ERROR: invalid value for --max-errors: '0x10'\n"
+    );
+}
+
+#[test]
+fn a_missing_file_is_a_failure() {
+    for args in [&["--dump", "-f", "/no/such"][..]] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert_eq!(
+            stderr(&output),
+            "ERROR: cannot open /no/such: No such file or directory\n"
+        );
+    }
+}
+
+#[test]
+fn a_dash_is_the_name_of_a_file() {
+    let output = command(&["--dump", "-f", "-"])
+        .current_dir("/proc")
+        .output()
+        .unwrap();
+    assert_eq!(
+        stderr(&output),
+        "ERROR: cannot open -: No such file or directory\n"
+    );
+}
+
+#[test]
+fn may_be_called_btrfs_receive() {
+    let mut command = command(&["--dump"]);
+    let output = command.arg0("btrfs-receive").output().unwrap();
+    assert!(stderr(&output).starts_with("ERROR: empty stream is not considered valid\n"));
+    // As a first argument it is the verb, as a second one a path.
+    let output = run(&["receive", "receive", "x"]);
+    assert!(stderr(&output).contains("2 given"));
+}
