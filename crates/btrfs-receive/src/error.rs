@@ -27,6 +27,9 @@ pub struct Failure {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Cause {
+    /// No subvolume can serve as the parent or the clone source.
+    #[error(transparent)]
+    NoSource(#[from] Box<crate::source::NoSource>),
     /// A system call failed.
     #[error("{call}: {error}")]
     System {

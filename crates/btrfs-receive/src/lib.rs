@@ -8,6 +8,7 @@ mod destination;
 mod error;
 mod plan;
 mod report;
+pub mod source;
 // Its users arrive with the destination.
 #[allow(dead_code, unused_imports)]
 mod sys;

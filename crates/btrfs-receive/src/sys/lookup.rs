@@ -59,33 +59,20 @@ pub(crate) fn subvolume_rootrefs(fd: impl AsFd, limit: usize) -> Result<Vec<Root
     }
 }
 
-/// `BTRFS_IOC_INO_LOOKUP`: the path of the inode `objectid` from the root of
-/// the subvolume `id`, ending in a slash; empty for the root itself.
-///
-/// # Errors
-/// `EPERM` without `CAP_SYS_ADMIN`; `ENOENT`; `ENAMETOOLONG` above 4079 bytes.
-pub(crate) fn ino_lookup(fd: impl AsFd, id: u64, objectid: u64) -> Result<Vec<u8>> {
-    Ok(field_bytes(&lookup(fd, id, objectid)?.name))
-}
-
 /// `BTRFS_IOC_INO_LOOKUP` without a tree: the id of the subvolume that `fd`
 /// lies in. Needs no privilege.
 ///
 /// # Errors
 /// `ENOTTY` if the filesystem is not btrfs.
 pub(crate) fn containing_subvolume(fd: impl AsFd) -> Result<u64> {
-    Ok(lookup(fd, 0, BTRFS_FIRST_FREE_OBJECTID.into())?.treeid)
-}
-
-fn lookup(fd: impl AsFd, treeid: u64, objectid: u64) -> Result<InoLookupArgs> {
     let mut args = InoLookupArgs {
-        treeid,
-        objectid,
+        treeid: 0,
+        objectid: BTRFS_FIRST_FREE_OBJECTID.into(),
         name: [0; 4080],
     };
     // SAFETY: INO_LOOKUP reads and writes this structure, made of integers.
     unsafe { abi::update::<{ abi::INO_LOOKUP }, _>(fd.as_fd(), &mut args) }?;
-    Ok(args)
+    Ok(args.treeid)
 }
 
 /// What `INO_LOOKUP_USER` found.

@@ -19,7 +19,7 @@ mod sync;
 pub(crate) use data::{EncodedRange, Verity, enable_verity, encoded_write, ficlonerange};
 pub(crate) use handle::open_subvolume;
 pub(crate) use lookup::{
-    RootRef, UserPath, containing_subvolume, ino_lookup, ino_lookup_user, subvolume_rootrefs,
+    RootRef, UserPath, containing_subvolume, ino_lookup_user, subvolume_rootrefs,
 };
 pub(crate) use search::{Item, Key, tree_search};
 pub(crate) use subvolume::{

@@ -1,0 +1,342 @@
+//! One search for a source, from UUID to descriptor.
+
+use std::collections::{HashMap, HashSet};
+
+use rustix::io::Errno;
+
+use super::candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
+use super::mount::Opened;
+use super::no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
+use super::reach::{self, Reach};
+use super::{Named, Source, rank, uuid};
+use crate::plan::op::SourceId;
+use crate::sys;
+
+/// Most candidates that a lookup considers. More have one received UUID only
+/// with metadata nodes above 16 KiB.
+pub(super) const MAX_CANDIDATES: usize = 4096;
+
+/// Most candidates whose path is found out for an error.
+const MAX_PATHS: usize = 32;
+
+/// A search in progress.
+pub(super) struct Lookup<'a> {
+    wanted: SourceId,
+    reach: &'a mut Reach,
+    named: &'a [Named],
+    excluded: &'a Excluded,
+    found: Found,
+}
+
+/// Subvolumes that must not serve, whatever their UUIDs.
+#[derive(Debug, Default)]
+pub(super) struct Excluded {
+    pub(super) under_construction: Option<u64>,
+    pub(super) rejected: HashSet<u64>,
+}
+
+impl Excluded {
+    fn verdict(&self, id: u64) -> Option<Verdict> {
+        if self.under_construction == Some(id) {
+            Some(Verdict::UnderConstruction)
+        } else if self.rejected.contains(&id) {
+            Some(Verdict::Rejected)
+        } else {
+            None
+        }
+    }
+}
+
+/// What a search has come across.
+#[derive(Default)]
+struct Found {
+    candidates: Vec<Candidate>,
+    seen: HashSet<u64>,
+    left_out: usize,
+    searches: Vec<Search>,
+}
+
+impl<'a> Lookup<'a> {
+    pub(super) fn new(
+        wanted: SourceId,
+        reach: &'a mut Reach,
+        named: &'a [Named],
+        excluded: &'a Excluded,
+    ) -> Self {
+        reach.begin_lookup();
+        Self {
+            wanted,
+            reach,
+            named,
+            excluded,
+            found: Found::default(),
+        }
+    }
+
+    /// Searches until something can be opened. The subvolumes are walked only
+    /// if what the UUID tree has does not do.
+    pub(super) fn run(mut self, ask_uuid_tree: bool) -> Result<Source, Box<NoSource>> {
+        if self.wanted.uuid.is_nil() {
+            // Every subvolume that was not received has a nil received UUID.
+            return Err(self.no_source());
+        }
+        self.consider_named();
+        if ask_uuid_tree {
+            self.search_uuid_tree();
+        }
+        if let Some(source) = self.open_best() {
+            return Ok(source);
+        }
+        self.search_by_walking();
+        if let Some(source) = self.open_best() {
+            return Ok(source);
+        }
+        Err(self.no_source())
+    }
+
+    /// Considers everything there is: the candidates, best first.
+    pub(super) fn survey(mut self, ask_uuid_tree: bool) -> Vec<Candidate> {
+        if self.wanted.uuid.is_nil() {
+            return Vec::new();
+        }
+        self.consider_named();
+        if ask_uuid_tree {
+            self.search_uuid_tree();
+        }
+        self.search_by_walking();
+        let order: HashMap<u64, usize> = self
+            .order()
+            .into_iter()
+            .enumerate()
+            .map(|(rank, (_, id))| (id, rank))
+            .collect();
+        self.found
+            .candidates
+            .sort_by_key(|candidate| order.get(&candidate.id).copied().unwrap_or(usize::MAX));
+        self.find_paths();
+        self.found.candidates
+    }
+
+    /// Opens the subvolume of a choice made earlier, if it still can serve.
+    pub(super) fn reopen(&mut self, id: u64) -> Option<Source> {
+        self.open_named(id).or_else(|| self.open_found(id).ok())
+    }
+
+    /// The subvolumes that the caller named.
+    fn consider_named(&mut self) {
+        let named = self.named;
+        for named in named.iter().filter(|named| named.serves(self.wanted.uuid)) {
+            let (state, verdict) = match sys::subvolume_info(&named.fd) {
+                Ok(info) => {
+                    let verdict = self.excluded.verdict(named.id);
+                    (Some((&info).into()), verdict.unwrap_or(Verdict::Suitable))
+                }
+                Err(errno) => (None, reach::verdict(errno)),
+            };
+            self.found.seen.insert(named.id);
+            self.found.candidates.push(Candidate {
+                id: named.id,
+                path: None,
+                matched_by: Some(MatchedBy::Name),
+                state,
+                verdict,
+            });
+        }
+    }
+
+    fn search_uuid_tree(&mut self) {
+        let outcome = match uuid::subvolumes(self.reach.opener.mount(), self.wanted.uuid) {
+            Ok(ids) => {
+                self.consider_all(&ids);
+                SearchOutcome::Searched {
+                    subvolumes: ids.len(),
+                    unopened: 0,
+                    cut_short: false,
+                }
+            }
+            Err(errno) => failed(errno),
+        };
+        self.searched(SearchPlace::UuidTree, outcome);
+    }
+
+    fn search_by_walking(&mut self) {
+        match self.reach.fresh_walk() {
+            Ok((place, walk)) => {
+                let ids = walk.with_uuid(self.wanted.uuid).to_vec();
+                let outcome = SearchOutcome::Searched {
+                    subvolumes: walk.subvolumes(),
+                    unopened: walk.unopened(),
+                    cut_short: walk.cut_short(),
+                };
+                self.consider_all(&ids);
+                self.searched(place, outcome);
+            }
+            Err(errno) => self.searched(SearchPlace::Mount, failed(errno)),
+        }
+    }
+
+    fn searched(&mut self, place: SearchPlace, outcome: SearchOutcome) {
+        self.found.searches.push(Search { place, outcome });
+    }
+
+    fn consider_all(&mut self, ids: &[u64]) {
+        for &id in ids {
+            if !self.found.seen.insert(id) {
+                continue;
+            }
+            if self.found.candidates.len() >= MAX_CANDIDATES {
+                self.found.left_out += 1;
+                continue;
+            }
+            let candidate = self.consider(id);
+            self.found.candidates.push(candidate);
+        }
+    }
+
+    fn consider(&mut self, id: u64) -> Candidate {
+        let mut candidate = Candidate {
+            id,
+            path: None,
+            matched_by: None,
+            state: None,
+            verdict: Verdict::Gone,
+        };
+        match self.reach.open(id) {
+            Ok(opened) => {
+                let state = SubvolumeState::from(&opened.info);
+                candidate.path = opened.path;
+                candidate.matched_by = state.matches(self.wanted.uuid);
+                candidate.verdict = self.verdict(id, &state);
+                candidate.state = Some(state);
+            }
+            Err(verdict) => candidate.verdict = verdict,
+        }
+        candidate
+    }
+
+    /// Whether a subvolume that nobody named can serve.
+    fn verdict(&self, id: u64, state: &SubvolumeState) -> Verdict {
+        if let Some(verdict) = self.excluded.verdict(id) {
+            verdict
+        } else if state.matches(self.wanted.uuid).is_none() {
+            Verdict::OtherUuid
+        } else if !state.read_only {
+            Verdict::Writable
+        } else {
+            Verdict::Suitable
+        }
+    }
+
+    /// The suitable candidates, best first, with their places in the list.
+    fn order(&self) -> Vec<(usize, u64)> {
+        let mut places = Vec::new();
+        let mut suitable = Vec::new();
+        for (place, candidate) in self.found.candidates.iter().enumerate() {
+            if candidate.verdict == Verdict::Suitable
+                && let (Some(matched_by), Some(state)) = (candidate.matched_by, &candidate.state)
+            {
+                places.push((place, candidate.id));
+                suitable.push((candidate.id, matched_by, state.clone()));
+            }
+        }
+        rank::order(self.wanted, &suitable)
+            .into_iter()
+            .filter_map(|at| places.get(at).copied())
+            .collect()
+    }
+
+    /// Opens the best candidate that can be opened.
+    fn open_best(&mut self) -> Option<Source> {
+        for (place, id) in self.order() {
+            let opened = match self.open_named(id) {
+                Some(source) => Ok(source),
+                None => self.open_found(id),
+            };
+            match opened {
+                Ok(source) => return Some(source),
+                Err(verdict) => self.found.candidates.get_mut(place)?.verdict = verdict,
+            }
+        }
+        None
+    }
+
+    fn open_named(&mut self, id: u64) -> Option<Source> {
+        if self.excluded.verdict(id).is_some() {
+            return None;
+        }
+        let mut serving = self.named.iter().filter(|it| it.serves(self.wanted.uuid));
+        let fd = serving.find(|it| it.id == id)?.fd.try_clone().ok()?;
+        let opened = Opened {
+            info: sys::subvolume_info(&fd).ok()?,
+            fd,
+            path: None,
+        };
+        Some(self.source(opened, MatchedBy::Name))
+    }
+
+    fn open_found(&mut self, id: u64) -> Result<Source, Verdict> {
+        let opened = self.reach.open(id)?;
+        let state = SubvolumeState::from(&opened.info);
+        match (self.verdict(id, &state), state.matches(self.wanted.uuid)) {
+            (Verdict::Suitable, Some(matched_by)) => Ok(self.source(opened, matched_by)),
+            (verdict, _) => Err(verdict),
+        }
+    }
+
+    fn source(&mut self, opened: Opened, matched_by: MatchedBy) -> Source {
+        let from_top = || self.reach.opener.path_from_top(&opened.info).ok();
+        Source {
+            wanted: self.wanted,
+            id: opened.info.id,
+            path: opened.path.clone().or_else(from_top),
+            matched_by,
+            state: SubvolumeState::from(&opened.info),
+            fd: opened.fd,
+        }
+    }
+
+    fn no_source(mut self) -> Box<NoSource> {
+        self.find_paths();
+        Box::new(NoSource {
+            missing: self.missing(),
+            wanted: self.wanted,
+            searches: self.found.searches,
+            candidates: self.found.candidates,
+            left_out: self.found.left_out,
+        })
+    }
+
+    /// Fills in paths that opening did not bring along.
+    fn find_paths(&mut self) {
+        let opener = &mut self.reach.opener;
+        for candidate in self.found.candidates.iter_mut().take(MAX_PATHS) {
+            if candidate.path.is_none()
+                && candidate.state.is_some()
+                && let Ok(opened) = opener.open(candidate.id)
+            {
+                candidate.path = opener.path_from_top(&opened.info).ok();
+            }
+        }
+    }
+
+    /// The capabilities whose lack was felt.
+    fn missing(&self) -> Vec<Capability> {
+        let mut missing = Vec::new();
+        let refused = |search: &Search| {
+            search.place == SearchPlace::UuidTree && search.outcome == failed(Errno::PERM)
+        };
+        if self.found.searches.iter().any(refused) {
+            missing.push(Capability::SysAdmin);
+        }
+        if self.reach.lacks_handles() {
+            missing.push(Capability::DacReadSearch);
+        }
+        missing
+    }
+}
+
+fn failed(errno: Errno) -> SearchOutcome {
+    SearchOutcome::Failed {
+        os_error: errno.raw_os_error(),
+    }
+}

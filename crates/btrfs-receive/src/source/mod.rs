@@ -1,0 +1,338 @@
+//! Parents and clone sources: from the UUID in a stream to an open subvolume.
+//!
+//! A stream names a subvolume by a UUID and a transaction id of the sender's
+//! filesystem. On the filesystem that receives, several subvolumes may answer
+//! to that UUID: received copies, snapshots of them, or the original itself,
+//! when a stream comes back to where its parent was made. [`Resolver`] finds
+//! all of them wherever they lie, chooses, and says why.
+//!
+//! # How it searches
+//! | privilege | UUID → ids | id → descriptor |
+//! |-|-|-|
+//! | `CAP_SYS_ADMIN` | the UUID tree | |
+//! | `CAP_DAC_READ_SEARCH` | a walk from the top level | by handle, from any mount |
+//! | neither | a walk beneath the root of the mount | by path, within the mount |
+//!
+//! A walk is also the last resort when the UUID tree is missing, out of date
+//! or has nothing suitable. A miss is never remembered: a subvolume received
+//! a moment ago can be the parent of the next.
+//!
+//! # How it chooses
+//! Writable subvolumes are passed over, unless the caller named them. Of the
+//! others, best first:
+//! 1. received from the very state that the stream names;
+//! 2. the subvolume itself, in that state;
+//! 3. the subvolume itself, in whatever state the transaction ids suggest: the
+//!    stream's are those of a copy;
+//! 4. any other received copy.
+//!
+//! Among equals the one least changed since it was received, then what is not
+//! a snapshot of another candidate, then the lowest id.
+
+mod candidate;
+mod lookup;
+mod mount;
+mod no_source;
+mod rank;
+mod reach;
+#[cfg(test)]
+mod tests;
+mod uuid;
+mod walk;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use ::uuid::Uuid;
+use btrfs_sendstream::Bytes;
+
+use crate::plan::op::SourceId;
+use crate::report::SourceUsed;
+use crate::sys;
+
+pub use candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
+pub use no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
+
+use lookup::{Excluded, Lookup};
+use mount::Opener;
+use reach::Reach;
+
+/// Most sources that are kept open.
+const MAX_OPEN: usize = 64;
+
+/// Most choices that are remembered; then all are forgotten and made again
+/// when needed, by the same rules.
+const MAX_CHOICES: usize = 16_384;
+
+/// Most subvolumes that a caller can reject.
+const MAX_REJECTED: usize = 4096;
+
+/// A subvolume that serves as parent or clone source: an open descriptor of
+/// its root directory, and what it is.
+#[derive(Debug)]
+pub struct Source {
+    fd: OwnedFd,
+    wanted: SourceId,
+    id: u64,
+    path: Option<Bytes>,
+    matched_by: MatchedBy,
+    state: SubvolumeState,
+}
+
+impl Source {
+    /// How the stream names it.
+    pub fn wanted(&self) -> SourceId {
+        self.wanted
+    }
+
+    /// Its id on this filesystem.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its path, without a leading slash, if it could be found out: from the
+    /// top of the filesystem; with a jail, from there; without
+    /// `CAP_DAC_READ_SEARCH`, from the root of the mount. For messages only.
+    pub fn path(&self) -> Option<&[u8]> {
+        self.path.as_deref()
+    }
+
+    /// What it has in common with the subvolume wanted.
+    pub fn matched_by(&self) -> MatchedBy {
+        self.matched_by
+    }
+
+    /// What the kernel said about it when it was opened.
+    pub fn state(&self) -> &SubvolumeState {
+        &self.state
+    }
+
+    /// The entry for a report.
+    pub fn used(&self) -> SourceUsed {
+        SourceUsed {
+            wanted: self.wanted,
+            subvolume_id: self.id,
+            uuid: self.state.uuid,
+            path: self.path.clone(),
+        }
+    }
+}
+
+/// Its root directory, open for reading. It belongs to the mount that the
+/// [`Resolver`] was given, even if it lies outside of what is mounted there.
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A subvolume that the caller named as a source.
+#[derive(Debug)]
+struct Named {
+    fd: OwnedFd,
+    id: u64,
+    /// The UUID it stands for, whatever its own.
+    stands_for: Option<Uuid>,
+}
+
+impl Named {
+    fn serves(&self, wanted: Uuid) -> bool {
+        if let Some(stands_for) = self.stands_for {
+            return stands_for == wanted;
+        }
+        let matches = |info| SubvolumeState::from(&info).matches(wanted).is_some();
+        sys::subvolume_info(&self.fd).is_ok_and(matches)
+    }
+}
+
+/// Finds the subvolume for a [`SourceId`] on one filesystem.
+///
+/// A choice, once made, holds for as long as the subvolume can serve, so that
+/// clones read from the parent that the snapshot was taken of.
+///
+/// Memory: at most 64 open sources, 16,384 remembered choices, a map of
+/// 65,536 subvolumes (about 10 MiB), and, during a lookup, 4096 candidates.
+#[derive(Debug)]
+pub struct Resolver {
+    reach: Reach,
+    ask_uuid_tree: bool,
+    named: Vec<Named>,
+    excluded: Excluded,
+    choices: HashMap<SourceId, u64>,
+    /// Most recently used first.
+    open: VecDeque<Arc<Source>>,
+}
+
+/// Options of a [`Resolver`].
+#[derive(Debug)]
+pub struct ResolverBuilder {
+    ask_uuid_tree: bool,
+    jail: Option<OwnedFd>,
+    named: Vec<(OwnedFd, Option<Uuid>)>,
+}
+
+impl Default for ResolverBuilder {
+    fn default() -> Self {
+        Self {
+            ask_uuid_tree: true,
+            jail: None,
+            named: Vec::new(),
+        }
+    }
+}
+
+impl ResolverBuilder {
+    /// Confines sources to the subvolumes inside a directory: those beneath
+    /// it, and it itself if it is the root of one. Subvolumes that the caller
+    /// names are not held back by this.
+    #[must_use]
+    pub fn jail(mut self, directory: OwnedFd) -> Self {
+        self.jail = Some(directory);
+        self
+    }
+
+    /// Prefers a subvolume, given by its root directory, whenever its UUID or
+    /// received UUID is the one wanted; even if it is writable.
+    #[must_use]
+    pub fn prefer(mut self, subvolume: OwnedFd) -> Self {
+        self.named.push((subvolume, None));
+        self
+    }
+
+    /// Makes a subvolume, given by its root directory, the source for `uuid`,
+    /// whatever its own UUIDs are, and even if it is writable.
+    #[must_use]
+    pub fn substitute(mut self, uuid: Uuid, subvolume: OwnedFd) -> Self {
+        self.named.push((subvolume, Some(uuid)));
+        self
+    }
+
+    /// Whether to ask the UUID tree, which is the default. Without, subvolumes
+    /// are always walked: for a filesystem whose UUID tree is known to be out
+    /// of date.
+    #[must_use]
+    pub fn uuid_tree(mut self, ask: bool) -> Self {
+        self.ask_uuid_tree = ask;
+        self
+    }
+
+    /// Makes a resolver for the filesystem that `directory` lies on. It is
+    /// any directory of it, opened for reading (not with `O_PATH`). Sources
+    /// are opened through the same mount.
+    ///
+    /// # Errors
+    /// `ENOTTY` if it is not on btrfs; `InvalidInput` if a subvolume that was
+    /// named is none, or the jail or such a subvolume is on another
+    /// filesystem.
+    pub fn build(self, directory: impl AsFd) -> io::Result<Resolver> {
+        let opener = Opener::new(directory.as_fd().try_clone_to_owned()?)?;
+        let fsid = opener.fsid();
+        let check = |fd: &OwnedFd, what: &str| match sys::fs_info(fd) {
+            Ok(info) if info.fsid == fsid => Ok(()),
+            Ok(_) | Err(rustix::io::Errno::NOTTY) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{what} is on another filesystem"),
+            )),
+            Err(error) => Err(error.into()),
+        };
+        if let Some(jail) = &self.jail {
+            check(jail, "the directory that sources are confined to")?;
+        }
+        let mut named = Vec::new();
+        for (fd, stands_for) in self.named {
+            check(&fd, "the subvolume named as a source")?;
+            if !mount::is_subvolume_root(&fd)? {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "what was named as a source is not the root of a subvolume",
+                ));
+            }
+            named.push(Named {
+                id: sys::containing_subvolume(&fd)?,
+                fd,
+                stands_for,
+            });
+        }
+        Ok(Resolver {
+            reach: Reach::new(opener, self.jail),
+            ask_uuid_tree: self.ask_uuid_tree,
+            named,
+            excluded: Excluded::default(),
+            choices: HashMap::new(),
+            open: VecDeque::new(),
+        })
+    }
+}
+
+impl Resolver {
+    /// A resolver without options; see [`ResolverBuilder::build`].
+    ///
+    /// # Errors
+    /// Those of [`ResolverBuilder::build`].
+    pub fn new(directory: impl AsFd) -> io::Result<Self> {
+        Self::builder().build(directory)
+    }
+
+    /// Starts a choice of options.
+    pub fn builder() -> ResolverBuilder {
+        ResolverBuilder::default()
+    }
+
+    /// Finds and opens the subvolume that a stream names.
+    ///
+    /// # Errors
+    /// Nothing suitable was found; the error says what was, and what to do.
+    pub fn resolve(&mut self, wanted: SourceId) -> Result<Arc<Source>, Box<NoSource>> {
+        if let Some(at) = self.open.iter().position(|source| source.wanted == wanted)
+            && let Some(source) = self.open.remove(at)
+        {
+            self.open.push_front(source.clone());
+            return Ok(source);
+        }
+        let chosen = self.choices.get(&wanted).copied();
+        let mut lookup = Lookup::new(wanted, &mut self.reach, &self.named, &self.excluded);
+        let source = match chosen.and_then(|id| lookup.reopen(id)) {
+            Some(source) => source,
+            None => lookup.run(self.ask_uuid_tree)?,
+        };
+        let source = Arc::new(source);
+        if self.choices.len() >= MAX_CHOICES {
+            self.choices.clear();
+        }
+        self.choices.insert(wanted, source.id);
+        self.open.truncate(MAX_OPEN - 1);
+        self.open.push_front(source.clone());
+        Ok(source)
+    }
+
+    /// All candidates for `wanted`, the suitable ones first, best first; at
+    /// most 4096. Changes no choice.
+    pub fn survey(&mut self, wanted: SourceId) -> Vec<Candidate> {
+        Lookup::new(wanted, &mut self.reach, &self.named, &self.excluded).survey(self.ask_uuid_tree)
+    }
+
+    /// Tells which subvolume is being received, by its id: it is never a
+    /// source. `None` when it is finished or given up; from then on it can be
+    /// one, and sources are opened and looked at anew.
+    pub fn set_under_construction(&mut self, id: Option<u64>) {
+        self.excluded.under_construction = id;
+        if id.is_none() {
+            self.open.clear();
+            self.reach.forget();
+        }
+    }
+
+    /// Never gives this subvolume again, as it turned out to be unusable, for
+    /// instance damaged. The next call of [`resolve`](Self::resolve) gives the
+    /// next best. After 4096 rejections, earlier ones are forgotten.
+    pub fn reject(&mut self, source: &Source) {
+        if self.excluded.rejected.len() >= MAX_REJECTED {
+            self.excluded.rejected.clear();
+        }
+        self.excluded.rejected.insert(source.id);
+        self.choices.retain(|_, id| *id != source.id);
+        self.open.retain(|open| open.id != source.id);
+    }
+}

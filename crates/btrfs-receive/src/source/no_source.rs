@@ -1,0 +1,239 @@
+//! The error that tells everything about a search in vain.
+
+use std::fmt;
+use std::io;
+
+use crate::plan::op::SourceId;
+
+use super::candidate::{Candidate, MatchedBy, Verdict};
+
+/// Most candidates that the text of the error names.
+const MAX_SHOWN: usize = 32;
+
+/// No subvolume can serve as the parent or clone source that a stream names.
+///
+/// Its text has several lines: what was wanted, how it was searched for, each
+/// candidate with the reason it was passed over, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub struct NoSource {
+    /// What was wanted.
+    pub wanted: SourceId,
+    /// How it was searched for.
+    pub searches: Vec<Search>,
+    /// What was found, at most 4096 subvolumes. Paths are known for the first
+    /// 32 only.
+    pub candidates: Vec<Candidate>,
+    /// How many more were found.
+    pub left_out: usize,
+    /// Capabilities that would have let the search see more, had the process
+    /// had them in the initial user namespace.
+    pub missing: Vec<Capability>,
+}
+
+/// One way of searching, and what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Search {
+    /// What was searched.
+    pub place: SearchPlace,
+    /// What came of it.
+    pub outcome: SearchOutcome,
+}
+
+/// What was searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SearchPlace {
+    /// The filesystem's index of UUIDs.
+    UuidTree,
+    /// Every subvolume of the filesystem.
+    Filesystem,
+    /// The subvolumes that can be reached in the mount.
+    Mount,
+    /// The subvolumes inside the directory that sources are confined to.
+    Jail,
+}
+
+/// What came of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SearchOutcome {
+    /// It was searched.
+    Searched {
+        /// For the UUID tree: subvolumes that have the UUID. Else: subvolumes
+        /// looked at.
+        subvolumes: usize,
+        /// Subvolumes that could not be opened.
+        unopened: usize,
+        /// Whether there were more than are looked at: 65,536 subvolumes, 128
+        /// of them within each other.
+        cut_short: bool,
+    },
+    /// It could not be searched.
+    Failed {
+        /// The error number.
+        os_error: i32,
+    },
+}
+
+/// A capability of Linux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Capability {
+    /// Searches the UUID tree.
+    SysAdmin,
+    /// Opens subvolumes that lie outside of what is mounted.
+    DacReadSearch,
+}
+
+impl Capability {
+    /// Its name, such as `CAP_SYS_ADMIN`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SysAdmin => "CAP_SYS_ADMIN",
+            Self::DacReadSearch => "CAP_DAC_READ_SEARCH",
+        }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for NoSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SourceId { uuid, ctransid } = self.wanted;
+        if uuid.is_nil() {
+            return write!(
+                f,
+                "the stream names a source without UUID (all zero), which says nothing"
+            );
+        }
+        let what = match self.candidates.is_empty() {
+            true => "no subvolume here is",
+            false => "no usable subvolume here is",
+        };
+        write!(
+            f,
+            "{what}, or was received from, the source {uuid} (ctransid {ctransid})"
+        )?;
+        for search in &self.searches {
+            write!(f, "\n  searched: {search}")?;
+        }
+        for candidate in self.candidates.iter().take(MAX_SHOWN) {
+            write!(f, "\n  passed over: {candidate}")?;
+        }
+        let hidden = self.candidates.len().saturating_sub(MAX_SHOWN) + self.left_out;
+        if hidden > 0 {
+            write!(f, "\n  and {hidden} more")?;
+        }
+        for capability in &self.missing {
+            let gain = match capability {
+                Capability::SysAdmin => "the UUID tree could be searched",
+                Capability::DacReadSearch => "subvolumes outside of this mount could be opened",
+            };
+            write!(f, "\n  missing: {capability}; with it, {gain}")?;
+        }
+        write!(f, "\n  to do: {}", self.advice())
+    }
+}
+
+impl NoSource {
+    /// What the user can do about it.
+    fn advice(&self) -> &'static str {
+        let any = |wanted: Verdict| self.candidates.iter().any(|it| it.verdict == wanted);
+        if any(Verdict::OutsideJail) {
+            "make the source available inside the directory that receiving is confined to, \
+             or send a full stream"
+        } else if any(Verdict::Unreachable) || self.missing.contains(&Capability::DacReadSearch) {
+            "receive with the missing capabilities, or into a mount of the top level \
+             (subvolid=5); else receive the source here first, or send a full stream"
+        } else if any(Verdict::Writable) {
+            "if the writable subvolume still is what was sent, name it as the source; \
+             else receive the source here again, or send a full stream"
+        } else {
+            "receive the source here first, or send a full stream"
+        }
+    }
+}
+
+impl fmt::Display for Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.place {
+            SearchPlace::UuidTree => "the UUID tree: ",
+            SearchPlace::Filesystem => "every subvolume of the filesystem: ",
+            SearchPlace::Mount => "the subvolumes within this mount: ",
+            SearchPlace::Jail => "the subvolumes inside the directory confined to: ",
+        })?;
+        match self.outcome {
+            SearchOutcome::Searched {
+                subvolumes,
+                unopened,
+                cut_short,
+            } => {
+                write!(f, "{subvolumes} found")?;
+                if unopened > 0 {
+                    write!(f, ", {unopened} more could not be opened")?;
+                }
+                if cut_short {
+                    write!(f, ", too many to look at all")?;
+                }
+                Ok(())
+            }
+            SearchOutcome::Failed { os_error } => {
+                write!(f, "{}", io::Error::from_raw_os_error(os_error))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "subvolume {}", self.id)?;
+        if let Some(path) = &self.path {
+            write!(f, " \"{}\"", path.escape_ascii())?;
+        }
+        if let Some(state) = &self.state {
+            write!(f, " (uuid {}", state.uuid)?;
+            if !state.received_uuid.is_nil() {
+                write!(
+                    f,
+                    ", received uuid {}, stransid {}, rtransid {}",
+                    state.received_uuid, state.stransid, state.rtransid
+                )?;
+            }
+            let mode = if state.read_only {
+                "read-only"
+            } else {
+                "writable"
+            };
+            write!(f, ", ctransid {}, {mode})", state.ctransid)?;
+        }
+        if self.matched_by == Some(MatchedBy::Name) {
+            write!(f, ", named as the source")?;
+        }
+        write!(f, ": {}", self.verdict)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Suitable => f.write_str("suitable"),
+            Self::Writable => f.write_str("it is writable, so it may have changed"),
+            Self::UnderConstruction => f.write_str("it is the one being received"),
+            Self::Rejected => f.write_str("it could not be used"),
+            Self::OtherUuid => f.write_str("its UUIDs are others, the UUID tree is out of date"),
+            Self::Gone => f.write_str("it was deleted"),
+            Self::OutsideJail => f.write_str("it is outside the directory confined to"),
+            Self::Unreachable => f.write_str("it cannot be reached through this mount"),
+            Self::CannotOpen { os_error } => {
+                let error = io::Error::from_raw_os_error(*os_error);
+                write!(f, "it cannot be opened: {error}")
+            }
+        }
+    }
+}
