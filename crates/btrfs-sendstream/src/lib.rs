@@ -18,6 +18,8 @@ mod frame;
 mod limits;
 mod reader;
 mod sequence;
+#[cfg(feature = "proptest")]
+pub mod strategies;
 mod wire;
 mod writer;
 
