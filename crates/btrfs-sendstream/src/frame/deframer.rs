@@ -314,29 +314,22 @@ impl Deframer {
         }
     }
 
-    /// A command that claims more than it may: often the length field is
-    /// part of a stream header.
+    /// A command that claims more than it may: the length may be part of a
+    /// stream header, which begins here or after a command header that was
+    /// cut off. Asks for more input as long as that can still turn out.
     #[cold]
     fn oversized(&self, header: CommandHeader, max: u32, input: &[u8]) -> Result<usize, Error> {
-        let (start, _) = input.split_at_checked(MAGIC.len()).unwrap_or((input, &[]));
-        if MAGIC.starts_with(start) {
-            return if start.len() < MAGIC.len() {
-                Ok(MAGIC.len())
-            } else {
-                Err(SequenceError::HeaderInStream.into())
-            };
-        }
-        // A header that was itself cut off shows within its own length.
-        let near = COMMAND_HEADER_LEN + STREAM_HEADER_LEN;
-        let (near, _) = input.split_at_checked(near).unwrap_or((input, &[]));
-        Err(match find_stream_header(near) {
-            Some(at) => self.header_in_command(at).into(),
-            None => LimitExceeded::Payload {
-                len: header.len.into(),
-                max,
+        for at in 0..COMMAND_HEADER_LEN {
+            let rest = input.get(at..).unwrap_or_default();
+            if rest.starts_with(&MAGIC) {
+                return Err(self.header_in_command(at).into());
             }
-            .into(),
-        })
+            if MAGIC.starts_with(rest) {
+                return Ok(at + MAGIC.len());
+            }
+        }
+        let len = header.len.into();
+        Err(LimitExceeded::Payload { len, max }.into())
     }
 
     fn header_in_command(&self, at: usize) -> SequenceError {
