@@ -12,6 +12,8 @@ pub mod source;
 // Its users arrive with the destination.
 #[allow(dead_code, unused_imports)]
 mod sys;
+#[cfg(test)]
+mod testing;
 
 pub use decompress::{DecodeError, Decompressor, MAX_ENCODED_LEN, MAX_UNENCODED_LEN, place};
 pub use destination::{Begun, Destination, Finished, Withheld};

@@ -87,6 +87,14 @@ impl<'a> Lookup<'a> {
         if let Some(source) = self.open_best() {
             return Ok(source);
         }
+        // A stream can name many sources; walking for each would take long.
+        if let Some(walk) = self.reach.old_walk() {
+            let ids = walk.with_uuid(self.wanted.uuid).to_vec();
+            self.consider_all(&ids);
+            if let Some(source) = self.open_best() {
+                return Ok(source);
+            }
+        }
         self.search_by_walking();
         if let Some(source) = self.open_best() {
             return Ok(source);

@@ -16,7 +16,7 @@ pub(super) struct Reach {
     jail: Option<OwnedFd>,
     walk: Option<(SearchPlace, Walk)>,
     /// Whether the map was made during this lookup.
-    fresh: bool,
+    pub(super) fresh: bool,
 }
 
 impl Reach {
@@ -78,6 +78,12 @@ impl Reach {
                 _ => self.forget(),
             }
         }
+    }
+
+    /// The map made by an earlier lookup, if there is one.
+    pub(super) fn old_walk(&self) -> Option<&Walk> {
+        let old = self.walk.as_ref().filter(|_| !self.fresh);
+        old.map(|(_, walk)| walk)
     }
 
     /// Makes a new map, unless this lookup made one.

@@ -15,6 +15,8 @@ mod lookup;
 mod search;
 mod subvolume;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use data::{EncodedRange, Verity, enable_verity, encoded_write, ficlonerange};
 pub(crate) use handle::open_subvolume;

@@ -1,5 +1,4 @@
-//! Finding sources on real btrfs. Needs root and loop devices; elsewhere left
-//! out, unless `BTRFS_TESTS=required` is in the environment.
+//! Finding sources on real btrfs.
 
 mod choice;
 mod places;
@@ -16,37 +15,10 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use super::*;
 use crate::sys::SubvolumeInfo;
-
-const CHILD: &str = "SOURCE_PRIVATE_MOUNTS";
+use crate::testing::on_btrfs;
 
 /// The UUID of a subvolume on some other filesystem.
 const FAR: Uuid = Uuid::from_u128(0x1111_2222_3333_4444_5555_6666_7777_8888);
-
-/// Runs a case, a closure in a test function, in a process with a mount
-/// namespace of its own: even if it is killed, nothing stays mounted.
-fn on_btrfs<F: FnOnce(&LoopFilesystem)>(case: F) {
-    if std::env::var_os(CHILD).is_some() {
-        return case(&LoopFilesystem::new());
-    }
-    let required = std::env::var_os("BTRFS_TESTS").is_some_and(|value| value == "required");
-    let possible = rustix::process::geteuid().is_root() && Path::new("/dev/loop-control").exists();
-    if !required && !possible {
-        eprintln!("left out: needs root and loop devices");
-        return;
-    }
-    // crate::module::test::{{closure}}
-    let name = std::any::type_name::<F>();
-    let (_, name) = name.split_once("::").unwrap();
-    let (name, _) = name.rsplit_once("::").unwrap();
-    let status = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "--"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", name])
-        .env(CHILD, "1")
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
 
 fn open(path: &Path) -> OwnedFd {
     File::open(path).unwrap().into()

@@ -94,6 +94,14 @@ fn without_uuid_tree() {
             .build(open(mount.path()))
             .unwrap();
         assert_is(&resolver.resolve(wanted(FAR, 11)).unwrap(), &parent);
+        assert!(resolver.reach.fresh);
+        // The map serves again, until it lacks something.
+        assert_is(&resolver.resolve(wanted(FAR, 12)).unwrap(), &parent);
+        assert!(!resolver.reach.fresh);
+        let later = received(&fs.path().join("later"), Uuid::from_u128(8), 11);
+        let source = resolver.resolve(wanted(Uuid::from_u128(8), 11)).unwrap();
+        assert_is(&source, &later);
+        assert!(resolver.reach.fresh);
     });
 }
 
