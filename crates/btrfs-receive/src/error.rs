@@ -6,6 +6,7 @@ use std::io;
 use btrfs_sendstream::{Bytes, Position};
 
 use crate::decompress::DecodeError;
+use crate::plan::op::SourceId;
 
 /// An operation that failed: where, what, on which path, and why.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,31 @@ pub enum Cause {
     /// The data of an encoded write cannot be decoded.
     #[error("cannot decode: {0}")]
     Undecodable(#[from] DecodeError),
+    /// A model holds no subvolume that could serve as the source.
+    #[error("no read-only subvolume has the received UUID or the UUID {}", wanted.uuid)]
+    SourceNotFound {
+        /// How the stream names it.
+        wanted: SourceId,
+    },
+    /// The file to clone from ends before the range does.
+    #[error("the source file has {size} bytes, and the range ends at {wanted}")]
+    SourceTooShort {
+        /// Size of the source file in bytes.
+        size: u64,
+        /// Where the range ends in it.
+        wanted: u64,
+    },
+    /// More of something than memory is set aside for.
+    #[error("more than {limit} {what}")]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// How many are possible.
+        limit: u64,
+    },
+    /// No subvolume is under construction.
+    #[error("no subvolume is under construction")]
+    NothingToFinish,
     /// A value that the operation cannot carry.
     #[error("{what} {value} is out of range")]
     OutOfRange {

@@ -16,6 +16,7 @@ mod sys;
 mod testing;
 
 pub use decompress::{DecodeError, Decompressor, MAX_ENCODED_LEN, MAX_UNENCODED_LEN, place};
+pub use destination::memory;
 pub use destination::{Begun, Destination, Finished, Withheld};
 pub use error::{Barrier, Cause, Failure};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};

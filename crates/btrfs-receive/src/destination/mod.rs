@@ -1,5 +1,7 @@
 //! Where a stream is applied to: the contract, and its implementations.
 
+pub mod memory;
+
 use btrfs_sendstream::Bytes;
 
 use crate::error::Failure;

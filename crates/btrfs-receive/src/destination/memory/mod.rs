@@ -1,0 +1,423 @@
+//! A destination in memory: a model of btrfs for tests, fuzzing and dry
+//! runs.
+
+mod acl;
+mod change;
+mod content;
+mod inode;
+mod subvolumes;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod view;
+mod xattr;
+
+use btrfs_sendstream::{Bytes, CloneRange, Position, StreamPath};
+use rustix::io::Errno;
+use uuid::Uuid;
+
+pub use content::Content;
+pub use inode::{Inode, Kind};
+pub use subvolumes::{Received, Subvolume};
+pub use tree::Tree;
+pub use view::{Entries, Entry, Ignored};
+
+use self::inode::{COMPRESS, NOCOMPRESS, NODATACOW};
+use self::subvolumes::Subvolumes;
+use self::xattr::{COMPRESSION, DEFAULT_ACL};
+use super::{Begun, Destination, Finished, Withheld};
+use crate::decompress::Decompressor;
+use crate::error::{Cause, Failure};
+use crate::plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};
+use crate::report::{Fallbacks, SourceUsed};
+
+/// How much memory a destination may use, by default: 1 GiB, counted as if
+/// snapshots and clones shared nothing.
+const DEFAULT_LIMIT: u64 = 1 << 30;
+
+/// Different clone sources of one subvolume that are reported.
+const MAX_SOURCES_REPORTED: usize = 1024;
+
+const SETGID: u32 = 0o2000;
+
+/// Subvolumes in memory, built from streams as on btrfs.
+///
+/// Each subvolume is a [`Tree`], which has the semantics of btrfs. Nothing
+/// is queued: a failure is reported by the call that caused it. Encoded
+/// writes are always decoded, so that damaged ones fail, while btrfs stores
+/// them unseen.
+///
+/// Memory is bounded: an operation that would use more than the limit fails
+/// with [`Cause::Limit`]. 1 GiB unless set otherwise.
+///
+/// ```
+/// use btrfs_receive::memory::MemoryDestination;
+///
+/// let destination = MemoryDestination::new().with_limit(16 << 20);
+/// assert_eq!(destination.subvolumes().len(), 0);
+/// ```
+pub struct MemoryDestination {
+    subvolumes: Subvolumes,
+    current: Option<Current>,
+    decompressor: Decompressor,
+    limit: u64,
+}
+
+/// The subvolume under construction, the last one of the list.
+struct Current {
+    new: NewSubvolume,
+    fallbacks: Fallbacks,
+    sources: Vec<SourceUsed>,
+}
+
+impl Default for MemoryDestination {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryDestination {
+    /// A destination without subvolumes.
+    pub fn new() -> Self {
+        Self {
+            subvolumes: Subvolumes::default(),
+            current: None,
+            decompressor: Decompressor::new(),
+            limit: DEFAULT_LIMIT,
+        }
+    }
+
+    /// Sets how many bytes of memory all subvolumes together may use.
+    #[must_use]
+    pub fn with_limit(mut self, bytes: u64) -> Self {
+        self.limit = bytes;
+        self
+    }
+
+    /// The subvolumes, in the order they were made; unfinished ones too.
+    pub fn subvolumes(&self) -> &[Subvolume] {
+        self.subvolumes.all()
+    }
+
+    /// The subvolume of that name.
+    pub fn subvolume(&self, name: &[u8]) -> Option<&Subvolume> {
+        self.subvolumes().iter().find(|s| s.name == name)
+    }
+
+    /// Adds a read-only subvolume as if it had been made here, to serve as
+    /// parent or clone source.
+    ///
+    /// # Errors
+    /// The name exists, or there is no room.
+    pub fn insert(&mut self, name: Bytes, uuid: Uuid, tree: Tree) -> Result<(), Cause> {
+        self.check_new(&name, &tree)?;
+        let subvolume = self.subvolumes.add(name, tree);
+        subvolume.uuid = uuid;
+        subvolume.read_only = true;
+        Ok(())
+    }
+
+    fn check_new(&self, name: &[u8], tree: &Tree) -> Result<(), Cause> {
+        if self.subvolume(name).is_some() {
+            return Err(Cause::system("BTRFS_IOC_SUBVOL_CREATE_V2", Errno::EXIST));
+        }
+        if self.subvolumes.used().saturating_add(tree.used()) > self.limit {
+            return Err(Cause::Limit {
+                what: "bytes of memory of the model",
+                limit: self.limit,
+            });
+        }
+        Ok(())
+    }
+
+    fn try_begin(&mut self, new: &NewSubvolume) -> Result<Begun, Cause> {
+        let (mut tree, parent) = match new.parent {
+            None => {
+                let mut tree = Tree::new(self.limit);
+                tree.chmod(&root(), 0o700)?;
+                (tree, None)
+            }
+            Some(wanted) => {
+                let found = subvolumes::find(self.subvolumes.all(), wanted)?;
+                (found.tree.clone(), Some(found.used_as(wanted)))
+            }
+        };
+        let name = new.name.as_bytes();
+        self.check_new(name, &tree)?;
+        let others = self.subvolumes.used();
+        tree.set_limit(self.limit.saturating_sub(others));
+        let withheld = withhold(&mut tree)?;
+        self.subvolumes.add(Bytes::copy_from_slice(name), tree);
+        self.current = Some(Current {
+            new: new.clone(),
+            fallbacks: Fallbacks::default(),
+            sources: Vec::new(),
+        });
+        Ok(Begun { parent, withheld })
+    }
+
+    /// Carries out an operation; on failure says which of its fused commands
+    /// it was.
+    fn try_apply(&mut self, op: &Op) -> Result<(), (usize, Cause)> {
+        let (tree, current) = match (self.subvolumes.last_mut(), &mut self.current) {
+            (Some(subvolume), Some(current)) => (&mut subvolume.tree, current),
+            _ => return Err((0, Cause::NothingToFinish)),
+        };
+        let result = match op {
+            Op::Create {
+                path,
+                created_as,
+                kind,
+                mode,
+            } => return create(tree, path, created_as.as_ref(), kind, *mode),
+            Op::Write { path, offset, data } => return write(tree, path, *offset, data),
+            Op::Clone(range) => self.clone_range(range),
+            Op::EncodedWrite(write) => match self.decompressor.decode_write(write) {
+                Ok(data) => tree.write(&write.path, write.offset, data),
+                Err(error) => Err(error.into()),
+            },
+            Op::Rename { path, to } => tree.rename(path, to),
+            Op::Link { path, existing } => tree.link(path, existing),
+            Op::Unlink { path } => tree.unlink(path),
+            Op::Rmdir { path } => tree.rmdir(path),
+            Op::SetXattr { path, name, data } => set_xattr(tree, current, path, name, data),
+            Op::RemoveXattr { path, name } => tree.remove_xattr(path, name),
+            Op::Truncate { path, size } => tree.truncate(path, *size),
+            Op::Fallocate {
+                path,
+                mode,
+                offset,
+                len,
+            } => tree.fallocate(path, *mode, *offset, *len),
+            Op::Chown { path, uid, gid } => tree.chown(path, *uid, *gid),
+            Op::Chmod { path, mode } => tree.chmod(path, *mode),
+            Op::FileAttr { path, attributes } => set_attributes(tree, path, *attributes),
+            Op::Utimes { path, atime, mtime } => tree.set_times(path, *atime, *mtime),
+            Op::EnableVerity(verity) => tree.enable_verity(verity),
+        };
+        result.map_err(|cause| (0, cause))
+    }
+
+    fn clone_range(&mut self, range: &CloneRange) -> Result<(), Cause> {
+        let (Some(current), Some((others, target))) =
+            (&mut self.current, self.subvolumes.split_last_mut())
+        else {
+            return Err(Cause::NothingToFinish);
+        };
+        let wanted = SourceId {
+            uuid: range.source_uuid,
+            ctransid: range.source_ctransid,
+        };
+        // The stream's own UUID is the subvolume under construction, which
+        // has no received UUID yet.
+        let source = if wanted.uuid == current.new.uuid {
+            None
+        } else {
+            let found = subvolumes::find(others, wanted)?;
+            current.note_source(found.used_as(wanted));
+            Some(&found.tree)
+        };
+        let copied = target.tree.clone_range(
+            &range.path,
+            range.offset,
+            source,
+            &range.source_path,
+            range.source_offset,
+            range.len,
+        )?;
+        current.fallbacks.clones_copied += u64::from(copied);
+        Ok(())
+    }
+}
+
+impl Current {
+    fn note_source(&mut self, used: SourceUsed) {
+        if self.sources.len() < MAX_SOURCES_REPORTED && !self.sources.contains(&used) {
+            self.sources.push(used);
+        }
+    }
+}
+
+impl Destination for MemoryDestination {
+    fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
+        self.abandon();
+        let operation = if new.parent.is_some() {
+            "snapshot"
+        } else {
+            "subvol"
+        };
+        self.try_begin(new).map_err(|cause| Failure {
+            at,
+            operation,
+            path: Bytes::copy_from_slice(new.name.as_bytes()),
+            cause,
+        })
+    }
+
+    fn apply(&mut self, step: Step) -> Result<(), Failure> {
+        self.try_apply(&step.op).map_err(|(index, cause)| {
+            let fused = index.checked_sub(1).and_then(|index| step.fused.get(index));
+            let renaming = matches!(step.op, Op::Create { .. }) && index == 1;
+            Failure {
+                at: fused.copied().unwrap_or(step.at),
+                operation: if renaming { "rename" } else { step.op.name() },
+                path: step.op.path().clone().into_inner(),
+                cause,
+            }
+        })
+    }
+
+    fn settle(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn finish(&mut self, at: Position) -> Result<Finished, Failure> {
+        let (Some(current), Some(subvolume)) = (self.current.take(), self.subvolumes.last_mut())
+        else {
+            return Err(Failure {
+                at,
+                operation: "finish",
+                path: Bytes::new(),
+                cause: Cause::NothingToFinish,
+            });
+        };
+        subvolume.received = Some(Received {
+            uuid: current.new.uuid,
+            stransid: current.new.ctransid,
+        });
+        subvolume.read_only = true;
+        Ok(Finished {
+            subvolume_id: Some(subvolume.id),
+            fallbacks: current.fallbacks,
+            clone_sources: current.sources,
+        })
+    }
+
+    fn abandon(&mut self) {
+        self.current = None;
+    }
+}
+
+fn root() -> StreamPath {
+    StreamPath::parse(Bytes::new()).unwrap_or_else(|_| unreachable!("the root is a path"))
+}
+
+/// Takes off the root what new inodes would inherit.
+fn withhold(tree: &mut Tree) -> Result<Withheld, Cause> {
+    let root = root();
+    let mut withheld = Withheld::default();
+    let Some(inode) = tree.get(&root) else {
+        return Ok(withheld);
+    };
+    let times = (inode.atime, inode.mtime);
+    let (attributes, mode) = (inode.attributes, inode.mode);
+    withheld.default_acl = inode.xattr(DEFAULT_ACL).cloned();
+    withheld.compression = inode.xattr(COMPRESSION).cloned();
+    let inherited = COMPRESS | NOCOMPRESS | NODATACOW;
+    if attributes & inherited != 0 {
+        withheld.attributes = Some(attributes);
+        tree.set_attributes(&root, attributes & !inherited)?;
+    }
+    tree.remove_xattr(&root, DEFAULT_ACL)?;
+    tree.remove_xattr(&root, COMPRESSION)?;
+    if mode & SETGID != 0 {
+        withheld.mode = Some(mode);
+        tree.chmod(&root, mode & !SETGID)?;
+    }
+    tree.set_times(&root, times.0, times.1)?;
+    Ok(withheld)
+}
+
+/// Creates an inode that bears nothing inherited, at its first name if it has
+/// one, and gives it its name.
+fn create(
+    tree: &mut Tree,
+    path: &StreamPath,
+    created_as: Option<&StreamPath>,
+    kind: &NewInode,
+    mode: Option<u32>,
+) -> Result<(), (usize, Cause)> {
+    let first = created_as.unwrap_or(path);
+    create_bare(tree, first, kind, mode).map_err(|cause| (0, cause))?;
+    if created_as.is_some() {
+        tree.rename(first, path).map_err(|cause| (1, cause))?;
+    }
+    Ok(())
+}
+
+fn create_bare(
+    tree: &mut Tree,
+    path: &StreamPath,
+    kind: &NewInode,
+    mode: Option<u32>,
+) -> Result<(), Cause> {
+    let mode = match kind {
+        NewInode::File => mode.unwrap_or(0o600),
+        NewInode::Directory => mode.unwrap_or(0o700),
+        NewInode::Symlink { .. } => 0o777,
+        NewInode::Device { mode: own, .. }
+        | NewInode::Fifo { mode: own }
+        | NewInode::Socket { mode: own } => mode.unwrap_or(*own),
+    } & 0o7777;
+    tree.create(path, kind, mode)?;
+    tree.change(path, "openat2", 0, |inode, _| {
+        *inode = Inode::new(inode.kind.clone(), mode, inode.mtime);
+        Ok(())
+    })
+}
+
+fn write(
+    tree: &mut Tree,
+    path: &StreamPath,
+    offset: u64,
+    pieces: &[Bytes],
+) -> Result<(), (usize, Cause)> {
+    let mut at = offset;
+    for (index, piece) in pieces.iter().enumerate() {
+        tree.write(path, at, piece)
+            .map_err(|cause| (index, cause))?;
+        at = at.saturating_add(piece.len() as u64);
+    }
+    Ok(())
+}
+
+/// Sets an attribute; `btrfs.compression` that a NOCOW file refuses is
+/// counted.
+fn set_xattr(
+    tree: &mut Tree,
+    current: &mut Current,
+    path: &StreamPath,
+    name: &Bytes,
+    data: &Bytes,
+) -> Result<(), Cause> {
+    let is_nocow = |tree: &Tree| {
+        tree.get(path)
+            .is_some_and(|i| i.attributes & NODATACOW != 0)
+    };
+    if name == COMPRESSION && xattr::compression(data).is_some() && is_nocow(tree) {
+        current.fallbacks.compression_refused += 1;
+        return Ok(());
+    }
+    tree.set_xattr(path, name, data)
+}
+
+/// Sets inode flags and keeps `btrfs.compression`, which the ioctl rewrites.
+fn set_attributes(tree: &mut Tree, path: &StreamPath, attributes: u64) -> Result<(), Cause> {
+    let exclusive = NODATACOW | COMPRESS | NOCOMPRESS;
+    let compression = tree.get(path).and_then(|i| i.xattr(COMPRESSION)).cloned();
+    // The kernel gives files it cannot compress both flags, and takes but
+    // one; it takes none of them in exchange for NODATACOW at once.
+    let mut wanted = attributes;
+    if wanted & (NODATACOW | COMPRESS) != 0 {
+        wanted &= !NOCOMPRESS;
+    }
+    if wanted & NODATACOW != 0 {
+        wanted &= !COMPRESS;
+    }
+    tree.set_attributes(path, wanted & !exclusive)?;
+    tree.set_attributes(path, wanted)?;
+    match compression {
+        Some(value) if wanted & NODATACOW == 0 => tree.set_xattr(path, COMPRESSION, &value),
+        _ => Ok(()),
+    }
+}
