@@ -89,7 +89,7 @@ impl<'a> Lookup<'a> {
         }
         // A stream can name many sources; walking for each would take long.
         if let Some(walk) = self.reach.old_walk() {
-            let ids = walk.with_uuid(self.wanted.uuid).to_vec();
+            let ids = walk.with_uuid(self.wanted.uuid);
             self.consider_all(&ids);
             if let Some(source) = self.open_best() {
                 return Ok(source);
@@ -170,7 +170,7 @@ impl<'a> Lookup<'a> {
     fn search_by_walking(&mut self) {
         match self.reach.fresh_walk() {
             Ok((place, walk)) => {
-                let ids = walk.with_uuid(self.wanted.uuid).to_vec();
+                let ids = walk.with_uuid(self.wanted.uuid);
                 let outcome = SearchOutcome::Searched {
                     subvolumes: walk.subvolumes(),
                     unopened: walk.unopened(),

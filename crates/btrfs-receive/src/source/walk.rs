@@ -19,7 +19,9 @@ pub(super) struct Walk {
     start: Start,
     fsid: Uuid,
     places: HashMap<u64, Place>,
-    by_uuid: HashMap<Uuid, Vec<u64>>,
+    /// Received UUIDs and own UUIDs with their subvolumes, sorted once all
+    /// are known.
+    by_uuid: Vec<(Uuid, u64)>,
     unopened: usize,
     cut_short: bool,
 }
@@ -86,8 +88,11 @@ impl Walk {
     }
 
     /// The subvolumes whose received UUID or own UUID is `uuid`.
-    pub(super) fn with_uuid(&self, uuid: Uuid) -> &[u64] {
-        self.by_uuid.get(&uuid).map_or(&[], Vec::as_slice)
+    pub(super) fn with_uuid(&self, uuid: Uuid) -> Vec<u64> {
+        let first = self.by_uuid.partition_point(|(other, _)| *other < uuid);
+        let from_first = self.by_uuid.get(first..).unwrap_or_default();
+        let same = from_first.iter().take_while(|(other, _)| *other == uuid);
+        same.map(|(_, id)| *id).collect()
     }
 
     /// How many subvolumes are in the map.
@@ -144,7 +149,7 @@ impl Walk {
             start,
             fsid,
             places: HashMap::new(),
-            by_uuid: HashMap::new(),
+            by_uuid: Vec::new(),
             unopened: 0,
             cut_short: false,
         }
@@ -182,6 +187,7 @@ impl Walk {
                 self.unopened += 1;
             }
         }
+        self.by_uuid.sort_unstable();
         Ok(())
     }
 
@@ -218,7 +224,7 @@ impl Walk {
         self.places.insert(info.id, Place { within, dir_id });
         for uuid in [info.received_uuid, info.uuid] {
             if !uuid.is_nil() {
-                self.by_uuid.entry(uuid).or_default().push(info.id);
+                self.by_uuid.push((uuid, info.id));
             }
         }
     }
