@@ -1,4 +1,57 @@
 //! The btrfs send stream: decoded, encoded, lossless.
+//!
+//! `btrfs send` turns a read-only snapshot, or the difference between two,
+//! into a send stream: a header and then commands such as *make a file*,
+//! *rename*, *write* and *set the owner*. Applied in order they give the
+//! snapshot again, on another filesystem. This crate reads and writes such
+//! streams, versions 1 to 3; it applies nothing.
+//!
+//! ```no_run
+//! use btrfs_sendstream::{Command, Item, Reader};
+//!
+//! fn main() -> Result<(), btrfs_sendstream::Error> {
+//!     let mut reader = Reader::new(std::io::stdin());
+//!     while let Some(item) = reader.next_item()? {
+//!         if let Item::Command(Command::Write { path, offset, data }) = item {
+//!             println!("{path}: {} bytes at {offset}", data.len());
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Ways in
+//!
+//! | | from bytes | to bytes | with `std::io` |
+//! |---|---|---|---|
+//! | typed commands | [`Decoder`] | [`Encoder`] | [`Reader`], [`Writer`] |
+//! | undecoded frames | [`Deframer`] | [`Framer`] | |
+//!
+//! Decoders and encoders do no I/O: bytes go in and items come out, or the
+//! other way round. [`Reader`] and [`Writer`] join them to files and pipes.
+//! A [`Command`] borrows from the input ([`CommandRef`]) or shares it
+//! ([`CommandBuf`]); file data is never copied to decode it.
+//!
+//! # What can be relied on
+//!
+//! - **Lossless.** What a kernel wrote is decoded and encoded to the same
+//!   bytes. Frames keep even what is unknown here.
+//! - **Strict.** Checksums are always checked. Paths cannot leave the
+//!   subvolume as text, names have one component, lengths are exact, and no
+//!   attribute is missing, repeated or left over. Numbers keep the width they
+//!   have in the stream; whether a user id fits is for the receiver to check.
+//! - **Bounded.** Memory grows with bytes that arrived, never with a length
+//!   that was claimed, up to [`Limits`].
+//! - **Placed.** An [`Error`] says what is wrong, whose fault it is and where:
+//!   stream, command, byte.
+//!
+//! There is no unsafe code here and no system call but those of the reader
+//! and writer that are passed in.
+//!
+//! # Features
+//!
+//! `proptest` (off by default) adds the module `strategies`: random commands
+//! and streams for property tests.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
