@@ -217,21 +217,28 @@ pub(crate) struct AttributeTable<'a> {
 }
 
 impl<'a> AttributeTable<'a> {
-    /// Sorts `attributes` by number.
+    /// A table without attributes.
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self {
+            values: [&[]; Attribute::COUNT + 1],
+            present: 0,
+        }
+    }
+
+    /// Sorts `attributes` by number, in place: moving the table about would
+    /// cost more than filling it.
     ///
     /// # Errors
     /// Duplicates, broken framing, and numbers that `version` does not have;
     /// with `allow_unknown`, numbers over the highest known are left out.
     #[inline]
-    pub(crate) fn read(
+    pub(crate) fn fill(
+        &mut self,
         attributes: RawAttributes<'a>,
         version: Version,
         allow_unknown: bool,
-    ) -> Result<Self, Error> {
-        let mut table = Self {
-            values: [&[]; Attribute::COUNT + 1],
-            present: 0,
-        };
+    ) -> Result<(), Error> {
         for raw in attributes {
             let RawAttribute {
                 number,
@@ -252,15 +259,15 @@ impl<'a> AttributeTable<'a> {
                 }
                 .into());
             }
-            if table.present & attribute.bit() != 0 {
+            if self.present & attribute.bit() != 0 {
                 return Err(Malformed::DuplicateAttribute { attribute, offset }.into());
             }
-            table.present |= attribute.bit();
-            if let Some(slot) = table.values.get_mut(usize::from(number)) {
+            self.present |= attribute.bit();
+            if let Some(slot) = self.values.get_mut(usize::from(number)) {
                 *slot = value;
             }
         }
-        Ok(table)
+        Ok(())
     }
 
     /// The value of `attribute`, if it is present.

@@ -28,9 +28,11 @@ pub(crate) fn read(
     version: Version,
     ignore_unknown: bool,
 ) -> Result<CommandRef<'_>, Error> {
+    let mut table = AttributeTable::new();
+    table.fill(attributes.clone(), version, ignore_unknown)?;
     let fields = Fields {
         kind,
-        table: AttributeTable::read(attributes.clone(), version, ignore_unknown)?,
+        table: &table,
     };
     if !ignore_unknown && let Some(attribute) = fields.table.unexpected(used_by(kind, version)) {
         return Err(unexpected(kind, attribute, attributes));
@@ -108,12 +110,12 @@ fn used_by(kind: CommandKind, version: Version) -> u64 {
 }
 
 /// The attributes of one command, read by type.
-struct Fields<'a> {
+struct Fields<'t, 'a> {
     kind: CommandKind,
-    table: AttributeTable<'a>,
+    table: &'t AttributeTable<'a>,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> Fields<'_, 'a> {
     #[inline]
     fn bytes(&self, attribute: A) -> Result<&'a [u8], Malformed> {
         self.table
@@ -408,7 +410,7 @@ impl Put<'_> {
 
 // SUBVOL and SNAPSHOT.
 
-impl<'a> Fields<'a> {
+impl<'a> Fields<'_, 'a> {
     fn subvol(&self) -> Result<CommandRef<'a>, Malformed> {
         let (name, uuid, ctransid) = self.identity()?;
         Ok(Command::Subvol {
@@ -476,7 +478,7 @@ impl Put<'_> {
 
 // New inodes.
 
-impl<'a> Fields<'a> {
+impl<'a> Fields<'_, 'a> {
     fn inode(&self) -> Result<(StreamPath<&'a [u8]>, u64), Malformed> {
         Ok((self.path(A::Path)?, self.u64(A::Ino)?))
     }
@@ -539,7 +541,7 @@ impl Put<'_> {
 
 // Metadata.
 
-impl<'a> Fields<'a> {
+impl<'a> Fields<'_, 'a> {
     fn set_xattr(&self) -> Result<CommandRef<'a>, Malformed> {
         Ok(Command::SetXattr {
             path: self.path(A::Path)?,
@@ -630,7 +632,7 @@ impl Put<'_> {
 
 // Content of files.
 
-impl<'a> Fields<'a> {
+impl<'a> Fields<'_, 'a> {
     fn write(&self) -> Result<CommandRef<'a>, Malformed> {
         Ok(Command::Write {
             path: self.path(A::Path)?,
