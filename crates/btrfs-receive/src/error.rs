@@ -2,11 +2,89 @@
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use btrfs_sendstream::{Bytes, Position};
 
 use crate::decompress::DecodeError;
 use crate::plan::op::SourceId;
+use crate::report::Report;
+
+/// Why a receive did not finish everything, and what it did.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.message())]
+#[non_exhaustive]
+pub struct ReceiveError {
+    /// What ended it.
+    pub reason: StopReason,
+    /// The failed operation that comes first in the input, if any failed.
+    pub first_failure: Option<Box<Failure>>,
+    /// What was done before and in spite of it.
+    pub report: Box<Report>,
+}
+
+impl ReceiveError {
+    fn message(&self) -> String {
+        match (&self.reason, &self.first_failure) {
+            (StopReason::Failures, Some(failure)) => failure.to_string(),
+            (reason, _) => reason.to_string(),
+        }
+    }
+}
+
+/// What ended a receive.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// The stream is malformed, was cut, or could not be read.
+    #[error(transparent)]
+    Stream(btrfs_sendstream::Error),
+    /// Operations failed.
+    #[error("operations failed")]
+    Failures,
+    /// The caller asked to stop.
+    #[error("stopped on request")]
+    Cancelled,
+}
+
+/// A destination that could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A system call failed.
+    #[error("{call} {path}: {error}", path = path.display())]
+    System {
+        /// The call.
+        call: &'static str,
+        /// The path it was made for.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        error: io::Error,
+    },
+    /// The directory is not on a btrfs.
+    #[error("{path} is not on a btrfs filesystem", path = path.display())]
+    NotBtrfs {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn new(call: &'static str, path: &Path, error: impl Into<io::Error>) -> Self {
+        Self::System {
+            call,
+            path: path.to_owned(),
+            error: error.into(),
+        }
+    }
+
+    pub(crate) fn not_btrfs(path: &Path) -> Self {
+        Self::NotBtrfs {
+            path: path.to_owned(),
+        }
+    }
+}
 
 /// An operation that failed: where, what, on which path, and why.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +99,18 @@ pub struct Failure {
     pub path: Bytes,
     /// The cause.
     #[source]
-    pub cause: Cause,
+    pub cause: Box<Cause>,
+}
+
+impl Failure {
+    pub(crate) fn new(at: Position, operation: &'static str, path: &[u8], cause: Cause) -> Self {
+        Self {
+            at,
+            operation,
+            path: Bytes::copy_from_slice(path),
+            cause: Box::new(cause),
+        }
+    }
 }
 
 /// Why an operation failed.
@@ -48,9 +137,6 @@ pub enum Cause {
         /// What it is.
         found: &'static str,
     },
-    /// The root of the subvolume cannot be created, renamed or removed.
-    #[error("the root of the subvolume cannot be created, renamed or removed")]
-    IsRoot,
     /// The data of an encoded write cannot be decoded.
     #[error("cannot decode: {0}")]
     Undecodable(#[from] DecodeError),
@@ -79,6 +165,10 @@ pub enum Cause {
     /// No subvolume is under construction.
     #[error("no subvolume is under construction")]
     NothingToFinish,
+    /// A thread of the destination panicked: a bug. Nothing is finished
+    /// after that.
+    #[error("a thread of the receiver panicked; nothing more can be applied")]
+    ThreadPanicked,
     /// A value that the operation cannot carry.
     #[error("{what} {value} is out of range")]
     OutOfRange {

@@ -1,12 +1,98 @@
 //! What a receive did.
 
-use btrfs_sendstream::Bytes;
+use btrfs_sendstream::{Bytes, SubvolumeName};
 use uuid::Uuid;
 
-use crate::plan::op::SourceId;
+use crate::plan::op::{NewSubvolume, SourceId};
 
-/// How often a destination had to do something another way than asked,
-/// with the same content as the result.
+/// What a receive did, for all subvolumes of its input.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The subvolumes in the order of the input; at most
+    /// [`Report::MAX_SUBVOLUMES`] of them, the first ones.
+    pub subvolumes: Vec<SubvolumeReport>,
+    /// Subvolumes that were finished.
+    pub finished: u64,
+    /// Subvolumes that were given up or could not be created.
+    pub abandoned: u64,
+    /// Commands read, of all streams, END included.
+    pub commands: u64,
+    /// Bytes of input read and decoded.
+    pub bytes: u64,
+    /// Operations that failed.
+    pub failures: u64,
+    /// What had to be done another way, summed over all subvolumes.
+    pub fallbacks: Fallbacks,
+}
+
+impl Report {
+    /// How many subvolumes are listed one by one; later ones are counted
+    /// only, so that no input makes a report grow without end.
+    pub const MAX_SUBVOLUMES: usize = 4096;
+}
+
+/// What became of one subvolume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SubvolumeReport {
+    /// Its name.
+    pub name: SubvolumeName,
+    /// The UUID that the stream gives it.
+    pub uuid: Uuid,
+    /// The ctransid that the stream gives it.
+    pub ctransid: u64,
+    /// How the stream names the parent, for an incremental stream.
+    pub wanted_parent: Option<SourceId>,
+    /// The parent that was found.
+    pub parent: Option<SourceUsed>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Id on the destination's filesystem, once known.
+    pub subvolume_id: Option<u64>,
+    /// Commands read for it.
+    pub commands: u64,
+    /// Operations on it that failed.
+    pub failures: u64,
+    /// What had to be done another way.
+    pub fallbacks: Fallbacks,
+    /// Clone sources that were used; the first 256.
+    pub clone_sources: Vec<SourceUsed>,
+}
+
+impl SubvolumeReport {
+    pub(crate) fn new(new: &NewSubvolume) -> Self {
+        Self {
+            name: new.name.clone(),
+            uuid: new.uuid,
+            ctransid: new.ctransid,
+            wanted_parent: new.parent,
+            parent: None,
+            outcome: Outcome::NotCreated,
+            subvolume_id: None,
+            commands: 0,
+            failures: 0,
+            fallbacks: Fallbacks::default(),
+            clone_sources: Vec::new(),
+        }
+    }
+}
+
+/// What became of a subvolume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Complete, on disk, marked as received, read-only.
+    Finished,
+    /// Incomplete: writable and without received UUID.
+    Abandoned,
+    /// Could not be created; whatever has that name is not ours.
+    NotCreated,
+}
+
+/// How often a destination had to do something another way than asked.
+/// The content is the same; what differs is how it lies on the disk, or an
+/// attribute that the destination has no way to hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fallbacks {
@@ -14,9 +100,26 @@ pub struct Fallbacks {
     pub encoded_writes_decoded: u64,
     /// Clones that were refused; the range was copied.
     pub clones_copied: u64,
-    /// `btrfs.compression` that a NOCOW file refused; its content is the
-    /// same.
+    /// `btrfs.compression` that a NOCOW file refused.
     pub compression_refused: u64,
+    /// Inode flags that could not be set (NOCOW on a file with content).
+    pub flags_refused: u64,
+}
+
+impl Fallbacks {
+    /// Whether everything was done as asked.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl std::ops::AddAssign for Fallbacks {
+    fn add_assign(&mut self, other: Self) {
+        self.encoded_writes_decoded += other.encoded_writes_decoded;
+        self.clones_copied += other.clones_copied;
+        self.compression_refused += other.compression_refused;
+        self.flags_refused += other.flags_refused;
+    }
 }
 
 /// A subvolume that served as parent or clone source.

@@ -124,7 +124,7 @@ impl Messages {
         line.name(&failure.path);
         let said_failed = failure.operation == "clone";
         line.text(if said_failed { ": " } else { " failed: " });
-        match &failure.cause {
+        match &*failure.cause {
             Cause::System { call, error } => {
                 line.text(&strerror(error)).text(" (").text(call).text("; ");
             }

@@ -14,7 +14,7 @@ use std::ops::Bound;
 /// Paths sort so that everything below a directory stands together, which
 /// makes a rename as cheap as a look-up where nothing is affected.
 #[derive(Debug)]
-pub(super) struct DirectoryCache<D> {
+pub(crate) struct PathCache<D> {
     entries: BTreeMap<Box<[u8]>, Entry<D>>,
     capacity: usize,
     clock: u64,
@@ -28,9 +28,9 @@ struct Entry<D> {
     last_used: u64,
 }
 
-impl<D: Clone> DirectoryCache<D> {
+impl<D: Clone> PathCache<D> {
     /// A cache of at most `capacity` directories, at least one.
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self {
             entries: BTreeMap::new(),
             capacity: capacity.max(1),
@@ -40,7 +40,7 @@ impl<D: Clone> DirectoryCache<D> {
     }
 
     /// The directory at `path`, which counts as used.
-    pub(super) fn get(&mut self, path: &[u8]) -> Option<D> {
+    pub(crate) fn get(&mut self, path: &[u8]) -> Option<D> {
         self.clock += 1;
         let entry = self.entries.get_mut(path)?;
         entry.last_used = self.clock;
@@ -48,7 +48,7 @@ impl<D: Clone> DirectoryCache<D> {
     }
 
     /// Keeps `directory` as what `path` names.
-    pub(super) fn insert(&mut self, path: &[u8], directory: D) {
+    pub(crate) fn insert(&mut self, path: &[u8], directory: D) {
         self.clock += 1;
         if self.entries.len() >= self.capacity && !self.entries.contains_key(path) {
             self.evict();
@@ -61,7 +61,7 @@ impl<D: Clone> DirectoryCache<D> {
     }
 
     /// Drops `path` and everything below it.
-    pub(super) fn remove(&mut self, path: &[u8]) {
+    pub(crate) fn remove(&mut self, path: &[u8]) {
         self.entries.remove(path);
         while let Some(key) = self.first_below(path) {
             self.entries.remove(&key);
@@ -70,7 +70,7 @@ impl<D: Clone> DirectoryCache<D> {
 
     /// Follows a rename that succeeded: what is at and below `to` was
     /// replaced by what is at and below `from`.
-    pub(super) fn rename(&mut self, from: &[u8], to: &[u8]) {
+    pub(crate) fn rename(&mut self, from: &[u8], to: &[u8]) {
         if from == to {
             return;
         }
@@ -92,7 +92,7 @@ impl<D: Clone> DirectoryCache<D> {
     }
 
     /// Drops everything.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.entries.clear();
     }
 
@@ -134,8 +134,8 @@ fn is_below(path: &[u8], ancestor: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn filled(capacity: usize, paths: &[&str]) -> DirectoryCache<String> {
-        let mut cache = DirectoryCache::new(capacity);
+    fn filled(capacity: usize, paths: &[&str]) -> PathCache<String> {
+        let mut cache = PathCache::new(capacity);
         for path in paths {
             cache.insert(path.as_bytes(), (*path).to_owned());
         }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     /// Everything in the cache, "path=directory".
-    fn list(cache: &DirectoryCache<String>) -> Vec<String> {
+    fn list(cache: &PathCache<String>) -> Vec<String> {
         let entries = cache.entries.iter();
         entries
             .map(|(path, entry)| format!("{}={}", path.escape_ascii(), entry.directory))

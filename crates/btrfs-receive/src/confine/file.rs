@@ -82,14 +82,27 @@ impl Root {
             return Err(Cause::NotRegularFile { found: "directory" });
         }
         let inode = self.inode(path)?;
+        self.open_inode(path, &inode, access)
+    }
+
+    /// Opens a regular file that [`Root::inode`] found under `path`.
+    ///
+    /// # Errors
+    /// [`Cause::NotRegularFile`] for anything else; those of `open(2)`.
+    pub(crate) fn open_inode(
+        &self,
+        path: &StreamPath,
+        inode: &Inode,
+        access: Access,
+    ) -> Result<OwnedFd, Cause> {
         if inode.file_type() != FileType::RegularFile {
             return Err(Cause::NotRegularFile {
                 found: inode.found(),
             });
         }
         match access {
-            Access::Write => self.reopen(path.as_bytes(), &inode, OFlags::RDWR),
-            Access::Read => self.reopen_quietly(path.as_bytes(), &inode),
+            Access::Write => self.reopen(path.as_bytes(), inode, OFlags::RDWR),
+            Access::Read => self.reopen_quietly(path.as_bytes(), inode),
         }
     }
 

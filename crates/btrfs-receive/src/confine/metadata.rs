@@ -152,11 +152,7 @@ impl Root {
     /// [`Cause::NoInodeFlags`] for anything else; as [`Root::directory`];
     /// those of `FS_IOC_GETFLAGS`.
     pub(crate) fn flags(&self, path: &StreamPath) -> Result<u32, Cause> {
-        let flags = match self.open_for_flags(path)? {
-            Some(fd) => ioctl_getflags(fd),
-            None => ioctl_getflags(self.fd()),
-        };
-        flags
+        ioctl_getflags(self.open_for_flags(path)?)
             .map(|flags| flags.bits())
             .map_err(named("FS_IOC_GETFLAGS"))
     }
@@ -168,23 +164,22 @@ impl Root {
     /// those of `FS_IOC_SETFLAGS`.
     pub(crate) fn set_flags(&self, path: &StreamPath, flags: u32) -> Result<(), Cause> {
         let flags = IFlags::from_bits_retain(flags);
-        match self.open_for_flags(path)? {
-            Some(fd) => ioctl_setflags(fd, flags),
-            None => ioctl_setflags(self.fd(), flags),
-        }
-        .map_err(named("FS_IOC_SETFLAGS"))
+        ioctl_setflags(self.open_for_flags(path)?, flags).map_err(named("FS_IOC_SETFLAGS"))
     }
 
-    /// A descriptor for inode flags; `None` means the root's own.
-    fn open_for_flags(&self, path: &StreamPath) -> Result<Option<OwnedFd>, Cause> {
+    /// A descriptor for inode flags, of a regular file or a directory.
+    ///
+    /// # Errors
+    /// [`Cause::NoInodeFlags`] for anything else; as [`Root::directory`].
+    pub(crate) fn open_for_flags(&self, path: &StreamPath) -> Result<OwnedFd, Cause> {
         if path.is_root() {
-            return Ok(None);
+            return rustix::io::fcntl_dupfd_cloexec(self.fd(), 0).map_err(named("dup"));
         }
         let inode = self.inode(path)?;
         match inode.file_type() {
-            FileType::RegularFile | FileType::Directory => self
-                .reopen(path.as_bytes(), &inode, OFlags::RDONLY)
-                .map(Some),
+            FileType::RegularFile | FileType::Directory => {
+                self.reopen(path.as_bytes(), &inode, OFlags::RDONLY)
+            }
             _ => Err(Cause::NoInodeFlags {
                 found: inode.found(),
             }),

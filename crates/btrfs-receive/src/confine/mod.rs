@@ -47,7 +47,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use crate::error::{Barrier, Cause};
-use cache::DirectoryCache;
+pub(crate) use cache::PathCache;
 pub(crate) use file::{Access, Inode};
 use proc::ProcFd;
 
@@ -64,7 +64,7 @@ pub(crate) struct Root {
     boundary: Boundary,
     resolver: Resolver,
     proc_fd: Option<ProcFd>,
-    cache: RefCell<DirectoryCache<Arc<Directory>>>,
+    cache: RefCell<PathCache<Arc<Directory>>>,
 }
 
 /// An open directory of a subvolume.
@@ -142,7 +142,7 @@ impl Root {
             boundary,
             resolver,
             proc_fd: ProcFd::open(),
-            cache: RefCell::new(DirectoryCache::new(cache_capacity())),
+            cache: RefCell::new(PathCache::new(cache_capacity())),
         })
     }
 

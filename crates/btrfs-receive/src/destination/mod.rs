@@ -1,5 +1,6 @@
 //! Where a stream is applied to: the contract, and its implementations.
 
+pub(crate) mod btrfs;
 pub mod memory;
 
 use btrfs_sendstream::Bytes;

@@ -1,3 +1,244 @@
-//! From commands to operations.
+//! From commands to operations: pure, in bounded memory.
+//!
+//! The planner sees one command after the other and says what a destination
+//! has to do. It holds back two things: the attributes of the subvolume's
+//! root, which new inodes would inherit ([`root`]), and the newest inode for
+//! as long as following commands may be fused into its creation ([`fuse`]).
 
+mod capability;
+mod fuse;
 pub(crate) mod op;
+mod root;
+#[cfg(test)]
+mod tests;
+
+use btrfs_sendstream::{Bytes, Command, CommandBuf, Position, StreamPath};
+
+use crate::destination::Withheld;
+use crate::error::{Cause, Failure};
+use capability::LastCapability;
+use fuse::Fuser;
+pub use fuse::Rules;
+use op::{NewInode, Op, Step};
+use root::RootAttributes;
+
+/// Turns the commands of one subvolume into [`Step`]s.
+///
+/// Memory: at most 1 MiB of file data and 64 steps held back, and one value
+/// for each attribute of the root.
+#[derive(Debug, Default)]
+pub struct Planner {
+    fuser: Fuser,
+    root: RootAttributes,
+    capability: LastCapability,
+}
+
+impl Planner {
+    /// A planner with some of the fusing rules switched off.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            fuser: Fuser::new(rules),
+            ..Self::default()
+        }
+    }
+
+    /// Starts a subvolume whose root had `withheld` taken off it.
+    pub fn begin(&mut self, withheld: &Withheld, at: Position) {
+        self.fuser.clear();
+        self.capability = LastCapability::default();
+        self.root = RootAttributes::new(withheld, at);
+    }
+
+    /// Takes one command of the subvolume and appends what is to be done now
+    /// to `steps`.
+    ///
+    /// # Errors
+    /// A value is out of the range that the operation can carry. The command
+    /// is dropped; the planner can go on.
+    pub fn command(
+        &mut self,
+        command: CommandBuf,
+        at: Position,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), Failure> {
+        let Some(op) = op_of(command, at)? else {
+            return Ok(());
+        };
+        let again = self.capability.after(&op);
+        if let Some(step) = self.root.withhold(Step::new(op, at)) {
+            self.fuser.push(step, steps);
+        }
+        if let Some(op) = again {
+            self.fuser.push(Step::new(op, at), steps);
+        }
+        Ok(())
+    }
+
+    /// Ends the subvolume: appends everything still held back, the root's
+    /// attributes last.
+    pub fn finish(&mut self, steps: &mut Vec<Step>) {
+        self.fuser.flush(steps);
+        self.root.release(steps);
+    }
+}
+
+/// The operation that a command asks for; `None` for one that changes
+/// nothing.
+fn op_of(command: CommandBuf, at: Position) -> Result<Option<Op>, Failure> {
+    let operation = command.kind().name();
+    let path = command
+        .path()
+        .map(|path| Bytes::copy_from_slice(path.as_bytes()));
+    let result = convert(command);
+    result.map_err(|cause| Failure::new(at, operation, &path.unwrap_or_default(), cause))
+}
+
+fn convert(command: CommandBuf) -> Result<Option<Op>, Cause> {
+    let create = |path, kind| {
+        Ok(Some(Op::Create {
+            path,
+            created_as: None,
+            kind,
+            mode: None,
+        }))
+    };
+    let op = match command {
+        Command::Subvol { .. }
+        | Command::Snapshot { .. }
+        | Command::End
+        | Command::UpdateExtent { .. } => return Ok(None),
+        Command::Mkfile { path, .. } => return create(not_root(path)?, NewInode::File),
+        Command::Mkdir { path, .. } => return create(not_root(path)?, NewInode::Directory),
+        Command::Symlink { path, target, .. } => {
+            return create(not_root(path)?, NewInode::Symlink { target });
+        }
+        Command::Mknod {
+            path, rdev, mode, ..
+        } => {
+            let kind = NewInode::Device {
+                mode: special_mode(mode, &[S_IFCHR, S_IFBLK])?,
+                rdev,
+            };
+            return create(not_root(path)?, kind);
+        }
+        Command::Mkfifo { path, mode, .. } => {
+            let mode = special_mode(mode, &[S_IFIFO])?;
+            return create(not_root(path)?, NewInode::Fifo { mode });
+        }
+        Command::Mksock { path, mode, .. } => {
+            let mode = special_mode(mode, &[S_IFSOCK])?;
+            return create(not_root(path)?, NewInode::Socket { mode });
+        }
+        Command::Rename { path, to } => Op::Rename {
+            path: not_root(path)?,
+            to: not_root(to)?,
+        },
+        Command::Link { path, existing } => Op::Link {
+            path: not_root(path)?,
+            existing: not_root(existing)?,
+        },
+        Command::Unlink { path } => Op::Unlink {
+            path: not_root(path)?,
+        },
+        Command::Rmdir { path } => Op::Rmdir {
+            path: not_root(path)?,
+        },
+        Command::SetXattr { path, name, data } => Op::SetXattr { path, name, data },
+        Command::RemoveXattr { path, name } => Op::RemoveXattr { path, name },
+        Command::Write { path, offset, data } => Op::Write {
+            path,
+            offset: file_range(offset, data.len() as u64)?,
+            data: vec![data],
+        },
+        Command::Clone(clone) => {
+            file_range(clone.offset, clone.len)?;
+            file_range(clone.source_offset, clone.len)?;
+            Op::Clone(clone)
+        }
+        Command::EncodedWrite(write) => {
+            file_range(write.offset, write.unencoded_file_len)?;
+            Op::EncodedWrite(write)
+        }
+        Command::Truncate { path, size } => Op::Truncate {
+            path,
+            size: file_range(size, 0)?,
+        },
+        Command::Fallocate {
+            path,
+            mode,
+            offset,
+            len,
+        } => Op::Fallocate {
+            path,
+            mode,
+            offset: file_range(offset, len)?,
+            len,
+        },
+        Command::Chmod { path, mode } => Op::Chmod {
+            path,
+            mode: narrow("mode", mode, 0o7777)?,
+        },
+        Command::Chown { path, uid, gid } => Op::Chown {
+            path,
+            uid: narrow("uid", uid, MAX_ID)?,
+            gid: narrow("gid", gid, MAX_ID)?,
+        },
+        Command::Utimes {
+            path, atime, mtime, ..
+        } => Op::Utimes { path, atime, mtime },
+        Command::FileAttr { path, attributes } => Op::FileAttr { path, attributes },
+        Command::EnableVerity(verity) => Op::EnableVerity(verity),
+    };
+    Ok(Some(op))
+}
+
+const S_IFMT: u64 = 0o170_000;
+const S_IFIFO: u64 = 0o010_000;
+const S_IFCHR: u64 = 0o020_000;
+const S_IFBLK: u64 = 0o060_000;
+const S_IFSOCK: u64 = 0o140_000;
+
+/// (uid_t) -1 means "leave as it is" to chown(2).
+const MAX_ID: u64 = u32::MAX as u64 - 1;
+
+/// Creating, renaming or removing the root itself is never meant.
+fn not_root(path: StreamPath) -> Result<StreamPath, Cause> {
+    if path.is_root() {
+        Err(Cause::RootItself)
+    } else {
+        Ok(path)
+    }
+}
+
+fn special_mode(mode: u64, types: &[u64]) -> Result<u32, Cause> {
+    if types.contains(&(mode & S_IFMT)) {
+        narrow("mode", mode, S_IFMT | 0o7777)
+    } else {
+        Err(Cause::OutOfRange {
+            what: "mode",
+            value: mode.into(),
+        })
+    }
+}
+
+fn narrow(what: &'static str, value: u64, max: u64) -> Result<u32, Cause> {
+    let out_of_range = Cause::OutOfRange {
+        what,
+        value: value.into(),
+    };
+    if value > max {
+        return Err(out_of_range);
+    }
+    u32::try_from(value).map_err(|_| out_of_range)
+}
+
+/// `offset`, if the range ends within what `off_t` can express.
+fn file_range(offset: u64, len: u64) -> Result<u64, Cause> {
+    match offset.checked_add(len) {
+        Some(end) if i64::try_from(end).is_ok() => Ok(offset),
+        _ => Err(Cause::OutOfRange {
+            what: "end of range",
+            value: i128::from(offset) + i128::from(len),
+        }),
+    }
+}

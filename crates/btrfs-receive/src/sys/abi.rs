@@ -21,6 +21,7 @@ pub(super) use linux_raw_sys::btrfs::{
     btrfs_ioctl_vol_args_v2__bindgen_ty_1 as VolArgsV2Qgroup,
     btrfs_ioctl_vol_args_v2__bindgen_ty_2 as VolArgsV2Name,
 };
+use linux_raw_sys::general::fsxattr;
 use rustix::io::{Errno, Result};
 use rustix::ioctl::{self, Getter, NoArg, Opcode, Setter, Updater, opcode};
 
@@ -46,6 +47,9 @@ pub(super) const SNAP_DESTROY_V2: Opcode = opcode::write::<VolArgsV2>(MAGIC, 63)
 pub(super) const SNAP_DESTROY: Opcode = opcode::write::<VolArgs>(MAGIC, 15);
 pub(super) const ENCODED_WRITE: Opcode = opcode::write::<EncodedIoArgs>(MAGIC, 64);
 pub(super) const ENABLE_VERITY: Opcode = opcode::write::<EnableVerityArgs>(b'f', 133);
+
+pub(super) const FSGETXATTR: Opcode = opcode::read::<fsxattr>(b'X', 31);
+pub(super) const FSSETXATTR: Opcode = opcode::write::<fsxattr>(b'X', 32);
 
 /// What `TREE_SEARCH_V2` takes ahead of its buffer: the key block, then the
 /// size of the buffer.

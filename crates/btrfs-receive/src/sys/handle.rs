@@ -1,9 +1,9 @@
-//! Subvolumes opened by id.
+//! Subvolumes and inodes opened by number.
 
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use linux_raw_sys::btrfs::BTRFS_FIRST_FREE_OBJECTID;
 use rustix::io::{Errno, Result};
@@ -22,15 +22,40 @@ use super::abi::{FILEID_BTRFS_WITHOUT_PARENT, HANDLE_BYTES, SubvolumeHandle};
 /// `EPERM` without `CAP_DAC_READ_SEARCH` in the initial user namespace;
 /// `ESTALE` if there is no such subvolume, or its generation is another.
 pub(crate) fn open_subvolume(mount: impl AsFd, id: u64, generation: u32) -> Result<OwnedFd> {
+    let root = BTRFS_FIRST_FREE_OBJECTID.into();
+    open(mount.as_fd(), id, root, generation, libc::O_DIRECTORY)
+}
+
+/// `open_by_handle_at(2)` with the handle of an inode in a subvolume: opens a
+/// regular file or a directory by its number, for reading.
+///
+/// # Errors
+/// As [`open_subvolume`]; `ELOOP` or `ENXIO` for other kinds of inode.
+pub(crate) fn open_inode(
+    mount: impl AsFd,
+    id: u64,
+    inode: u64,
+    generation: u32,
+) -> Result<OwnedFd> {
+    open(mount.as_fd(), id, inode, generation, libc::O_NONBLOCK)
+}
+
+fn open(
+    mount: BorrowedFd<'_>,
+    id: u64,
+    inode: u64,
+    generation: u32,
+    flags: i32,
+) -> Result<OwnedFd> {
     let mut handle = SubvolumeHandle {
         handle_bytes: HANDLE_BYTES,
         handle_type: FILEID_BTRFS_WITHOUT_PARENT,
-        objectid: BTRFS_FIRST_FREE_OBJECTID.into(),
+        objectid: inode,
         root_objectid: id,
         generation,
     };
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    let mount = mount.as_fd().as_raw_fd();
+    let flags = flags | libc::O_RDONLY | libc::O_CLOEXEC;
+    let mount = mount.as_raw_fd();
     // SAFETY: the call reads a handle of `handle_bytes` behind the 8-byte head
     // that `SubvolumeHandle` shares with `struct file_handle`.
     let fd = unsafe { libc::open_by_handle_at(mount, (&raw mut handle).cast(), flags) };

@@ -17,9 +17,11 @@ mod subvolume;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod thread;
+mod xflags;
 
 pub(crate) use data::{EncodedRange, Verity, enable_verity, encoded_write, ficlonerange};
-pub(crate) use handle::open_subvolume;
+pub(crate) use handle::{open_inode, open_subvolume};
 pub(crate) use lookup::{
     RootRef, UserPath, containing_subvolume, ino_lookup_user, subvolume_rootrefs,
 };
@@ -29,3 +31,5 @@ pub(crate) use subvolume::{
     subvol_create, subvol_is_read_only, subvol_set_read_only, subvolume_info,
 };
 pub(crate) use sync::{start_sync, sync, sync_file_range_write, wait_sync};
+pub(crate) use thread::unshare_fs;
+pub(crate) use xflags::{XFlags, fs_get_xflags, fs_set_xflags};

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::{Fixture, path, with_both};
 use crate::confine::Resolver;
-use crate::confine::cache::DirectoryCache;
+use crate::confine::cache::PathCache;
 
 /// The sequence that makes a receiver with descriptors by path text write
 /// into the wrong file, exit 0.
@@ -103,7 +103,7 @@ proptest! {
         capacity in 1..6_usize,
     ) {
         let cached = Fixture::new(Resolver::Openat2);
-        *cached.root.cache.borrow_mut() = DirectoryCache::new(capacity);
+        *cached.root.cache.borrow_mut() = PathCache::new(capacity);
         let fresh = Fixture::new(Resolver::Walk);
         for change in &changes {
             fresh.root.cache.borrow_mut().clear();
@@ -124,7 +124,7 @@ proptest! {
         steps in prop::collection::vec((0..4_u8, some_path(), some_path()), 1..200),
         capacity in prop_oneof![1..8_usize, Just(1000)],
     ) {
-        let mut cache = DirectoryCache::new(capacity);
+        let mut cache = PathCache::new(capacity);
         let mut model: BTreeMap<String, usize> = BTreeMap::new();
         for (number, (what, one, two)) in steps.into_iter().enumerate() {
             let below = |path: &str, at: &str| path == at || path.starts_with(&format!("{at}/"));

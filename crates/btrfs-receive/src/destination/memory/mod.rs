@@ -246,24 +246,20 @@ impl Destination for MemoryDestination {
         } else {
             "subvol"
         };
-        self.try_begin(new).map_err(|cause| Failure {
-            at,
-            operation,
-            path: Bytes::copy_from_slice(new.name.as_bytes()),
-            cause,
-        })
+        self.try_begin(new)
+            .map_err(|cause| Failure::new(at, operation, new.name.as_bytes(), cause))
     }
 
     fn apply(&mut self, step: Step) -> Result<(), Failure> {
         self.try_apply(&step.op).map_err(|(index, cause)| {
             let fused = index.checked_sub(1).and_then(|index| step.fused.get(index));
             let renaming = matches!(step.op, Op::Create { .. }) && index == 1;
-            Failure {
-                at: fused.copied().unwrap_or(step.at),
-                operation: if renaming { "rename" } else { step.op.name() },
-                path: step.op.path().clone().into_inner(),
+            Failure::new(
+                fused.copied().unwrap_or(step.at),
+                if renaming { "rename" } else { step.op.name() },
+                step.op.path().as_bytes(),
                 cause,
-            }
+            )
         })
     }
 
@@ -274,12 +270,7 @@ impl Destination for MemoryDestination {
     fn finish(&mut self, at: Position) -> Result<Finished, Failure> {
         let (Some(current), Some(subvolume)) = (self.current.take(), self.subvolumes.last_mut())
         else {
-            return Err(Failure {
-                at,
-                operation: "finish",
-                path: Bytes::new(),
-                cause: Cause::NothingToFinish,
-            });
+            return Err(Failure::new(at, "finish", b"", Cause::NothingToFinish));
         };
         subvolume.received = Some(Received {
             uuid: current.new.uuid,

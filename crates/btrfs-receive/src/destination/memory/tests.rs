@@ -115,7 +115,7 @@ fn parents_are_found_by_received_and_by_own_uuid_unless_writable() {
     let mut destination = begun("first");
     let missing = new("second", Uuid::from_u128(2), Some(STREAM));
     let failure = destination.begin(&missing, AT).unwrap_err();
-    assert!(matches!(failure.cause, Cause::SourceNotFound { .. }));
+    assert!(matches!(*failure.cause, Cause::SourceNotFound { .. }));
 
     let mut destination = begun("first");
     destination.finish(AT).unwrap();
@@ -157,7 +157,7 @@ fn clones_from_the_subvolume_under_construction_and_copies() {
     apply(&mut destination, clone("b", 0, STREAM, "a", 10)).unwrap();
     apply(&mut destination, clone("b", 3, STREAM, "a", 4)).unwrap();
     let short = apply(&mut destination, clone("b", 0, STREAM, "a", 11)).unwrap_err();
-    assert!(matches!(short.cause, Cause::SourceTooShort { .. }));
+    assert!(matches!(*short.cause, Cause::SourceTooShort { .. }));
     assert_eq!(read(&destination, "sub", "b"), b"0120123789");
     assert_eq!(destination.finish(AT).unwrap().fallbacks.clones_copied, 1);
 }
@@ -315,7 +315,7 @@ fn far_offsets_cost_little_and_the_limit_is_kept() {
         match apply(&mut destination, write("f", at * 9, b"12345678")) {
             Ok(()) => assert!(at < 200),
             Err(failure) => {
-                assert!(matches!(failure.cause, Cause::Limit { limit: 20_000, .. }));
+                assert!(matches!(*failure.cause, Cause::Limit { limit: 20_000, .. }));
                 break;
             }
         }
@@ -360,7 +360,7 @@ fn encoded_writes_are_decoded_and_damaged_ones_fail() {
     assert_eq!(&read(&destination, "sub", "f")[10..], b"cd\0");
     encoded.compression = Some(1);
     let failure = apply(&mut destination, Op::EncodedWrite(encoded)).unwrap_err();
-    assert!(matches!(failure.cause, Cause::Undecodable(_)));
+    assert!(matches!(*failure.cause, Cause::Undecodable(_)));
 }
 
 #[test]

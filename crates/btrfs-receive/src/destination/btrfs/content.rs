@@ -1,0 +1,302 @@
+//! What happens to regular files once they are open: data and metadata, by
+//! descriptor, in the order of the stream.
+//!
+//! Runs on a thread of its own beside the one that changes the namespace.
+//! The two are independent: a descriptor stays on its inode whatever names
+//! it gets or loses, and everything that is done to one inode is done here,
+//! first come first served. A clone within the subvolume reads what was
+//! written by tasks before it, for the same reason.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use btrfs_sendstream::{Bytes, EncodedWrite, Position, StreamPath, Timespec};
+use rustix::fs::{
+    FallocateFlags, Gid, Mode, Timestamps, Uid, XattrFlags, fallocate, fchmod, fchown,
+    fremovexattr, fsetxattr, fstat, ftruncate, futimens,
+};
+use rustix::io::Errno;
+
+use super::data::DataWriter;
+use super::error::{StepError, is_errno, named};
+use super::flags::{self, SharedFlags};
+use crate::error::{Cause, Failure};
+use crate::report::Fallbacks;
+
+/// An open regular file of the subvolume.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) fd: OwnedFd,
+    /// Whether `fd` can be written to.
+    pub(super) writable: bool,
+    /// Owner, if the file was made by this receive and nothing that a chown
+    /// would clear or change was done to it since.
+    fresh_owner: Option<(u32, u32)>,
+    touched: AtomicBool,
+}
+
+impl OpenFile {
+    /// A file that was there before.
+    pub(super) fn existing(fd: OwnedFd, writable: bool) -> Self {
+        Self {
+            fd,
+            writable,
+            fresh_owner: None,
+            touched: AtomicBool::new(true),
+        }
+    }
+
+    /// A file just created; `owner` is what it is known to belong to.
+    pub(super) fn created(fd: OwnedFd, owner: Option<(u32, u32)>) -> Self {
+        Self {
+            fd,
+            writable: true,
+            fresh_owner: owner,
+            touched: AtomicBool::new(owner.is_none()),
+        }
+    }
+
+    /// From now on a chown is no longer a matter of the owner alone.
+    fn touch(&self) {
+        self.touched.store(true, Ordering::Relaxed);
+    }
+
+    fn is_owned_by(&self, owner: (u32, u32)) -> bool {
+        self.fresh_owner == Some(owner) && !self.touched.load(Ordering::Relaxed)
+    }
+}
+
+/// Something to do to an open file.
+pub(super) struct Task {
+    pub(super) file: Arc<OpenFile>,
+    pub(super) action: Action,
+    pub(super) at: Position,
+    /// Positions of the further commands that were fused into the action.
+    pub(super) fused: Vec<Position>,
+    /// For errors.
+    pub(super) path: StreamPath,
+    pub(super) operation: &'static str,
+}
+
+pub(super) enum Action {
+    Write {
+        offset: u64,
+        data: Vec<Bytes>,
+    },
+    Clone {
+        source: Arc<OpenFile>,
+        source_offset: u64,
+        offset: u64,
+        len: u64,
+    },
+    EncodedWrite(EncodedWrite),
+    Truncate(u64),
+    Fallocate {
+        mode: u32,
+        offset: u64,
+        len: u64,
+    },
+    Chown(u32, u32),
+    Chmod(u32),
+    SetXattr {
+        name: Bytes,
+        data: Bytes,
+    },
+    RemoveXattr {
+        name: Bytes,
+    },
+    FileAttr(u64),
+    Utimes {
+        atime: Timespec,
+        mtime: Timespec,
+    },
+}
+
+impl Action {
+    /// Bytes that waiting for this action keeps in memory.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Write { data, .. } => data.iter().map(Bytes::len).sum(),
+            Self::EncodedWrite(write) => write.data.len(),
+            Self::SetXattr { data, .. } => data.len(),
+            _ => 0,
+        }
+    }
+
+    /// Whether it changes the content, which can clear set-id bits.
+    fn is_data(&self) -> bool {
+        matches!(
+            self,
+            Self::Write { .. }
+                | Self::Clone { .. }
+                | Self::EncodedWrite(_)
+                | Self::Truncate(_)
+                | Self::Fallocate { .. }
+        )
+    }
+}
+
+/// Carries out [`Task`]s.
+pub(super) struct ContentWriter {
+    data: DataWriter,
+    flags: SharedFlags,
+    /// Without CAP_FSETID a write clears set-id bits, which the stream does
+    /// not know of.
+    keeps_set_id: bool,
+    fallbacks: Fallbacks,
+}
+
+impl ContentWriter {
+    pub(super) fn new(data: DataWriter, flags: SharedFlags, keeps_set_id: bool) -> Self {
+        Self {
+            data,
+            flags,
+            keeps_set_id,
+            fallbacks: Fallbacks::default(),
+        }
+    }
+
+    /// What had to be done another way since the last call.
+    pub(super) fn take_fallbacks(&mut self) -> Fallbacks {
+        let mut fallbacks = std::mem::take(&mut self.fallbacks);
+        fallbacks += self.data.take_fallbacks();
+        fallbacks
+    }
+
+    /// Carries out one task.
+    pub(super) fn run(&mut self, task: Task) -> Result<(), Failure> {
+        let mut result = self.act(&task);
+        let forbidden = |error: &StepError| is_errno(&error.cause, Errno::PERM);
+        if result.as_ref().is_err_and(forbidden) && flags::lift(&task.file.fd, &self.flags) {
+            result = self.act(&task);
+        }
+        result.map_err(|error| error.at(task.at, &task.fused, task.operation, &task.path))
+    }
+
+    fn act(&mut self, task: &Task) -> Result<(), StepError> {
+        let file = &*task.file;
+        let special = match self.keeps_set_id {
+            false if task.action.is_data() => special_bits(file)?,
+            _ => None,
+        };
+        match &task.action {
+            Action::Write { offset, data } => self.data.write(&file.fd, *offset, data)?,
+            Action::Clone {
+                source,
+                source_offset,
+                offset,
+                len,
+            } => self
+                .data
+                .clone_range(&source.fd, *source_offset, &file.fd, *offset, *len)?,
+            Action::EncodedWrite(write) => self.data.encoded_write(&file.fd, write)?,
+            Action::Truncate(size) => {
+                ftruncate(&file.fd, *size).map_err(named("ftruncate"))?;
+            }
+            Action::Fallocate { mode, offset, len } => {
+                // An empty range is EINVAL to the kernel and nothing to do.
+                if *len > 0 {
+                    let mode = FallocateFlags::from_bits_retain(*mode);
+                    fallocate(&file.fd, mode, *offset, *len).map_err(named("fallocate"))?;
+                }
+            }
+            Action::Chown(uid, gid) => chown(file, *uid, *gid)?,
+            Action::Chmod(mode) => {
+                file.touch();
+                chmod(file, *mode)?;
+            }
+            Action::SetXattr { name, data } => {
+                file.touch();
+                self.set_xattr(file, name, data)?;
+            }
+            Action::RemoveXattr { name } => match fremovexattr(&file.fd, name.as_ref()) {
+                Ok(()) | Err(Errno::NODATA) => {}
+                Err(errno) => return Err(Cause::system("fremovexattr", errno).into()),
+            },
+            Action::FileAttr(attributes) => {
+                if !flags::apply(&file.fd, *attributes, &self.flags)? {
+                    self.fallbacks.flags_refused += 1;
+                }
+            }
+            Action::Utimes { atime, mtime } => {
+                futimens(&file.fd, &timestamps(*atime, *mtime)?).map_err(named("futimens"))?;
+            }
+        }
+        if let Some(mode) = special {
+            chmod(file, mode)?;
+        }
+        Ok(())
+    }
+
+    fn set_xattr(&mut self, file: &OpenFile, name: &[u8], data: &[u8]) -> Result<(), Cause> {
+        let set = || fsetxattr(&file.fd, name, data, XattrFlags::empty());
+        match set() {
+            // btrfs can refuse to replace a value by a larger one where the
+            // larger one alone would fit.
+            Err(Errno::NOSPC) if fremovexattr(&file.fd, name).is_ok() => set(),
+            Err(Errno::INVAL) if name == b"btrfs.compression" && flags::is_nocow(&file.fd) => {
+                self.fallbacks.compression_refused += 1;
+                Ok(())
+            }
+            result => result,
+        }
+        .map_err(named("fsetxattr"))
+    }
+}
+
+fn chown(file: &OpenFile, uid: u32, gid: u32) -> Result<(), Cause> {
+    if file.is_owned_by((uid, gid)) {
+        return Ok(());
+    }
+    file.touch();
+    fchown(&file.fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(named("fchown"))
+}
+
+/// Sets the mode, and makes sure that set-id bits were kept: without
+/// CAP_FSETID the kernel drops them and reports success.
+fn chmod(file: &OpenFile, mode: u32) -> Result<(), Cause> {
+    fchmod(&file.fd, Mode::from_raw_mode(mode)).map_err(named("fchmod"))?;
+    if mode & 0o7000 == 0 {
+        return Ok(());
+    }
+    let kept = fstat(&file.fd).map_err(named("fstat"))?.st_mode & 0o7777;
+    if kept == mode {
+        Ok(())
+    } else {
+        Err(Cause::ModeNotKept { wanted: mode, kept })
+    }
+}
+
+/// The mode of a file that has a set-id bit.
+fn special_bits(file: &OpenFile) -> Result<Option<u32>, Cause> {
+    let mode = fstat(&file.fd).map_err(named("fstat"))?.st_mode & 0o7777;
+    Ok((mode & 0o6000 != 0).then_some(mode))
+}
+
+/// The times as the kernel takes them.
+pub(super) fn timestamps(atime: Timespec, mtime: Timespec) -> Result<Timestamps, Cause> {
+    let convert = |time: Timespec| {
+        // Larger values mean "now" and "leave as it is" to the kernel.
+        if time.nanoseconds >= 1_000_000_000 {
+            return Err(Cause::OutOfRange {
+                what: "nanoseconds",
+                value: time.nanoseconds.into(),
+            });
+        }
+        Ok(rustix::fs::Timespec {
+            tv_sec: time.seconds,
+            tv_nsec: time.nanoseconds.into(),
+        })
+    };
+    Ok(Timestamps {
+        last_access: convert(atime)?,
+        last_modification: convert(mtime)?,
+    })
+}
+
+impl AsFd for OpenFile {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

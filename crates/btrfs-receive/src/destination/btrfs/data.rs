@@ -1,0 +1,261 @@
+//! File data: plain, by reference, and as the sender's disk holds it; and
+//! what is done instead where the destination refuses.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, OwnedFd};
+
+use btrfs_sendstream::{Bytes, EncodedWrite};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, fstat, ftruncate, seek};
+use rustix::io::{Errno, pread, pwrite, pwritev};
+
+use super::error::{StepError, named};
+use crate::decompress::Decompressor;
+use crate::error::Cause;
+use crate::report::Fallbacks;
+use crate::sys;
+
+/// Bytes copied at once where a clone is refused.
+const COPY_BUFFER: usize = 256 << 10;
+
+/// How encoded writes are treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Encoding {
+    /// Never ask the kernel to take encoded data.
+    pub(super) always_decode: bool,
+    /// Decode before handing it to the kernel, which does not look into it.
+    pub(super) check_first: bool,
+}
+
+/// Writes file data in every form that a stream has.
+pub(super) struct DataWriter {
+    encoding: Encoding,
+    /// The kernel said that it takes no encoded data from us at all.
+    encoded_refused: bool,
+    decompressor: Decompressor,
+    buffer: Vec<u8>,
+    fallbacks: Fallbacks,
+}
+
+impl DataWriter {
+    pub(super) fn new(encoding: Encoding) -> Self {
+        Self {
+            encoding,
+            encoded_refused: false,
+            decompressor: Decompressor::new(),
+            buffer: Vec::new(),
+            fallbacks: Fallbacks::default(),
+        }
+    }
+
+    pub(super) fn take_fallbacks(&mut self) -> Fallbacks {
+        std::mem::take(&mut self.fallbacks)
+    }
+
+    /// Writes pieces that follow each other. On failure says at which piece.
+    pub(super) fn write(
+        &self,
+        file: &OwnedFd,
+        offset: u64,
+        pieces: &[Bytes],
+    ) -> Result<(), StepError> {
+        if let [piece] = pieces {
+            return Ok(write_all(file, offset, piece)?);
+        }
+        let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut written = pwritev(file, &slices, offset).unwrap_or(0);
+        // A short write, or none: go on piece by piece to learn where and
+        // why. The pieces are few.
+        let mut at = offset;
+        for (index, piece) in pieces.iter().enumerate() {
+            let done = written.min(piece.len());
+            written -= done;
+            write_all(
+                file,
+                at + done as u64,
+                piece.get(done..).unwrap_or_default(),
+            )
+            .map_err(|cause| StepError {
+                part: index,
+                operation: None,
+                cause,
+            })?;
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Clones a range; copies it where the destination cannot share it.
+    pub(super) fn clone_range(
+        &mut self,
+        source: &OwnedFd,
+        source_offset: u64,
+        file: &OwnedFd,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Cause> {
+        if len == 0 {
+            // To the kernel 0 means "to the end of the file".
+            return Ok(());
+        }
+        match sys::ficlonerange(source, source_offset, len, file, offset) {
+            Ok(()) => Ok(()),
+            Err(Errno::INVAL | Errno::XDEV | Errno::OPNOTSUPP) => {
+                self.copy_range(source, source_offset, file, offset, len)?;
+                self.fallbacks.clones_copied += 1;
+                Ok(())
+            }
+            Err(errno) => Err(Cause::system("FICLONERANGE", errno)),
+        }
+    }
+
+    /// Copies a range, holes as holes: a sparse source can be far larger
+    /// than any disk.
+    fn copy_range(
+        &mut self,
+        source: &OwnedFd,
+        source_offset: u64,
+        file: &OwnedFd,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Cause> {
+        let overflow = || Cause::OutOfRange {
+            what: "end of range",
+            value: i128::from(source_offset) + i128::from(len),
+        };
+        let source_end = source_offset.checked_add(len).ok_or_else(overflow)?;
+        let end = offset.checked_add(len).ok_or_else(overflow)?;
+        let from = fstat(source).map_err(named("fstat"))?;
+        let to = fstat(file).map_err(named("fstat"))?;
+        if u64::try_from(from.st_size).unwrap_or(0) < source_end {
+            return Err(Cause::SourceTooShort {
+                size: u64::try_from(from.st_size).unwrap_or(0),
+                wanted: source_end,
+            });
+        }
+        let same = (from.st_dev, from.st_ino) == (to.st_dev, to.st_ino);
+        if same && offset < source_end && source_offset < end {
+            return Err(Cause::system("FICLONERANGE", Errno::INVAL));
+        }
+        if u64::try_from(to.st_size).unwrap_or(0) < end {
+            ftruncate(file, end).map_err(named("ftruncate"))?;
+        }
+        self.buffer.resize(COPY_BUFFER, 0);
+        let mut at = source_offset;
+        while at < source_end {
+            let (data, data_end) = next_data(source, at, source_end)?;
+            if data > at {
+                punch(file, offset + (at - source_offset), data - at)?;
+            }
+            copy_data(
+                source,
+                data..data_end,
+                file,
+                offset + (data - source_offset),
+                &mut self.buffer,
+            )?;
+            at = data_end;
+        }
+        Ok(())
+    }
+
+    /// Stores encoded data as it is; decodes and writes it where the
+    /// destination does not take it.
+    pub(super) fn encoded_write(
+        &mut self,
+        file: &OwnedFd,
+        write: &EncodedWrite,
+    ) -> Result<(), Cause> {
+        let compression = write.compression.unwrap_or(0);
+        let encryption = write.encryption.unwrap_or(0);
+        if !self.encoding.always_decode && !self.encoded_refused && compression != 0 {
+            if self.encoding.check_first {
+                self.decompressor.decode_write(write)?;
+            }
+            let range = sys::EncodedRange {
+                offset: write.offset,
+                len: write.unencoded_file_len,
+                unencoded_len: write.unencoded_len,
+                unencoded_offset: write.unencoded_offset,
+                compression,
+                encryption,
+            };
+            match sys::encoded_write(file, &range, &write.data) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INVAL | Errno::NOSPC) => {}
+                // No privilege, or no such call: it will not be there for
+                // the next extent either.
+                Err(Errno::PERM | Errno::NOTTY | Errno::OPNOTSUPP) => self.encoded_refused = true,
+                Err(errno) => return Err(Cause::system("BTRFS_IOC_ENCODED_WRITE", errno)),
+            }
+        }
+        let content = self.decompressor.decode_write(write)?;
+        write_all(file, write.offset, content)?;
+        if !self.encoding.always_decode {
+            self.fallbacks.encoded_writes_decoded += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The next range with data at or after `at`: where it begins and ends, both
+/// no further than `end`.
+fn next_data(source: &OwnedFd, at: u64, end: u64) -> Result<(u64, u64), Cause> {
+    let data = match seek(source, SeekFrom::Data(at)) {
+        Ok(data) => data.min(end),
+        // Nothing but a hole up to the end of the file.
+        Err(Errno::NXIO) => return Ok((end, end)),
+        Err(errno) => return Err(Cause::system("lseek", errno)),
+    };
+    if data == end {
+        return Ok((end, end));
+    }
+    let hole = seek(source, SeekFrom::Hole(data)).map_err(named("lseek"))?;
+    Ok((data, hole.min(end)))
+}
+
+/// Copies the bytes of one range of data.
+fn copy_data(
+    source: &OwnedFd,
+    range: std::ops::Range<u64>,
+    file: &OwnedFd,
+    mut offset: u64,
+    buffer: &mut [u8],
+) -> Result<(), Cause> {
+    let mut at = range.start;
+    while at < range.end {
+        let wanted = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+        let room = wanted.min(buffer.len());
+        let room = buffer.get_mut(..room).unwrap_or_default();
+        let count = pread(source, room, at).map_err(named("pread"))?;
+        if count == 0 {
+            return Err(Cause::SourceTooShort {
+                size: at,
+                wanted: range.end,
+            });
+        }
+        write_all(file, offset, buffer.get(..count).unwrap_or_default())?;
+        at += count as u64;
+        offset += count as u64;
+    }
+    Ok(())
+}
+
+/// Makes a range read as zeros.
+fn punch(file: impl AsFd, offset: u64, len: u64) -> Result<(), Cause> {
+    let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    fallocate(file, mode, offset, len).map_err(named("fallocate"))
+}
+
+fn write_all(file: impl AsFd, mut offset: u64, mut data: &[u8]) -> Result<(), Cause> {
+    while !data.is_empty() {
+        let count = match pwrite(&file, data, offset) {
+            Ok(0) => return Err(Cause::system("pwrite", Errno::IO)),
+            Ok(count) => count,
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(Cause::system("pwrite", errno)),
+        };
+        data = data.get(count..).unwrap_or_default();
+        offset += count as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! Inode flags: FILEATTR, and files that may not be changed.
+//!
+//! Immutable and append-only files cannot be worked on, so these two flags
+//! come last of all: what a FILEATTR asks for waits until the end, and what
+//! a snapshot inherited from its parent is lifted when it first stands in
+//! the way and put back at the end. Finding those beforehand would take a
+//! scan of the whole tree.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{IFlags, XattrFlags, fgetxattr, fsetxattr, fstat, ioctl_getflags, ioctl_setflags};
+use rustix::io::Errno;
+
+use super::error::named;
+use crate::error::Cause;
+use crate::sys::{self, XFlags};
+
+/// `BTRFS_INODE_*` in an inode item (`fs/btrfs/btrfs_inode.h`), as FILEATTR
+/// carries them.
+mod inode_item {
+    pub(super) const NODATACOW: u64 = 1 << 1;
+    pub(super) const NOCOMPRESS: u64 = 1 << 3;
+    pub(super) const SYNC: u64 = 1 << 5;
+    pub(super) const IMMUTABLE: u64 = 1 << 6;
+    pub(super) const APPEND: u64 = 1 << 7;
+    pub(super) const NODUMP: u64 = 1 << 8;
+    pub(super) const NOATIME: u64 = 1 << 9;
+    pub(super) const DIRSYNC: u64 = 1 << 10;
+    pub(super) const COMPRESS: u64 = 1 << 11;
+}
+
+/// `FS_*_FL` (`linux/fs.h`).
+const NOCOW_FL: u32 = 0x0080_0000;
+const NOCOMP_FL: u32 = 0x0000_0400;
+const COMPR_FL: u32 = 0x0000_0004;
+const DIRSYNC_FL: u32 = 0x0001_0000;
+
+/// Flags that new inodes inherit from their directory.
+pub(super) const INHERITED_FL: u32 = NOCOW_FL | NOCOMP_FL | COMPR_FL;
+
+/// Pairs of both notations, where setting the flag needs `FS_IOC_SETFLAGS`.
+const BY_SETFLAGS: [(u64, u32); 3] = [
+    (inode_item::NODATACOW, NOCOW_FL),
+    (inode_item::NOCOMPRESS, NOCOMP_FL),
+    (inode_item::DIRSYNC, DIRSYNC_FL),
+];
+
+/// Pairs where `FS_IOC_FSSETXATTR` does it, which unlike the former leaves
+/// `btrfs.compression` alone.
+const BY_FSSETXATTR: [(u64, XFlags); 3] = [
+    (inode_item::SYNC, XFlags::SYNC),
+    (inode_item::NODUMP, XFlags::NODUMP),
+    (inode_item::NOATIME, XFlags::NOATIME),
+];
+
+const FORBIDDING: [(u64, XFlags); 2] = [
+    (inode_item::IMMUTABLE, XFlags::IMMUTABLE),
+    (inode_item::APPEND, XFlags::APPEND),
+];
+
+const COMPRESSION: &[u8] = b"btrfs.compression";
+
+/// Files whose flags wait for the end, at most: 16 bytes each and the map's
+/// own cost, about 48 MB when full.
+const MAX_WAITING: usize = 1 << 20;
+
+/// Immutable and append-only flags that wait for the end, by inode number.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SharedFlags(Arc<Mutex<BTreeMap<u64, XFlags>>>);
+
+impl SharedFlags {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, XFlags>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, inode: u64, flags: XFlags) -> Result<(), Cause> {
+        let mut waiting = self.lock();
+        if flags.is_empty() {
+            waiting.remove(&inode);
+        } else if waiting.len() < MAX_WAITING || waiting.contains_key(&inode) {
+            waiting.insert(inode, flags);
+        } else {
+            return Err(Cause::Limit {
+                what: "immutable or append-only files in one stream",
+                limit: MAX_WAITING as u64,
+            });
+        }
+        Ok(())
+    }
+
+    /// Forgets everything that waits.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// Sets what has waited. `open` opens an inode of the subvolume by its
+    /// number; `None` if it is gone.
+    pub(super) fn restore(
+        &self,
+        mut open: impl FnMut(u64) -> Result<Option<OwnedFd>, Cause>,
+    ) -> Result<(), Cause> {
+        let waiting = std::mem::take(&mut *self.lock());
+        for (inode, wanted) in waiting {
+            if let Some(fd) = open(inode)? {
+                change_xflags(&fd, XFlags::empty(), wanted)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes immutable and append-only off an inode, to be put back at the end.
+/// `false` if it has neither, or that is not allowed.
+pub(super) fn lift(fd: impl AsFd, waiting: &SharedFlags) -> bool {
+    let forbidding = XFlags::IMMUTABLE | XFlags::APPEND;
+    let Ok(flags) = sys::fs_get_xflags(&fd) else {
+        return false;
+    };
+    let found = flags & forbidding;
+    if found.is_empty() {
+        return false;
+    }
+    let Ok(stat) = fstat(&fd) else {
+        return false;
+    };
+    // A FILEATTR that came before says what the end is to be.
+    if !waiting.lock().contains_key(&stat.st_ino) && waiting.note(stat.st_ino, found).is_err() {
+        return false;
+    }
+    sys::fs_set_xflags(&fd, flags - forbidding).is_ok()
+}
+
+/// Whether a file is NOCOW.
+pub(super) fn is_nocow(fd: impl AsFd) -> bool {
+    ioctl_getflags(fd).is_ok_and(|flags| flags.bits() & NOCOW_FL != 0)
+}
+
+/// Applies FILEATTR as far as an inode's flags can be set; immutable and
+/// append-only are noted for the end. `false`: the kernel left a flag as it
+/// was, as it does for NOCOW on a file that has content.
+pub(super) fn apply(fd: impl AsFd, attributes: u64, waiting: &SharedFlags) -> Result<bool, Cause> {
+    let stat = fstat(&fd).map_err(named("fstat"))?;
+    let forbidding = pick(&FORBIDDING, attributes);
+    // Taken off even where it is to stay: more may be done to this inode.
+    change_xflags(
+        &fd,
+        XFlags::IMMUTABLE | XFlags::APPEND | XFlags::SYNC | XFlags::NODUMP | XFlags::NOATIME,
+        pick(&BY_FSSETXATTR, attributes),
+    )?;
+    waiting.note(stat.st_ino, forbidding)?;
+    set_flags(fd, attributes)
+}
+
+fn pick(pairs: &[(u64, XFlags)], attributes: u64) -> XFlags {
+    pairs
+        .iter()
+        .filter(|(bit, _)| attributes & bit != 0)
+        .fold(XFlags::empty(), |flags, (_, flag)| flags | *flag)
+}
+
+fn change_xflags(fd: impl AsFd, remove: XFlags, add: XFlags) -> Result<(), Cause> {
+    let old = sys::fs_get_xflags(&fd).map_err(named("FS_IOC_FSGETXATTR"))?;
+    let new = (old - remove) | add;
+    if new != old {
+        sys::fs_set_xflags(&fd, new).map_err(named("FS_IOC_FSSETXATTR"))?;
+    }
+    Ok(())
+}
+
+/// Sets the flags that only `FS_IOC_SETFLAGS` sets. That call rewrites
+/// `btrfs.compression`, which is therefore read before and set again.
+///
+/// COMPRESS, and NOCOMPRESS on a file with that attribute, are left to the
+/// attribute: the kernel derives the first from it, and sets the second by
+/// itself when a file does not compress.
+fn set_flags(fd: impl AsFd, attributes: u64) -> Result<bool, Cause> {
+    let old = ioctl_getflags(&fd)
+        .map_err(named("FS_IOC_GETFLAGS"))?
+        .bits();
+    let mut value = [0; 64];
+    let compression = match fgetxattr(&fd, COMPRESSION, &mut value[..]) {
+        Ok(len) => value.get(..len),
+        Err(_) => None,
+    };
+    let compresses = compression.is_some() || attributes & inode_item::COMPRESS != 0;
+    let mut mask = NOCOW_FL | DIRSYNC_FL;
+    if !compresses {
+        mask |= NOCOMP_FL;
+    }
+    let wanted = BY_SETFLAGS
+        .iter()
+        .filter(|(bit, _)| attributes & bit != 0)
+        .fold(0, |flags, (_, flag)| flags | flag)
+        & mask;
+    if old & mask == wanted {
+        return Ok(true);
+    }
+    let new = IFlags::from_bits_retain(old & !mask | wanted);
+    match ioctl_setflags(&fd, new) {
+        Ok(()) => {}
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(false),
+        Err(errno) => return Err(Cause::system("FS_IOC_SETFLAGS", errno)),
+    }
+    if let Some(value) = compression {
+        match fsetxattr(&fd, COMPRESSION, value, XattrFlags::empty()) {
+            // NOCOW and compression exclude each other.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(errno) => return Err(Cause::system("fsetxattr", errno)),
+        }
+    }
+    let kept = ioctl_getflags(&fd)
+        .map_err(named("FS_IOC_GETFLAGS"))?
+        .bits();
+    Ok(kept & mask == wanted)
+}
+
+/// Inode flags in the notation of FILEATTR.
+pub(super) fn to_attributes(flags: u32, xflags: XFlags) -> u64 {
+    let by_flags = BY_SETFLAGS
+        .iter()
+        .chain(&[(inode_item::COMPRESS, COMPR_FL)])
+        .filter(|(_, flag)| flags & flag != 0)
+        .fold(0, |bits, (bit, _)| bits | bit);
+    BY_FSSETXATTR
+        .iter()
+        .chain(&FORBIDDING)
+        .filter(|(_, flag)| xflags.contains(*flag))
+        .fold(by_flags, |bits, (bit, _)| bits | bit)
+}

@@ -1,0 +1,449 @@
+//! A mounted btrfs.
+//!
+//! Two threads work for a [`BtrfsDestination`]: one changes names and
+//! directories ([`namespace`]), one the content and metadata of regular
+//! files ([`content`]). Each carries out its operations in the order of the
+//! stream; where both meet, in an open descriptor, order does not matter.
+//! The caller's thread reads, decodes and plans.
+
+mod content;
+mod create;
+mod data;
+mod error;
+mod flags;
+mod namespace;
+mod sources;
+mod subvolume;
+mod worker;
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use btrfs_sendstream::Position;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::process::umask;
+use rustix::thread::{CapabilitySet, capabilities};
+
+use self::content::{ContentWriter, Task};
+use self::create::Creator;
+use self::data::{DataWriter, Encoding};
+use self::error::named;
+use self::flags::SharedFlags;
+use self::namespace::{Namespace, Tools};
+use self::sources::CloneSources;
+use self::worker::{Bound, Worker};
+use super::{Begun, Destination, Finished};
+use crate::confine::Root;
+use crate::error::{Cause, Failure, OpenError};
+use crate::plan::op::{NewSubvolume, Op, Step};
+use crate::report::Fallbacks;
+use crate::source::Resolver;
+use crate::sys;
+
+/// What may wait for each of the two threads; both together hold at most
+/// four times this, 32 MiB.
+const BOUND: Bound = Bound {
+    bytes: 8 << 20,
+    tasks: 4096,
+};
+
+/// A directory of a mounted btrfs, in which subvolumes are received.
+///
+/// Needs Linux 5.6 for `openat2`, or finds its way without. What it needs
+/// privileges for: `CAP_CHOWN`, `CAP_FOWNER`, `CAP_FSETID`, `CAP_MKNOD`,
+/// `CAP_SETFCAP`, `CAP_DAC_OVERRIDE`, `CAP_LINUX_IMMUTABLE` for what a stream
+/// may set; `CAP_SYS_ADMIN` for `trusted.*` attributes and to store encoded
+/// writes as they are; `CAP_DAC_READ_SEARCH` to find sources outside of what
+/// is mounted. Capabilities decide, not the user id.
+///
+/// Nothing of the process is changed: umask, working directory, signal
+/// handlers stay as they are.
+///
+/// Memory: at most 32 MiB of file data under way, a few hundred open
+/// descriptors, and 48 MB for a million immutable files.
+pub struct BtrfsDestination {
+    namespace: Worker<Request>,
+    failures: Failures,
+}
+
+/// Settings for a [`BtrfsDestination`].
+#[derive(Debug, Default)]
+#[must_use]
+pub struct BtrfsDestinationBuilder {
+    encoding: Encoding,
+    jail: Option<PathBuf>,
+}
+
+impl BtrfsDestinationBuilder {
+    /// Always decode encoded writes, instead of asking the kernel to take
+    /// the data as it is. Default `false`.
+    pub fn force_decompress(mut self, always: bool) -> Self {
+        self.encoding.always_decode = always;
+        self
+    }
+
+    /// Decode encoded writes before the kernel is asked to take them: it
+    /// stores whatever it is given, and data that does not decode would be
+    /// found out only when the file is read. Default `false`.
+    pub fn check_encoded(mut self, check: bool) -> Self {
+        self.encoding.check_first = check;
+        self
+    }
+
+    /// Use only subvolumes at or below this directory as parent or clone
+    /// source. Default: any subvolume of the filesystem.
+    pub fn jail(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.jail = Some(directory.into());
+        self
+    }
+
+    /// Opens `directory` as the place where subvolumes are created.
+    ///
+    /// # Errors
+    /// It cannot be opened or is not on a btrfs.
+    pub fn open(self, directory: impl AsRef<Path>) -> Result<BtrfsDestination, OpenError> {
+        let directory = directory.as_ref();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(CWD, directory, flags, Mode::empty())
+            .map_err(|errno| OpenError::new("open", directory, errno))?;
+        self.open_fd(fd, directory)
+    }
+
+    fn open_fd(self, fd: OwnedFd, directory: &Path) -> Result<BtrfsDestination, OpenError> {
+        match sys::fs_info(&fd) {
+            Ok(_) => {}
+            Err(Errno::NOTTY) => return Err(OpenError::not_btrfs(directory)),
+            Err(errno) => return Err(OpenError::new("BTRFS_IOC_FS_INFO", directory, errno)),
+        }
+        let mut resolver = Resolver::builder();
+        if let Some(jail) = &self.jail {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let jail_fd = openat(CWD, jail, flags, Mode::empty())
+                .map_err(|errno| OpenError::new("open", jail, errno))?;
+            resolver = resolver.jail(jail_fd);
+        }
+        let resolver = resolver
+            .build(&fd)
+            .map_err(|error| OpenError::new("open", directory, error))?;
+        let failures = Failures::default();
+        let engine = Engine::new(fd, resolver, self.encoding, failures.clone())
+            .map_err(|error| OpenError::new("thread", directory, error))?;
+        let namespace = Worker::start(
+            "btrfs-namespace",
+            BOUND,
+            move || {
+                let mut engine = engine;
+                engine.enter_thread();
+                engine
+            },
+            Engine::serve,
+        )
+        .map_err(|error| OpenError::new("thread", directory, error))?;
+        Ok(BtrfsDestination {
+            namespace,
+            failures,
+        })
+    }
+}
+
+impl BtrfsDestination {
+    /// Opens `directory`, which must exist on a mounted btrfs, with the
+    /// default settings.
+    ///
+    /// # Errors
+    /// It cannot be opened or is not on a btrfs.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::builder().open(directory)
+    }
+
+    /// Settings other than the default.
+    pub fn builder() -> BtrfsDestinationBuilder {
+        BtrfsDestinationBuilder::default()
+    }
+
+    /// Sends a request to the thread and waits for its answer.
+    fn ask<T>(
+        &mut self,
+        at: Position,
+        operation: &'static str,
+        request: impl FnOnce(mpsc::Sender<Result<T, Failure>>) -> Request,
+    ) -> Result<T, Failure> {
+        let (answer, answered) = mpsc::channel();
+        self.namespace.push(request(answer), 0);
+        let gone = || Failure::new(at, operation, b"", Cause::ThreadPanicked);
+        if !self.namespace.wait() {
+            return Err(gone());
+        }
+        answered.recv().unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+impl Destination for BtrfsDestination {
+    fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
+        let operation = match new.parent {
+            None => "subvol",
+            Some(_) => "snapshot",
+        };
+        let new = Box::new(new.clone());
+        self.ask(at, operation, |answer| Request::Begin { new, at, answer })
+    }
+
+    fn apply(&mut self, step: Step) -> Result<(), Failure> {
+        let weight = weight(&step.op);
+        self.namespace.push(Request::Step(step), weight);
+        self.failures.next()
+    }
+
+    fn settle(&mut self) -> Result<(), Failure> {
+        self.namespace.push(Request::Settle, 0);
+        if !self.namespace.wait() {
+            // Reported by whatever is asked for next.
+            return self.failures.next();
+        }
+        self.failures.next()
+    }
+
+    fn finish(&mut self, at: Position) -> Result<Finished, Failure> {
+        self.ask(at, "finish", |answer| Request::Finish { at, answer })
+    }
+
+    fn abandon(&mut self) {
+        self.namespace.discard();
+        self.namespace.push(Request::Abandon, 0);
+        let _ = self.namespace.wait();
+        self.failures.clear();
+    }
+}
+
+/// Bytes that a waiting operation keeps in memory.
+fn weight(op: &Op) -> usize {
+    match op {
+        Op::Write { data, .. } => data.iter().map(|piece| piece.len()).sum(),
+        Op::EncodedWrite(write) => write.data.len(),
+        Op::SetXattr { data, .. } => data.len(),
+        _ => 0,
+    }
+}
+
+/// What the caller's thread asks of the namespace thread.
+enum Request {
+    Begin {
+        new: Box<NewSubvolume>,
+        at: Position,
+        answer: mpsc::Sender<Result<Begun, Failure>>,
+    },
+    Step(Step),
+    Settle,
+    Finish {
+        at: Position,
+        answer: mpsc::Sender<Result<Finished, Failure>>,
+    },
+    Abandon,
+}
+
+/// Failures of queued operations that were not reported yet. Never more
+/// than operations that were queued.
+#[derive(Clone, Default)]
+struct Failures(Arc<Mutex<VecDeque<Failure>>>);
+
+impl Failures {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Failure>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, failure: Failure) {
+        self.lock().push_back(failure);
+    }
+
+    fn next(&self) -> Result<(), Failure> {
+        match self.lock().pop_front() {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    fn clear(&self) {
+        self.lock().clear();
+    }
+}
+
+/// What the namespace thread works with.
+struct Engine {
+    destination: OwnedFd,
+    content: Worker<Task>,
+    sources: CloneSources,
+    flags: SharedFlags,
+    fallbacks: Arc<Mutex<Fallbacks>>,
+    failures: Failures,
+    current: Option<Namespace>,
+    /// This thread has a umask of its own, which is 0.
+    private_umask: bool,
+}
+
+impl Engine {
+    fn new(
+        destination: OwnedFd,
+        resolver: Resolver,
+        encoding: Encoding,
+        failures: Failures,
+    ) -> std::io::Result<Self> {
+        let flags = SharedFlags::default();
+        let fallbacks = Arc::new(Mutex::new(Fallbacks::default()));
+        let keeps_set_id =
+            capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::FSETID));
+        let writer = ContentWriter::new(DataWriter::new(encoding), flags.clone(), keeps_set_id);
+        let (failed, sum) = (failures.clone(), Arc::clone(&fallbacks));
+        let content = Worker::start(
+            "btrfs-content",
+            BOUND,
+            move || writer,
+            move |writer, task| {
+                if let Err(failure) = writer.run(task) {
+                    failed.push(failure);
+                }
+                let fallbacks = writer.take_fallbacks();
+                if !fallbacks.is_none() {
+                    *sum.lock().unwrap_or_else(PoisonError::into_inner) += fallbacks;
+                }
+            },
+        )?;
+        Ok(Self {
+            destination,
+            content,
+            sources: CloneSources::new(resolver),
+            flags,
+            fallbacks,
+            failures,
+            current: None,
+            private_umask: false,
+        })
+    }
+
+    /// Makes the umask a matter of this thread alone, so that modes can be
+    /// given at creation without touching the process.
+    fn enter_thread(&mut self) {
+        self.private_umask = sys::unshare_fs().is_ok();
+        if self.private_umask {
+            umask(Mode::empty());
+        }
+    }
+
+    fn serve(&mut self, request: Request) {
+        match request {
+            Request::Begin { new, at, answer } => {
+                let operation = match new.parent {
+                    None => "subvol",
+                    Some(_) => "snapshot",
+                };
+                let name = new.name.clone();
+                let begun = self
+                    .begin(*new)
+                    .map_err(|cause| Failure::new(at, operation, name.as_bytes(), cause));
+                // The caller waits for the answer; if it is gone, so is the
+                // need for one. The same below.
+                let _ = answer.send(begun);
+            }
+            Request::Step(step) => self.step(step),
+            Request::Settle => {
+                let _ = self.content.wait();
+            }
+            Request::Finish { at, answer } => {
+                let name = self
+                    .current
+                    .as_ref()
+                    .map(|current| current.new.name.clone());
+                let finished = self.finish().map_err(|cause| {
+                    let name = name.as_ref().map_or(&b""[..], |name| name.as_bytes());
+                    Failure::new(at, "finish", name, cause)
+                });
+                let _ = answer.send(finished);
+            }
+            Request::Abandon => self.abandon(),
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        let mut tools = Tools {
+            content: &mut self.content,
+            sources: &mut self.sources,
+        };
+        // A caller that begins nothing has nothing to apply to.
+        if let Some(current) = &mut self.current
+            && let Err(failure) = current.apply(step, &mut tools)
+        {
+            self.failures.push(failure);
+        }
+    }
+
+    fn begin(&mut self, new: NewSubvolume) -> Result<Begun, Cause> {
+        self.abandon();
+        let mut begun = Begun::default();
+        let fd = match new.parent {
+            None => subvolume::create(&self.destination, &new, self.private_umask)?,
+            Some(wanted) => {
+                let parent = self.sources.resolver().resolve(wanted)?;
+                begun.parent = Some(parent.used());
+                let fd = subvolume::snapshot(&self.destination, &new, &*parent)?;
+                flags::lift(&fd, &self.flags);
+                begun.withheld = subvolume::withhold(&fd)?;
+                fd
+            }
+        };
+        let id = sys::subvolume_info(&fd)
+            .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
+            .id;
+        self.sources.resolver().set_under_construction(Some(id));
+        self.current = Some(Namespace::new(
+            new,
+            Root::new(fd)?,
+            self.flags.clone(),
+            Creator::new(self.private_umask),
+        ));
+        Ok(begun)
+    }
+
+    fn finish(&mut self) -> Result<Finished, Cause> {
+        let Some(mut current) = self.current.take() else {
+            return Err(Cause::NothingToFinish);
+        };
+        current.close_files();
+        if !self.content.wait() {
+            return Err(Cause::ThreadPanicked);
+        }
+        // The caller has settled before; what turned up since counts too.
+        if let Err(failure) = self.failures.next() {
+            return Err(*failure.cause);
+        }
+        self.sources.close();
+        current.restore_flags()?;
+        let id = subvolume::seal(current.root.fd(), &current.new)?;
+        self.sources.resolver().set_under_construction(None);
+        Ok(Finished {
+            subvolume_id: Some(id),
+            fallbacks: self.take_fallbacks(),
+            clone_sources: self.sources.take_used(),
+        })
+    }
+
+    fn abandon(&mut self) {
+        self.content.discard();
+        self.sources.close();
+        self.sources.resolver().set_under_construction(None);
+        self.sources.take_used();
+        self.take_fallbacks();
+        self.flags.clear();
+        self.current = None;
+    }
+
+    fn take_fallbacks(&self) -> Fallbacks {
+        let mut sum = self
+            .fallbacks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut sum)
+    }
+}

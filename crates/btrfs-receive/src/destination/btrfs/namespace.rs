@@ -1,0 +1,372 @@
+//! The subvolume under construction: operations in the order of the stream.
+//!
+//! Names and directories are changed here, on the thread that owns this;
+//! what concerns an open regular file is handed to [`content`](super::content).
+//! Directories, symbolic links and special files never go there, so their
+//! operations keep their order with those on names.
+
+use std::sync::Arc;
+
+use btrfs_sendstream::{CloneRange, EnableVerity, Position, StreamPath};
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::content::{Action, OpenFile, Task};
+use super::create::Creator;
+use super::error::{StepError, is_errno, named};
+use super::flags::{self, SharedFlags};
+use super::sources::CloneSources;
+use super::worker::Worker;
+use crate::confine::{Access, PathCache, Root};
+use crate::error::{Cause, Failure};
+use crate::plan::op::{NewInode, NewSubvolume, Op, Step};
+use crate::sys;
+
+/// Files kept open at most. Consecutive commands concern few files; a file's
+/// UTIMES, its last command, closes it early.
+const MAX_OPEN_FILES: usize = 64;
+
+/// The subvolume under construction.
+pub(super) struct Namespace {
+    pub(super) new: NewSubvolume,
+    pub(super) root: Root,
+    pub(super) flags: SharedFlags,
+    pub(super) creator: Creator,
+    inodes: PathCache<Known>,
+}
+
+/// What is known of the inode at a path.
+#[derive(Clone)]
+enum Known {
+    /// A regular file: its operations go to the content thread.
+    File(Arc<OpenFile>),
+    /// Anything else: its operations are carried out at once, by path.
+    Other,
+}
+
+/// What operations need besides the subvolume itself.
+pub(super) struct Tools<'a> {
+    pub(super) content: &'a mut Worker<Task>,
+    pub(super) sources: &'a mut CloneSources,
+}
+
+impl Namespace {
+    pub(super) fn new(new: NewSubvolume, root: Root, flags: SharedFlags, creator: Creator) -> Self {
+        Self {
+            new,
+            root,
+            flags,
+            creator,
+            inodes: PathCache::new(MAX_OPEN_FILES),
+        }
+    }
+
+    /// Carries out one step, or hands it to the content thread.
+    pub(super) fn apply(&mut self, step: Step, tools: &mut Tools<'_>) -> Result<(), Failure> {
+        let Step { op, at, fused } = step;
+        let operation = op.name();
+        let path = op.path().clone();
+        let result = match op {
+            Op::Create {
+                ref path,
+                ref created_as,
+                ref kind,
+                mode,
+            } => self.create(path, created_as.as_ref(), kind, mode),
+            op => {
+                return self
+                    .dispatch(op, at, fused, tools)
+                    .map_err(|cause| Failure::new(at, operation, path.as_bytes(), cause));
+            }
+        };
+        result.map_err(|error| error.at(at, &fused, operation, &path))
+    }
+
+    fn create(
+        &mut self,
+        path: &StreamPath,
+        created_as: Option<&StreamPath>,
+        kind: &NewInode,
+        mode: Option<u32>,
+    ) -> Result<(), StepError> {
+        let made = self
+            .creator
+            .create(&self.root, path, created_as, kind, mode)?;
+        let known = match made {
+            Some(file) => Known::File(Arc::new(file)),
+            None => Known::Other,
+        };
+        self.inodes.remove(path.as_bytes());
+        self.inodes.insert(path.as_bytes(), known);
+        Ok(())
+    }
+
+    fn dispatch(
+        &mut self,
+        op: Op,
+        at: Position,
+        fused: Vec<Position>,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), Cause> {
+        let operation = op.name();
+        let (path, action) = match op {
+            // Done by `apply`, which can say at which of its two steps.
+            Op::Create { .. } => return Ok(()),
+            Op::Rename { path, to } => return self.rename(&path, &to),
+            Op::Link { path, existing } => {
+                let link = |root: &Root| root.link(&existing, &path);
+                self.lifting(&[&existing, &path], link)?;
+                self.inodes.remove(path.as_bytes());
+                return Ok(());
+            }
+            Op::Unlink { path } => {
+                self.lifting(&[&path], |root| root.unlink(&path))?;
+                self.inodes.remove(path.as_bytes());
+                return Ok(());
+            }
+            Op::Rmdir { path } => {
+                self.lifting(&[&path], |root| root.rmdir(&path))?;
+                self.inodes.remove(path.as_bytes());
+                self.creator.forget(&path);
+                return Ok(());
+            }
+            Op::EnableVerity(verity) => return self.enable_verity(&verity, tools),
+            Op::Clone(clone) => return self.clone_range(clone, at, fused, tools),
+            Op::SetXattr { path, name, data } => (path, Action::SetXattr { name, data }),
+            Op::RemoveXattr { path, name } => (path, Action::RemoveXattr { name }),
+            Op::Write { path, offset, data } => (path, Action::Write { offset, data }),
+            Op::EncodedWrite(write) => (write.path.clone(), Action::EncodedWrite(write)),
+            Op::Truncate { path, size } => (path, Action::Truncate(size)),
+            Op::Fallocate {
+                path,
+                mode,
+                offset,
+                len,
+            } => (path, Action::Fallocate { mode, offset, len }),
+            Op::Chown { path, uid, gid } => (path, Action::Chown(uid, gid)),
+            Op::Chmod { path, mode } => (path, Action::Chmod(mode)),
+            Op::FileAttr { path, attributes } => (path, Action::FileAttr(attributes)),
+            Op::Utimes { path, atime, mtime } => (path, Action::Utimes { atime, mtime }),
+        };
+        match self.known(&path, action.needs_write())? {
+            Known::File(file) => {
+                if matches!(action, Action::Utimes { .. }) {
+                    // The last command of an inode, from every kernel.
+                    self.inodes.remove(path.as_bytes());
+                }
+                let weight = action.weight();
+                tools.content.push(
+                    Task {
+                        file,
+                        action,
+                        at,
+                        fused,
+                        path,
+                        operation,
+                    },
+                    weight,
+                );
+                Ok(())
+            }
+            Known::Other => self.act_on_other(&path, &action),
+        }
+    }
+
+    /// Carries out an action on something that is not a regular file.
+    fn act_on_other(&mut self, path: &StreamPath, action: &Action) -> Result<(), Cause> {
+        match action {
+            Action::SetXattr { name, data } => {
+                self.creator.inheritance_changed(path, name);
+                self.lifting(&[path], |root| root.set_xattr(path, name, data))
+            }
+            Action::RemoveXattr { name } => {
+                self.lifting(&[path], |root| root.remove_xattr(path, name))
+            }
+            Action::Chown(uid, gid) => self.lifting(&[path], |root| root.chown(path, *uid, *gid)),
+            Action::Chmod(mode) => {
+                if mode & 0o2000 != 0 {
+                    self.creator.forget(path);
+                }
+                self.lifting(&[path], |root| root.chmod(path, *mode))
+            }
+            Action::Utimes { atime, mtime } => {
+                self.lifting(&[path], |root| root.utimens(path, *atime, *mtime))
+            }
+            Action::FileAttr(attributes) => {
+                self.creator.forget(path);
+                // Symbolic links and special files have no flags that could
+                // be set; a stream can still carry them.
+                match self.root.open_for_flags(path) {
+                    Ok(fd) => flags::apply(fd, *attributes, &self.flags).map(drop),
+                    Err(Cause::NoInodeFlags { .. }) => Ok(()),
+                    Err(cause) => Err(cause),
+                }
+            }
+            // Data: `known` has refused what is not a regular file.
+            _ => Err(Cause::NotRegularFile { found: "directory" }),
+        }
+    }
+
+    fn rename(&mut self, path: &StreamPath, to: &StreamPath) -> Result<(), Cause> {
+        self.lifting(&[path, to], |root| root.rename(path, to, true))?;
+        // Where both names are one inode's, rename(2) does nothing, and what
+        // is known of it holds for both.
+        self.inodes.rename(path.as_bytes(), to.as_bytes());
+        self.creator.renamed(path, to);
+        Ok(())
+    }
+
+    fn clone_range(
+        &mut self,
+        clone: CloneRange,
+        at: Position,
+        fused: Vec<Position>,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), Cause> {
+        let Known::File(file) = self.known(&clone.path, true)? else {
+            return Err(Cause::NotRegularFile { found: "directory" });
+        };
+        let source = if clone.source_uuid == self.new.uuid {
+            // The subvolume under construction, which no search could find.
+            match self.known(&clone.source_path, false)? {
+                Known::File(file) => file,
+                Known::Other => return Err(Cause::NotRegularFile { found: "directory" }),
+            }
+        } else {
+            tools.sources.open(&clone)?
+        };
+        let action = Action::Clone {
+            source,
+            source_offset: clone.source_offset,
+            offset: clone.offset,
+            len: clone.len,
+        };
+        tools.content.push(
+            Task {
+                file,
+                action,
+                at,
+                fused,
+                path: clone.path,
+                operation: "clone",
+            },
+            0,
+        );
+        Ok(())
+    }
+
+    /// Verity wants nobody to have the file open for writing.
+    fn enable_verity(&mut self, verity: &EnableVerity, tools: &mut Tools<'_>) -> Result<(), Cause> {
+        self.inodes.clear();
+        if !tools.content.wait() {
+            return Err(Cause::ThreadPanicked);
+        }
+        let file = self.root.open_file(&verity.path, Access::Read)?;
+        let parameters = sys::Verity {
+            hash_algorithm: verity.algorithm.into(),
+            block_size: verity.block_size,
+            salt: &verity.salt,
+            signature: &verity.signature,
+        };
+        sys::enable_verity(file, &parameters).map_err(named("FS_IOC_ENABLE_VERITY"))
+    }
+
+    /// What stands at `path`; a regular file is opened, for writing if that
+    /// is needed.
+    fn known(&mut self, path: &StreamPath, write: bool) -> Result<Known, Cause> {
+        if path.is_root() {
+            return match write {
+                true => Err(Cause::NotRegularFile { found: "directory" }),
+                false => Ok(Known::Other),
+            };
+        }
+        match self.inodes.get(path.as_bytes()) {
+            Some(Known::File(file)) if file.writable || !write => return Ok(Known::File(file)),
+            Some(Known::Other) if !write => return Ok(Known::Other),
+            _ => {}
+        }
+        let known = if write {
+            let open = |root: &Root| root.open_file(path, Access::Write);
+            let fd = self.lifting(&[path], open)?;
+            Known::File(Arc::new(OpenFile::existing(fd, true)))
+        } else {
+            let inode = self.root.inode(path)?;
+            match inode.file_type() {
+                FileType::RegularFile => {
+                    let fd = self.root.open_inode(path, &inode, Access::Read)?;
+                    Known::File(Arc::new(OpenFile::existing(fd, false)))
+                }
+                _ => Known::Other,
+            }
+        };
+        self.inodes.insert(path.as_bytes(), known.clone());
+        Ok(known)
+    }
+
+    /// Closes every file that is kept open.
+    pub(super) fn close_files(&mut self) {
+        self.inodes.clear();
+    }
+
+    /// Puts back, or sets for the first time, the immutable and append-only
+    /// flags, which nothing may come after.
+    pub(super) fn restore_flags(&self) -> Result<(), Cause> {
+        let id = sys::subvolume_info(self.root.fd())
+            .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
+            .id;
+        self.flags.restore(
+            |inode| match sys::open_inode(self.root.fd(), id, inode, 0) {
+                Ok(fd) => Ok(Some(fd)),
+                // It was removed since.
+                Err(Errno::STALE) => Ok(None),
+                Err(errno) => Err(Cause::system("open_by_handle_at", errno)),
+            },
+        )
+    }
+
+    /// Makes `call`; if that is forbidden by the immutable or append-only
+    /// flag of one of `paths` or of a directory they lie in, takes the flag
+    /// off, to be put back at the end, and makes it again.
+    fn lifting<T>(
+        &self,
+        paths: &[&StreamPath],
+        call: impl Fn(&Root) -> Result<T, Cause>,
+    ) -> Result<T, Cause> {
+        let result = call(&self.root);
+        match &result {
+            Err(cause) if is_errno(cause, Errno::PERM) => {}
+            _ => return result,
+        }
+        let mut lifted = false;
+        for path in paths {
+            lifted |= self.lift(path);
+            if let Some(parent) = path.parent() {
+                lifted |= self.lift(&parent.to_owned());
+            }
+        }
+        match lifted {
+            true => call(&self.root),
+            false => result,
+        }
+    }
+
+    fn lift(&self, path: &StreamPath) -> bool {
+        self.root
+            .open_for_flags(path)
+            .is_ok_and(|fd| flags::lift(fd, &self.flags))
+    }
+}
+
+impl Action {
+    /// Whether it needs a descriptor that can be written to.
+    fn needs_write(&self) -> bool {
+        matches!(
+            self,
+            Self::Write { .. }
+                | Self::Clone { .. }
+                | Self::EncodedWrite(_)
+                | Self::Truncate(_)
+                | Self::Fallocate { .. }
+        )
+    }
+}

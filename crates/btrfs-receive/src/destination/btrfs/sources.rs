@@ -1,0 +1,109 @@
+//! Files that are cloned from.
+
+use std::sync::Arc;
+
+use btrfs_sendstream::CloneRange;
+use rustix::io::fcntl_dupfd_cloexec;
+
+use super::content::OpenFile;
+use super::error::named;
+use crate::confine::{Access, PathCache, Root};
+use crate::error::Cause;
+use crate::plan::op::SourceId;
+use crate::report::SourceUsed;
+use crate::source::Resolver;
+
+/// Source subvolumes kept open at most; a stream rarely names more than its
+/// parent.
+const MAX_SOURCES: usize = 4;
+
+/// Files of one source kept open at most.
+const MAX_FILES: usize = 32;
+
+/// Sources that are listed in a report at most.
+const MAX_REPORTED: usize = 256;
+
+/// The subvolumes that a stream clones from.
+pub(super) struct CloneSources {
+    resolver: Resolver,
+    /// The one used last comes last.
+    open: Vec<(SourceId, SourceRoot)>,
+    used: Vec<SourceUsed>,
+}
+
+struct SourceRoot {
+    root: Root,
+    files: PathCache<Arc<OpenFile>>,
+}
+
+impl CloneSources {
+    pub(super) fn new(resolver: Resolver) -> Self {
+        Self {
+            resolver,
+            open: Vec::new(),
+            used: Vec::new(),
+        }
+    }
+
+    pub(super) fn resolver(&mut self) -> &mut Resolver {
+        &mut self.resolver
+    }
+
+    /// Sources used since the last call.
+    pub(super) fn take_used(&mut self) -> Vec<SourceUsed> {
+        std::mem::take(&mut self.used)
+    }
+
+    /// Closes everything.
+    pub(super) fn close(&mut self) {
+        self.open.clear();
+    }
+
+    /// Opens the file a range is cloned from.
+    ///
+    /// The path is resolved beneath the source subvolume, as confined as
+    /// any path of the subvolume under construction.
+    pub(super) fn open(&mut self, clone: &CloneRange) -> Result<Arc<OpenFile>, Cause> {
+        let wanted = SourceId {
+            uuid: clone.source_uuid,
+            ctransid: clone.source_ctransid,
+        };
+        let source = self.root(wanted)?;
+        let path = clone.source_path.as_bytes();
+        if let Some(file) = source.files.get(path) {
+            return Ok(file);
+        }
+        let fd = source.root.open_file(&clone.source_path, Access::Read)?;
+        let file = Arc::new(OpenFile::existing(fd, false));
+        source.files.insert(path, Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn root(&mut self, wanted: SourceId) -> Result<&mut SourceRoot, Cause> {
+        match self.open.iter().position(|(id, _)| *id == wanted) {
+            Some(last) if last + 1 == self.open.len() => {}
+            Some(index) => {
+                let entry = self.open.remove(index);
+                self.open.push(entry);
+            }
+            None => {
+                let source = self.resolver.resolve(wanted)?;
+                let used = source.used();
+                if self.used.len() < MAX_REPORTED && !self.used.contains(&used) {
+                    self.used.push(used);
+                }
+                let root = Root::new(fcntl_dupfd_cloexec(&*source, 0).map_err(named("dup"))?)?;
+                if self.open.len() >= MAX_SOURCES {
+                    self.open.remove(0);
+                }
+                let files = PathCache::new(MAX_FILES);
+                self.open.push((wanted, SourceRoot { root, files }));
+            }
+        }
+        match self.open.last_mut() {
+            Some((_, source)) => Ok(source),
+            // One was found or pushed above.
+            None => Err(Cause::ThreadPanicked),
+        }
+    }
+}

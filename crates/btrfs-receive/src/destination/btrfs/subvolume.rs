@@ -1,0 +1,119 @@
+//! The life of a subvolume: created or taken as a snapshot, then sealed.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use btrfs_sendstream::Bytes;
+use rustix::fs::{
+    IFlags, Mode, OFlags, fchmod, fgetxattr, fremovexattr, fstat, ioctl_getflags, ioctl_setflags,
+    openat, syncfs,
+};
+use rustix::io::Errno;
+use rustix::process::umask;
+use uuid::Uuid;
+
+use super::error::named;
+use super::flags::{self, INHERITED_FL};
+use crate::destination::Withheld;
+use crate::error::Cause;
+use crate::plan::op::NewSubvolume;
+use crate::sys::{self, XFlags};
+
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+const COMPRESSION: &[u8] = b"btrfs.compression";
+
+/// Mode of a new subvolume's root until the stream's own is set at the end.
+const CLOSED: u32 = 0o700;
+
+/// Creates an empty subvolume whose root only its owner can enter.
+pub(super) fn create(
+    destination: &OwnedFd,
+    new: &NewSubvolume,
+    private_umask: bool,
+) -> Result<OwnedFd, Cause> {
+    if private_umask {
+        umask(Mode::from_raw_mode(0o777 & !CLOSED));
+    }
+    let created = sys::subvol_create(destination, new.name.as_bytes());
+    if private_umask {
+        umask(Mode::empty());
+    }
+    created.map_err(named("BTRFS_IOC_SUBVOL_CREATE"))?;
+    let root = open_root(destination, new)?;
+    fchmod(&root, Mode::from_raw_mode(CLOSED)).map_err(named("fchmod"))?;
+    Ok(root)
+}
+
+/// Takes a writable snapshot of `parent`.
+pub(super) fn snapshot(
+    destination: &OwnedFd,
+    new: &NewSubvolume,
+    parent: impl AsFd,
+) -> Result<OwnedFd, Cause> {
+    sys::snap_create(destination, new.name.as_bytes(), parent, false)
+        .map_err(named("BTRFS_IOC_SNAP_CREATE_V2"))?;
+    open_root(destination, new)
+}
+
+fn open_root(destination: &OwnedFd, new: &NewSubvolume) -> Result<OwnedFd, Cause> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(destination, new.name.as_bytes(), flags, Mode::empty()).map_err(named("openat"))
+}
+
+/// Takes off the root of a snapshot what new inodes would inherit.
+pub(super) fn withhold(root: &OwnedFd) -> Result<Withheld, Cause> {
+    let mut withheld = Withheld {
+        default_acl: take_xattr(root, DEFAULT_ACL)?,
+        ..Withheld::default()
+    };
+    // Before the attribute goes: removing it changes the flags.
+    let old = ioctl_getflags(root)
+        .map_err(named("FS_IOC_GETFLAGS"))?
+        .bits();
+    let xflags = sys::fs_get_xflags(root).unwrap_or(XFlags::empty());
+    withheld.compression = take_xattr(root, COMPRESSION)?;
+    if old & INHERITED_FL != 0 {
+        let cleared = IFlags::from_bits_retain(old & !INHERITED_FL);
+        ioctl_setflags(root, cleared).map_err(named("FS_IOC_SETFLAGS"))?;
+        withheld.attributes = Some(flags::to_attributes(old, xflags));
+    }
+    let mode = fstat(root).map_err(named("fstat"))?.st_mode & 0o7777;
+    if mode & 0o2000 != 0 {
+        fchmod(root, Mode::from_raw_mode(mode & !0o2000)).map_err(named("fchmod"))?;
+        withheld.mode = Some(mode);
+    }
+    Ok(withheld)
+}
+
+/// Reads and removes an extended attribute.
+fn take_xattr(root: &OwnedFd, name: &[u8]) -> Result<Option<Bytes>, Cause> {
+    let mut value = vec![0; 65536];
+    let len = match fgetxattr(root, name, value.as_mut_slice()) {
+        Ok(len) => len,
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
+        Err(errno) => return Err(Cause::system("fgetxattr", errno)),
+    };
+    value.truncate(len);
+    fremovexattr(root, name).map_err(named("fremovexattr"))?;
+    Ok(Some(value.into()))
+}
+
+/// Puts every byte on disk, then marks the subvolume as received and makes
+/// it read-only. Returns the id of the subvolume.
+///
+/// `root` must be a descriptor that was opened before the first write:
+/// syncfs(2) reports a failed write-back once to each. The ioctls that
+/// follow report none.
+pub(super) fn seal(root: impl AsFd, new: &NewSubvolume) -> Result<u64, Cause> {
+    syncfs(&root).map_err(named("syncfs"))?;
+    let id = sys::subvolume_info(&root)
+        .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
+        .id;
+    sys::set_received_subvol(&root, new.uuid, new.ctransid)
+        .map_err(named("BTRFS_IOC_SET_RECEIVED_SUBVOL"))?;
+    if let Err(errno) = sys::subvol_set_read_only(&root, true) {
+        // A writable subvolume must not say that it is complete.
+        let _ = sys::set_received_subvol(&root, Uuid::nil(), 0);
+        return Err(Cause::system("BTRFS_IOC_SUBVOL_SETFLAGS", errno));
+    }
+    Ok(id)
+}

@@ -1,0 +1,267 @@
+//! A thread that carries out tasks in the order they were handed over.
+
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// What a [`Worker`] may hold: bytes of payload, and tasks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    /// Payload waiting, in bytes.
+    pub(super) bytes: usize,
+    /// Tasks waiting.
+    pub(super) tasks: usize,
+}
+
+/// Tasks are handed over in batches of this many, so that a small task does
+/// not cost a wake-up of its own.
+const BATCH_TASKS: usize = 32;
+/// A batch is handed over early when its payload reaches this many bytes.
+const BATCH_BYTES: usize = 128 << 10;
+
+/// The handing-over side. Dropping it discards what is waiting and joins
+/// the thread.
+///
+/// Holds at most twice its [`Bound`]: once waiting, once being carried out.
+pub(super) struct Worker<T> {
+    shared: Arc<Shared<T>>,
+    batch: Vec<T>,
+    batch_bytes: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    work: Condvar,
+    room: Condvar,
+    bound: Bound,
+}
+
+struct State<T> {
+    waiting: Vec<T>,
+    bytes: usize,
+    busy: bool,
+    discard: bool,
+    closed: bool,
+    /// The thread is gone, by a panic unless `closed`.
+    gone: bool,
+}
+
+impl<T: Send + 'static> Worker<T> {
+    /// Starts a thread called `name` that makes its tool with `setup` and
+    /// gives it each task.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub(super) fn start<S, W>(
+        name: &str,
+        bound: Bound,
+        setup: impl FnOnce() -> S + Send + 'static,
+        mut work: W,
+    ) -> std::io::Result<Self>
+    where
+        W: FnMut(&mut S, T) + Send + 'static,
+    {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                waiting: Vec::new(),
+                bytes: 0,
+                busy: false,
+                discard: false,
+                closed: false,
+                gone: false,
+            }),
+            work: Condvar::new(),
+            room: Condvar::new(),
+            bound,
+        });
+        let theirs = Arc::clone(&shared);
+        let thread = thread::Builder::new().name(name.into()).spawn(move || {
+            let _gone = Gone(&theirs);
+            let mut tool = setup();
+            theirs.run(&mut tool, &mut work);
+        })?;
+        Ok(Self {
+            shared,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            thread: Some(thread),
+        })
+    }
+
+    /// Hands over a task with `bytes` of payload; waits while there is no
+    /// room.
+    pub(super) fn push(&mut self, task: T, bytes: usize) {
+        self.batch.push(task);
+        self.batch_bytes += bytes;
+        if self.batch.len() >= BATCH_TASKS || self.batch_bytes >= BATCH_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Waits until every task handed over has been carried out. `false` if
+    /// that will never be, because a task panicked.
+    #[must_use]
+    pub(super) fn wait(&mut self) -> bool {
+        self.flush();
+        let mut state = self.shared.lock();
+        while (state.busy || !state.waiting.is_empty()) && !state.gone {
+            state = wait_on(&self.shared.room, state);
+        }
+        !state.gone
+    }
+
+    /// Drops every task that has not begun, and waits for the one that has.
+    pub(super) fn discard(&mut self) {
+        self.batch.clear();
+        self.batch_bytes = 0;
+        self.shared.lock().discard = true;
+        let _ = self.wait();
+        self.shared.lock().discard = false;
+    }
+
+    fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let bound = self.shared.bound;
+        let mut state = self.shared.lock();
+        while (state.waiting.len() >= bound.tasks || state.bytes >= bound.bytes) && !state.gone {
+            state = wait_on(&self.shared.room, state);
+        }
+        let was_empty = state.waiting.is_empty();
+        state.waiting.append(&mut self.batch);
+        state.bytes += mem::take(&mut self.batch_bytes);
+        drop(state);
+        if was_empty {
+            self.shared.work.notify_one();
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    fn run<S>(&self, tool: &mut S, work: &mut impl FnMut(&mut S, T)) {
+        let mut tasks = Vec::new();
+        loop {
+            let mut state = self.lock();
+            state.busy = false;
+            self.room.notify_one();
+            while state.waiting.is_empty() {
+                if state.closed {
+                    return;
+                }
+                state = wait_on(&self.work, state);
+            }
+            mem::swap(&mut tasks, &mut state.waiting);
+            state.bytes = 0;
+            state.busy = true;
+            let mut discard = state.discard;
+            drop(state);
+            self.room.notify_one();
+            for (index, task) in tasks.drain(..).enumerate() {
+                if index % BATCH_TASKS == 0 && index > 0 {
+                    discard = self.lock().discard;
+                }
+                if !discard {
+                    work(tool, task);
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // The state is consistent at every point where a panic could happen.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells those who wait when the thread ends, also by a panic.
+struct Gone<'a, T>(&'a Shared<T>);
+
+impl<T> Drop for Gone<'_, T> {
+    fn drop(&mut self) {
+        self.0.lock().gone = true;
+        self.0.room.notify_all();
+    }
+}
+
+impl<T> Drop for Worker<T> {
+    fn drop(&mut self) {
+        {
+            let mut state = self.shared.lock();
+            state.closed = true;
+            state.discard = true;
+        }
+        self.shared.work.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic was reported by the panic hook, and by `wait`.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn wait_on<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: Bound = Bound {
+        bytes: 1 << 20,
+        tasks: 100,
+    };
+
+    #[test]
+    fn carries_out_everything_in_order() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let mut worker = Worker::start(
+            "test",
+            BOUND,
+            move || sender,
+            |sender, task: u32| sender.send(task).unwrap(),
+        )
+        .unwrap();
+        for task in 0..10_000 {
+            worker.push(task, 1000);
+        }
+        assert!(worker.wait());
+        let done: Vec<u32> = receiver.try_iter().collect();
+        assert_eq!(done, (0..10_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn goes_on_after_discarding() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let mut worker = Worker::start(
+            "test",
+            BOUND,
+            move || sender,
+            |sender, task: u32| sender.send(task).unwrap(),
+        )
+        .unwrap();
+        worker.push(1, 0);
+        worker.discard();
+        worker.push(2, 0);
+        assert!(worker.wait());
+        assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn says_when_a_task_panicked() {
+        let mut worker = Worker::start("test", BOUND, || (), |(), _: u32| panic!("on purpose"));
+        let worker = worker.as_mut().unwrap();
+        for task in 0..1000 {
+            worker.push(task, 0);
+        }
+        assert!(!worker.wait());
+    }
+
+    #[test]
+    fn dropping_joins_the_thread() {
+        let (sender, receiver) = std::sync::mpsc::channel::<u32>();
+        drop(Worker::start("test", BOUND, move || sender, |_, _: u32| ()).unwrap());
+        assert!(receiver.recv().is_err());
+    }
+}

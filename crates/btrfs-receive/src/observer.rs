@@ -1,0 +1,59 @@
+//! Telling a caller what happens, while it happens.
+
+use btrfs_sendstream::{CommandBuf, Position};
+
+use crate::error::Failure;
+use crate::plan::op::NewSubvolume;
+use crate::report::{SourceUsed, SubvolumeReport};
+
+/// Something that happened during a receive.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A SUBVOL or SNAPSHOT command was read; nothing was created yet.
+    SubvolumeBegins {
+        /// What the stream asks for.
+        new: &'a NewSubvolume,
+        /// The command.
+        at: Position,
+    },
+    /// The subvolume exists and is under construction.
+    SubvolumeCreated {
+        /// What the stream asks for.
+        new: &'a NewSubvolume,
+        /// The parent it is a snapshot of.
+        parent: Option<&'a SourceUsed>,
+    },
+    /// A command was read that belongs to the subvolume under construction.
+    /// Sent only if [`Observer::wants_commands`].
+    Command {
+        /// The command.
+        command: &'a CommandBuf,
+        /// Where it stands.
+        at: Position,
+    },
+    /// An operation failed.
+    Failed(&'a Failure),
+    /// The subvolume is complete, on disk, marked as received and read-only.
+    SubvolumeFinished(&'a SubvolumeReport),
+    /// The subvolume was given up: it is writable and has no received UUID,
+    /// or was not created at all.
+    SubvolumeAbandoned(&'a SubvolumeReport),
+}
+
+/// Receives [`Event`]s; called on the thread that runs the receive.
+pub trait Observer {
+    /// One event.
+    fn event(&mut self, event: Event<'_>);
+
+    /// Whether [`Event::Command`] is wanted; asked once for each subvolume,
+    /// since it costs time for each command. Default `false`.
+    fn wants_commands(&self) -> bool {
+        false
+    }
+}
+
+/// Ignores every event.
+impl Observer for () {
+    fn event(&mut self, _: Event<'_>) {}
+}

@@ -1,0 +1,49 @@
+//! File capabilities from kernels before 5.8.
+//!
+//! Those send `security.capability` ahead of CHOWN, which clears it. Since
+//! 5.8 it comes after CHOWN and CHMOD, and again for every changed inode
+//! that has one.
+
+use btrfs_sendstream::{Bytes, StreamPath};
+
+use super::op::Op;
+
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// The capability that was set last, as long as the commands that follow
+/// concern the same path.
+#[derive(Debug, Default)]
+pub(super) struct LastCapability(Option<(StreamPath, Bytes)>);
+
+impl LastCapability {
+    /// What has to follow `op`: the capability once more, if `op` is a CHOWN
+    /// that clears it.
+    pub(super) fn after(&mut self, op: &Op) -> Option<Op> {
+        match op {
+            Op::SetXattr { path, name, data } if name.as_ref() == CAPABILITY => {
+                self.0 = Some((path.clone(), data.clone()));
+                return None;
+            }
+            Op::RemoveXattr { name, .. } if name.as_ref() == CAPABILITY => self.0 = None,
+            _ => {}
+        }
+        let (path, data) = self.0.as_ref()?;
+        let names_change = matches!(
+            op,
+            Op::Create { .. }
+                | Op::Rename { .. }
+                | Op::Link { .. }
+                | Op::Unlink { .. }
+                | Op::Rmdir { .. }
+        );
+        if names_change || op.path() != path {
+            self.0 = None;
+            return None;
+        }
+        matches!(op, Op::Chown { .. }).then(|| Op::SetXattr {
+            path: path.clone(),
+            name: Bytes::from_static(CAPABILITY),
+            data: data.clone(),
+        })
+    }
+}

@@ -1,0 +1,328 @@
+//! Fusing rules: which commands become one operation, and why the result is
+//! the same.
+//!
+//! Nothing is ever reordered: the newest inode's steps are held back as a
+//! group and given out in their order, with some of them folded into an
+//! earlier one of the same group.
+
+use btrfs_sendstream::StreamPath;
+
+use super::op::{NewInode, Op, Step};
+
+/// Which fusing rules are on; all by default. Switching one off changes the
+/// speed, never the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rules {
+    /// A creation followed at once by the rename of the new inode becomes a
+    /// creation under the final name.
+    ///
+    /// Same result: nothing happens between the two, and a destination that
+    /// cannot create directly (the name is taken, or the directory would
+    /// hand something down) carries out the two steps.
+    pub create_at_final_name: bool,
+    /// The permission bits of a CHMOD among the commands that directly
+    /// follow a creation, and concern the same inode, are given at creation.
+    ///
+    /// Same result: between the two there are only steps on this inode,
+    /// which a destination makes through the descriptor it got at creation,
+    /// so that the mode does not decide whether they are allowed; none of
+    /// them depends on the mode or changes it, as an ACL would (then the
+    /// rule does not apply). Set-id bits are left to the CHMOD, because a
+    /// CHOWN or a write clears them.
+    pub mode_at_creation: bool,
+    /// Writes that follow each other in the stream and in the file become
+    /// one.
+    ///
+    /// Same result: the same bytes in the same places; the positions of all
+    /// commands are kept for errors.
+    pub join_writes: bool,
+    /// Clones that follow each other in the stream, in the file and in the
+    /// source become one.
+    ///
+    /// Same result: one range or its parts refer to the same extents. If the
+    /// source is the destination file itself the parts could overlap, so the
+    /// rule does not apply there.
+    pub join_clones: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            create_at_final_name: true,
+            mode_at_creation: true,
+            join_writes: true,
+            join_clones: true,
+        }
+    }
+}
+
+impl Rules {
+    /// Every rule off: one operation for one command.
+    pub fn none() -> Self {
+        Self {
+            create_at_final_name: false,
+            mode_at_creation: false,
+            join_writes: false,
+            join_clones: false,
+        }
+    }
+}
+
+/// File data held back at most, in bytes: enough to join v1's 48 KiB writes
+/// into large ones.
+const MAX_HELD_BYTES: usize = 1 << 20;
+/// Steps held back at most.
+const MAX_HELD_STEPS: usize = 64;
+/// Pieces of one joined write at most; well under IOV_MAX (1,024).
+const MAX_PIECES: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Fuser {
+    rules: Rules,
+    /// Steps held back, all on the inode that the first one creates, or the
+    /// one data step that the next may join.
+    group: Vec<Step>,
+    /// Bytes of file data and attribute values in `group`.
+    bytes: usize,
+    /// The group's creation can still take a mode.
+    mode_open: bool,
+}
+
+impl Fuser {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.group.clear();
+        self.bytes = 0;
+        self.mode_open = false;
+    }
+
+    /// Gives out everything held back.
+    pub(super) fn flush(&mut self, steps: &mut Vec<Step>) {
+        steps.append(&mut self.group);
+        self.clear();
+    }
+
+    /// Takes a step, gives out what no later step can change any more.
+    pub(super) fn push(&mut self, step: Step, steps: &mut Vec<Step>) {
+        let Some(step) = self.fold(step) else {
+            if !self.mode_open && !self.may_join_more() {
+                self.flush(steps);
+            }
+            return;
+        };
+        let size = held_size(&step.op);
+        let goes_on = self.mode_open
+            && self.concerns_group(&step.op)
+            && self.group.len() < MAX_HELD_STEPS
+            && self.bytes + size <= MAX_HELD_BYTES;
+        if !goes_on {
+            self.flush(steps);
+        }
+        match &step.op {
+            Op::Create { .. } if self.rules.create_at_final_name || self.rules.mode_at_creation => {
+                self.mode_open = self.rules.mode_at_creation;
+            }
+            Op::Write { .. } if self.rules.join_writes => {}
+            Op::Clone(_) if self.rules.join_clones => {}
+            // Sets the mode in its own way.
+            op if goes_on => self.mode_open = !changes_mode(op),
+            _ => {
+                steps.push(step);
+                return;
+            }
+        }
+        self.bytes += size;
+        self.group.push(step);
+        if goes_on && !self.mode_open {
+            self.flush(steps);
+        }
+    }
+
+    /// Folds `step` into the group, or gives it back.
+    fn fold(&mut self, step: Step) -> Option<Step> {
+        match step.op {
+            Op::Rename { .. } if self.rules.create_at_final_name => self.fold_rename(step),
+            Op::Chmod { .. } if self.mode_open => self.fold_mode(step),
+            Op::Write { .. } if self.rules.join_writes => self.join_write(step),
+            Op::Clone(_) if self.rules.join_clones => self.join_clone(step),
+            _ => Some(step),
+        }
+    }
+
+    fn fold_rename(&mut self, step: Step) -> Option<Step> {
+        let [
+            Step {
+                op:
+                    Op::Create {
+                        path,
+                        created_as: created_as @ None,
+                        ..
+                    },
+                fused,
+                ..
+            },
+        ] = self.group.as_mut_slice()
+        else {
+            return Some(step);
+        };
+        match step.op {
+            // A directory cannot move below itself: let the rename fail.
+            Op::Rename {
+                path: ref from,
+                ref to,
+            } if from == path && !to.starts_with(from) => {
+                *created_as = Some(std::mem::replace(path, to.clone()));
+                fused.push(step.at);
+                None
+            }
+            _ => Some(step),
+        }
+    }
+
+    fn fold_mode(&mut self, step: Step) -> Option<Step> {
+        let Op::Chmod {
+            path: ref target,
+            mode: bits,
+        } = step.op
+        else {
+            return Some(step);
+        };
+        match self.group.first_mut().map(|first| &mut first.op) {
+            Some(Op::Create {
+                path,
+                kind: NewInode::File | NewInode::Directory,
+                mode: mode @ None,
+                ..
+            }) if path == target && bits & !0o777 == 0 => {
+                *mode = Some(bits);
+                self.mode_open = false;
+                None
+            }
+            _ => Some(step),
+        }
+    }
+
+    fn join_write(&mut self, step: Step) -> Option<Step> {
+        let Op::Write {
+            path: ref to,
+            offset: at_offset,
+            ref data,
+        } = step.op
+        else {
+            return Some(step);
+        };
+        let size: usize = data.iter().map(|piece| piece.len()).sum();
+        let Some(Step {
+            op:
+                Op::Write {
+                    path,
+                    offset,
+                    data: pieces,
+                },
+            fused,
+            ..
+        }) = self.group.last_mut()
+        else {
+            return Some(step);
+        };
+        let held: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let follows = path == to
+            && offset.checked_add(held as u64) == Some(at_offset)
+            && pieces.len() < MAX_PIECES
+            && self.bytes + size <= MAX_HELD_BYTES;
+        if !follows {
+            return Some(step);
+        }
+        pieces.extend(data.iter().cloned());
+        fused.push(step.at);
+        self.bytes += size;
+        None
+    }
+
+    fn join_clone(&mut self, step: Step) -> Option<Step> {
+        let Op::Clone(ref next) = step.op else {
+            return Some(step);
+        };
+        let Some(Step {
+            op: Op::Clone(held),
+            fused,
+            ..
+        }) = self.group.last_mut()
+        else {
+            return Some(step);
+        };
+        let follows = held.path == next.path
+            && held.source_uuid == next.source_uuid
+            && held.source_ctransid == next.source_ctransid
+            && held.source_path == next.source_path
+            && held.source_path != held.path
+            && held.offset.checked_add(held.len) == Some(next.offset)
+            && held.source_offset.checked_add(held.len) == Some(next.source_offset)
+            && fused.len() < MAX_PIECES;
+        if !follows {
+            return Some(step);
+        }
+        held.len += next.len;
+        fused.push(step.at);
+        None
+    }
+
+    /// Whether the last step held may still take a following one in.
+    fn may_join_more(&self) -> bool {
+        self.bytes < MAX_HELD_BYTES
+            && match self.group.last().map(|step| &step.op) {
+                Some(Op::Create { created_as, .. }) => created_as.is_none(),
+                Some(Op::Write { data, .. }) => data.len() < MAX_PIECES,
+                Some(Op::Clone(_)) => true,
+                _ => false,
+            }
+    }
+
+    /// Whether `op` is a step on the inode the group creates, and nothing
+    /// but that.
+    fn concerns_group(&self, op: &Op) -> bool {
+        let Some(Op::Create { path, .. }) = self.group.first().map(|first| &first.op) else {
+            return false;
+        };
+        let on_inode = !matches!(
+            op,
+            Op::Create { .. }
+                | Op::Rename { .. }
+                | Op::Link { .. }
+                | Op::Unlink { .. }
+                | Op::Rmdir { .. }
+        );
+        on_inode && same_path(op.path(), path)
+    }
+}
+
+fn same_path(a: &StreamPath, b: &StreamPath) -> bool {
+    a.as_bytes() == b.as_bytes()
+}
+
+/// Whether the mode after `op` could differ from the mode given at creation,
+/// or a mode given at creation could change what `op` does.
+fn changes_mode(op: &Op) -> bool {
+    match op {
+        Op::SetXattr { name, .. } | Op::RemoveXattr { name, .. } => name.starts_with(b"system."),
+        Op::Chmod { .. } | Op::EnableVerity(_) | Op::FileAttr { .. } => true,
+        _ => false,
+    }
+}
+
+/// Bytes that holding back `op` costs.
+fn held_size(op: &Op) -> usize {
+    match op {
+        Op::Write { data, .. } => data.iter().map(|piece| piece.len()).sum(),
+        Op::EncodedWrite(write) => write.data.len(),
+        Op::SetXattr { data, .. } => data.len(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,114 @@
+//! The attributes of the subvolume's root, applied last.
+//!
+//! New inodes would inherit the root's default ACL, `btrfs.compression`,
+//! inode flags and set-group-id bit; a root with its final mode would let
+//! others in while the subvolume is half built; and every name created in
+//! the root moves its times. So whatever of this the stream says about the
+//! root waits until everything else is done.
+
+use btrfs_sendstream::{Bytes, Position, StreamPath};
+
+use super::op::{Op, Step};
+use crate::destination::Withheld;
+
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+const COMPRESSION: &[u8] = b"btrfs.compression";
+
+/// What one deferred step sets; a later one with the same key replaces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Xattr(&'static [u8]),
+    Owner,
+    Mode,
+    Flags,
+    Times,
+}
+
+/// Deferred steps on the root: at most one for each [`Key`], in the order of
+/// their last occurrence. That order gives the same result as applying all
+/// of them, because each key's step overrides its earlier ones entirely.
+#[derive(Debug, Default)]
+pub(super) struct RootAttributes {
+    steps: Vec<(Key, Step)>,
+}
+
+impl RootAttributes {
+    /// Starts with what was taken off the root of a snapshot.
+    pub(super) fn new(withheld: &Withheld, at: Position) -> Self {
+        let mut this = Self::default();
+        let mut restore = |op| {
+            this.withhold(Step::new(op, at));
+        };
+        for (name, value) in [
+            (DEFAULT_ACL, &withheld.default_acl),
+            (COMPRESSION, &withheld.compression),
+        ] {
+            if let Some(value) = value {
+                restore(Op::SetXattr {
+                    path: root_path(),
+                    name: Bytes::from_static(name),
+                    data: value.clone(),
+                });
+            }
+        }
+        if let Some(mode) = withheld.mode {
+            restore(Op::Chmod {
+                path: root_path(),
+                mode,
+            });
+        }
+        if let Some(attributes) = withheld.attributes {
+            restore(Op::FileAttr {
+                path: root_path(),
+                attributes,
+            });
+        }
+        this
+    }
+
+    /// Keeps `step` if it is one to be done last, else gives it back.
+    pub(super) fn withhold(&mut self, step: Step) -> Option<Step> {
+        let Some(key) = key_of(&step.op) else {
+            return Some(step);
+        };
+        self.steps.retain(|(held, _)| *held != key);
+        self.steps.push((key, step));
+        None
+    }
+
+    /// Appends the deferred steps: flags after everything they could forbid,
+    /// times after everything that moves them.
+    pub(super) fn release(&mut self, steps: &mut Vec<Step>) {
+        let late = |key: &Key| matches!(key, Key::Flags | Key::Times);
+        self.steps.sort_by_key(|(key, _)| match key {
+            Key::Times => 2,
+            key if late(key) => 1,
+            _ => 0,
+        });
+        steps.extend(self.steps.drain(..).map(|(_, step)| step));
+    }
+}
+
+fn key_of(op: &Op) -> Option<Key> {
+    if !op.path().is_root() {
+        return None;
+    }
+    match op {
+        Op::SetXattr { name, .. } | Op::RemoveXattr { name, .. } => {
+            [DEFAULT_ACL, ACCESS_ACL, COMPRESSION]
+                .into_iter()
+                .find(|held| *held == name.as_ref())
+                .map(Key::Xattr)
+        }
+        Op::Chown { .. } => Some(Key::Owner),
+        Op::Chmod { .. } => Some(Key::Mode),
+        Op::FileAttr { .. } => Some(Key::Flags),
+        Op::Utimes { .. } => Some(Key::Times),
+        _ => None,
+    }
+}
+
+fn root_path() -> StreamPath {
+    StreamPath::default()
+}

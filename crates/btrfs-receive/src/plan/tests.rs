@@ -1,0 +1,337 @@
+use btrfs_sendstream::{Bytes, CloneRange, CommandBuf, StreamPath, Timespec};
+use uuid::Uuid;
+
+use super::*;
+
+fn path(text: &str) -> StreamPath {
+    StreamPath::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+}
+
+fn at(command: u64) -> Position {
+    Position {
+        stream: 1,
+        command,
+        offset: command * 10,
+    }
+}
+
+/// Plans commands that count from 1.
+fn plan(rules: Rules, withheld: &Withheld, commands: Vec<CommandBuf>) -> Vec<Step> {
+    let mut planner = Planner::new(rules);
+    planner.begin(withheld, at(0));
+    let mut steps = Vec::new();
+    for (index, command) in commands.into_iter().enumerate() {
+        planner
+            .command(command, at(index as u64 + 1), &mut steps)
+            .unwrap();
+    }
+    planner.finish(&mut steps);
+    steps
+}
+
+fn fused(commands: Vec<CommandBuf>) -> Vec<Step> {
+    plan(Rules::default(), &Withheld::default(), commands)
+}
+
+fn mkfile(name: &str) -> CommandBuf {
+    Command::Mkfile {
+        path: path(name),
+        ino: 257,
+    }
+}
+
+fn rename(from: &str, to: &str) -> CommandBuf {
+    Command::Rename {
+        path: path(from),
+        to: path(to),
+    }
+}
+
+fn write(name: &str, offset: u64, data: &'static [u8]) -> CommandBuf {
+    Command::Write {
+        path: path(name),
+        offset,
+        data: Bytes::from_static(data),
+    }
+}
+
+fn chmod(name: &str, mode: u64) -> CommandBuf {
+    Command::Chmod {
+        path: path(name),
+        mode,
+    }
+}
+
+fn chown(name: &str) -> CommandBuf {
+    Command::Chown {
+        path: path(name),
+        uid: 1,
+        gid: 2,
+    }
+}
+
+fn set_xattr(name: &str, xattr: &'static str) -> CommandBuf {
+    Command::SetXattr {
+        path: path(name),
+        name: Bytes::from_static(xattr.as_bytes()),
+        data: Bytes::from_static(b"value"),
+    }
+}
+
+fn utimes(name: &str, seconds: i64) -> CommandBuf {
+    let time = Timespec {
+        seconds,
+        nanoseconds: 0,
+    };
+    Command::Utimes {
+        path: path(name),
+        atime: time,
+        mtime: time,
+        ctime: time,
+        otime: None,
+    }
+}
+
+fn names(steps: &[Step]) -> Vec<&'static str> {
+    steps.iter().map(|step| step.op.name()).collect()
+}
+
+#[test]
+fn a_file_as_kernels_send_it_is_created_in_place_with_its_mode() {
+    let steps = fused(vec![
+        mkfile("o257-8-0"),
+        rename("o257-8-0", "dir/file"),
+        write("dir/file", 0, b"abc"),
+        chown("dir/file"),
+        chmod("dir/file", 0o640),
+        utimes("dir/file", 7),
+    ]);
+    assert_eq!(names(&steps), ["mkfile", "write", "chown", "utimes"]);
+    let expected = Op::Create {
+        path: path("dir/file"),
+        created_as: Some(path("o257-8-0")),
+        kind: NewInode::File,
+        mode: Some(0o640),
+    };
+    assert_eq!(steps[0].op, expected);
+    assert_eq!(steps[0].at, at(1));
+    assert_eq!(steps[0].fused, [at(2)]);
+}
+
+#[test]
+fn rules_can_be_switched_off() {
+    let commands = vec![
+        mkfile("o257-8-0"),
+        rename("o257-8-0", "file"),
+        write("file", 0, b"abc"),
+        write("file", 3, b"def"),
+        chmod("file", 0o640),
+    ];
+    let steps = plan(Rules::none(), &Withheld::default(), commands);
+    assert_eq!(
+        names(&steps),
+        ["mkfile", "rename", "write", "write", "chmod"]
+    );
+}
+
+#[test]
+fn set_id_bits_are_left_to_chmod() {
+    let steps = fused(vec![mkfile("f"), chown("f"), chmod("f", 0o4755)]);
+    assert_eq!(names(&steps), ["mkfile", "chown", "chmod"]);
+}
+
+#[test]
+fn a_mode_does_not_move_across_an_acl() {
+    let steps = fused(vec![
+        mkfile("f"),
+        set_xattr("f", "system.posix_acl_access"),
+        chmod("f", 0o640),
+    ]);
+    assert_eq!(names(&steps), ["mkfile", "set_xattr", "chmod"]);
+}
+
+#[test]
+fn a_mode_does_not_move_across_other_inodes() {
+    let steps = fused(vec![mkfile("f"), chown("g"), chmod("f", 0o640)]);
+    assert_eq!(names(&steps), ["mkfile", "chown", "chmod"]);
+}
+
+#[test]
+fn only_the_rename_right_after_a_creation_is_fused() {
+    let steps = fused(vec![
+        mkfile("o1-1-0"),
+        mkfile("o2-1-0"),
+        rename("o1-1-0", "a"),
+    ]);
+    assert_eq!(names(&steps), ["mkfile", "mkfile", "rename"]);
+    let steps = fused(vec![mkfile("a"), rename("b", "c")]);
+    assert_eq!(names(&steps), ["mkfile", "rename"]);
+    let steps = fused(vec![
+        Command::Mkdir {
+            path: path("d"),
+            ino: 1,
+        },
+        rename("d", "d/e"),
+    ]);
+    assert_eq!(names(&steps), ["mkdir", "rename"]);
+}
+
+#[test]
+fn writes_that_follow_each_other_are_joined() {
+    let steps = fused(vec![
+        write("f", 0, b"abc"),
+        write("f", 3, b"de"),
+        write("f", 6, b"g"),
+        write("g", 7, b"h"),
+    ]);
+    assert_eq!(names(&steps), ["write", "write", "write"]);
+    let Op::Write { data, offset, .. } = &steps[0].op else {
+        panic!("{:?}", steps[0]);
+    };
+    assert_eq!((*offset, data.len()), (0, 2));
+    assert_eq!(steps[0].fused, [at(2)]);
+}
+
+#[test]
+fn clones_that_follow_each_other_are_joined() {
+    let clone = |offset, source: &str| {
+        Command::Clone(CloneRange {
+            path: path("f"),
+            offset,
+            len: 10,
+            source_uuid: Uuid::from_u128(1),
+            source_ctransid: 5,
+            source_path: path(source),
+            source_offset: offset + 100,
+        })
+    };
+    let steps = fused(vec![clone(0, "s"), clone(10, "s"), clone(30, "s")]);
+    assert_eq!(names(&steps), ["clone", "clone"]);
+    // Ranges of one file could overlap when joined.
+    let steps = fused(vec![clone(0, "f"), clone(10, "f")]);
+    assert_eq!(names(&steps), ["clone", "clone"]);
+}
+
+#[test]
+fn held_back_data_is_bounded() {
+    let piece = Bytes::from(vec![0; 100 << 10]);
+    let mut planner = Planner::default();
+    let mut steps = Vec::new();
+    let mut given_out = 0;
+    for index in 0..1000_u64 {
+        let write = Command::Write {
+            path: path("f"),
+            offset: index * piece.len() as u64,
+            data: piece.clone(),
+        };
+        planner.command(write, at(index), &mut steps).unwrap();
+        for step in steps.drain(..) {
+            let Op::Write { data, .. } = step.op else {
+                panic!("{step:?}");
+            };
+            given_out += data.len() as u64;
+        }
+        assert!(index - given_out < 12, "{index} {given_out}");
+    }
+}
+
+#[test]
+fn the_root_comes_last_and_its_times_last_of_all() {
+    let acl = "system.posix_acl_default";
+    let steps = fused(vec![
+        utimes("", 5),
+        set_xattr("", acl),
+        set_xattr("", "user.x"),
+        chmod("", 0o755),
+        chown(""),
+        mkfile("f"),
+        utimes("", 6),
+        chmod("", 0o750),
+    ]);
+    assert_eq!(
+        names(&steps),
+        [
+            "set_xattr",
+            "mkfile",
+            "set_xattr",
+            "chown",
+            "chmod",
+            "utimes"
+        ]
+    );
+    assert!(matches!(steps[4].op, Op::Chmod { mode: 0o750, .. }));
+    assert_eq!(steps[5].at, at(7));
+}
+
+#[test]
+fn what_was_taken_off_the_root_comes_back_unless_the_stream_says_otherwise() {
+    let withheld = Withheld {
+        default_acl: Some(Bytes::from_static(b"acl")),
+        compression: Some(Bytes::from_static(b"zstd")),
+        attributes: Some(0x800),
+        mode: Some(0o2755),
+    };
+    let steps = plan(Rules::default(), &withheld, vec![mkfile("f")]);
+    assert_eq!(
+        names(&steps),
+        ["mkfile", "set_xattr", "set_xattr", "chmod", "fileattr"]
+    );
+    let remove = Command::RemoveXattr {
+        path: path(""),
+        name: Bytes::from_static(COMPRESSION),
+    };
+    let steps = plan(Rules::default(), &withheld, vec![remove]);
+    assert_eq!(
+        names(&steps),
+        ["set_xattr", "chmod", "remove_xattr", "fileattr"]
+    );
+}
+
+const COMPRESSION: &[u8] = b"btrfs.compression";
+
+#[test]
+fn a_capability_survives_the_chown_of_old_kernels() {
+    let steps = fused(vec![set_xattr("f", "security.capability"), chown("f")]);
+    assert_eq!(names(&steps), ["set_xattr", "chown", "set_xattr"]);
+    let steps = fused(vec![
+        set_xattr("f", "security.capability"),
+        chown("g"),
+        chown("f"),
+    ]);
+    assert_eq!(names(&steps), ["set_xattr", "chown", "chown"]);
+}
+
+#[test]
+fn values_out_of_range_are_refused() {
+    let mut planner = Planner::default();
+    let mut steps = Vec::new();
+    for command in [
+        chmod("f", 0o10_000),
+        Command::Chown {
+            path: path("f"),
+            uid: u64::from(u32::MAX),
+            gid: 0,
+        },
+        Command::Truncate {
+            path: path("f"),
+            size: 1 << 63,
+        },
+        Command::Write {
+            path: path("f"),
+            offset: i64::MAX as u64,
+            data: Bytes::from_static(b"x"),
+        },
+        Command::Mknod {
+            path: path("f"),
+            ino: 1,
+            rdev: 0,
+            mode: 0o100_644,
+        },
+        rename("", "a"),
+        Command::Rmdir { path: path("") },
+    ] {
+        let failure = planner.command(command, at(1), &mut steps).unwrap_err();
+        assert_eq!(failure.at, at(1));
+    }
+    assert!(steps.is_empty());
+}

@@ -1,0 +1,365 @@
+//! From commands to a report: the whole of a receive.
+
+use std::io::Read;
+
+use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader};
+
+use crate::destination::Destination;
+use crate::error::{Failure, ReceiveError, StopReason};
+use crate::observer::{Event, Observer};
+use crate::options::Options;
+use crate::plan::Planner;
+use crate::plan::op::{NewSubvolume, SourceId, Step};
+use crate::report::{Outcome, Report, SubvolumeReport};
+
+/// Applies send streams to a [`Destination`].
+///
+/// [`receive`](Self::receive) does everything for an input that can be read.
+/// A caller that has its own way of reading hands over items one by one:
+/// [`item`](Self::item), and [`end`](Self::end) at the end of input.
+///
+/// Memory: what the destination needs, one held-back group of steps (1 MiB),
+/// and the reader's buffer.
+pub struct Receiver<D> {
+    destination: D,
+    options: Options,
+    planner: Planner,
+    state: State,
+    report: Report,
+    /// Scratch space for the planner's output.
+    steps: Vec<Step>,
+    /// The first failure, which a caller is told as the reason.
+    first_failure: Option<Failure>,
+    wants_commands: bool,
+}
+
+enum State {
+    /// Between subvolumes.
+    Idle,
+    /// A subvolume is under construction.
+    Building(Box<SubvolumeReport>),
+    /// The subvolume could not be created: nothing is applied until the
+    /// next one, so that nothing lands in a subvolume that is not ours.
+    Skipping(Box<SubvolumeReport>),
+}
+
+/// Whether to go on with the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// Hand over the next item.
+    Continue,
+    /// END was read and [`Options::stop_at_end`] is set.
+    Done,
+}
+
+impl<D: Destination> Receiver<D> {
+    /// A receiver with the default [`Options`].
+    pub fn new(destination: D) -> Self {
+        Self::with_options(destination, Options::default())
+    }
+
+    /// A receiver with these options.
+    pub fn with_options(destination: D, options: Options) -> Self {
+        Self {
+            destination,
+            planner: Planner::new(options.rules),
+            options,
+            state: State::Idle,
+            report: Report::default(),
+            steps: Vec::new(),
+            first_failure: None,
+            wants_commands: false,
+        }
+    }
+
+    /// The destination.
+    pub fn destination(&self) -> &D {
+        &self.destination
+    }
+
+    /// The destination, taken out. What is under construction is abandoned.
+    pub fn into_destination(mut self) -> D {
+        self.destination.abandon();
+        self.destination
+    }
+
+    /// Reads `input` to its end, or to the first END if the options say so,
+    /// and applies everything.
+    ///
+    /// `Ok` means that every subvolume of the input is complete, on disk,
+    /// marked as received and read-only.
+    ///
+    /// # Errors
+    /// [`ReceiveError`] holds the reason, and the report of what was done.
+    /// Subvolumes finished before stay finished; one under construction
+    /// stays writable and without received UUID.
+    pub fn receive<R: Read>(
+        &mut self,
+        input: R,
+        observer: &mut dyn Observer,
+    ) -> Result<Report, ReceiveError> {
+        let mut reader = Reader::builder()
+            .limits(self.options.limits)
+            .allow_unknown(self.options.allow_unknown)
+            .exact(self.options.stop_at_end)
+            .build(input);
+        loop {
+            if self.options.cancel.is_cancelled() {
+                return Err(self.stop(StopReason::Cancelled, observer));
+            }
+            let item = match reader.next_owned() {
+                Ok(Some(item)) => item,
+                Ok(None) => return self.end(observer),
+                Err(_) if self.options.cancel.is_cancelled() => {
+                    return Err(self.stop(StopReason::Cancelled, observer));
+                }
+                Err(error) => return Err(self.stop(StopReason::Stream(error), observer)),
+            };
+            self.report.bytes = reader.consumed();
+            if self.item(item, reader.position(), observer)? == Progress::Done {
+                return self.end(observer);
+            }
+        }
+    }
+
+    /// Takes one item of the input.
+    ///
+    /// # Errors
+    /// [`Options::max_errors`] operations have failed.
+    pub fn item(
+        &mut self,
+        item: Item,
+        at: Position,
+        observer: &mut dyn Observer,
+    ) -> Result<Progress, ReceiveError> {
+        let command = match item {
+            Item::Command(command) => command,
+            _ => return Ok(Progress::Continue),
+        };
+        self.report.commands += 1;
+        match command {
+            Command::Subvol {
+                name,
+                uuid,
+                ctransid,
+            } => {
+                let new = NewSubvolume {
+                    name,
+                    uuid,
+                    ctransid,
+                    parent: None,
+                };
+                self.begin(&new, at, observer)?;
+            }
+            Command::Snapshot {
+                name,
+                uuid,
+                ctransid,
+                parent_uuid,
+                parent_ctransid,
+            } => {
+                let parent = Some(SourceId {
+                    uuid: parent_uuid,
+                    ctransid: parent_ctransid,
+                });
+                let new = NewSubvolume {
+                    name,
+                    uuid,
+                    ctransid,
+                    parent,
+                };
+                self.begin(&new, at, observer)?;
+            }
+            Command::End => {
+                self.finish(at, observer)?;
+                if self.options.stop_at_end {
+                    return Ok(Progress::Done);
+                }
+            }
+            command => self.change(command, at, observer)?,
+        }
+        Ok(Progress::Continue)
+    }
+
+    /// The input is at its end.
+    ///
+    /// # Errors
+    /// An operation failed on the way, though the limit was not reached.
+    pub fn end(&mut self, observer: &mut dyn Observer) -> Result<Report, ReceiveError> {
+        if self.report.failures > 0 || !matches!(self.state, State::Idle) {
+            return Err(self.stop(StopReason::Failures, observer));
+        }
+        Ok(std::mem::take(&mut self.report))
+    }
+
+    /// Starts a subvolume, which ends the one before.
+    fn begin(
+        &mut self,
+        new: &NewSubvolume,
+        at: Position,
+        observer: &mut dyn Observer,
+    ) -> Result<(), ReceiveError> {
+        self.finish(at, observer)?;
+        observer.event(Event::SubvolumeBegins { new, at });
+        let mut subvolume = Box::new(SubvolumeReport::new(new));
+        subvolume.commands = 1;
+        match self.destination.begin(new, at) {
+            Ok(begun) => {
+                self.planner.begin(&begun.withheld, at);
+                subvolume.outcome = Outcome::Abandoned;
+                subvolume.parent = begun.parent;
+                observer.event(Event::SubvolumeCreated {
+                    new,
+                    parent: subvolume.parent.as_ref(),
+                });
+                self.wants_commands = observer.wants_commands();
+                self.state = State::Building(subvolume);
+                Ok(())
+            }
+            Err(failure) => {
+                self.state = State::Skipping(subvolume);
+                self.fail(failure, observer)
+            }
+        }
+    }
+
+    /// Applies a command to the subvolume under construction.
+    fn change(
+        &mut self,
+        command: CommandBuf,
+        at: Position,
+        observer: &mut dyn Observer,
+    ) -> Result<(), ReceiveError> {
+        match &mut self.state {
+            State::Building(subvolume) => subvolume.commands += 1,
+            State::Skipping(subvolume) => {
+                subvolume.commands += 1;
+                return Ok(());
+            }
+            // The decoder lets no command through outside a subvolume; a
+            // caller's own items may.
+            State::Idle => return Ok(()),
+        }
+        if self.wants_commands {
+            observer.event(Event::Command {
+                command: &command,
+                at,
+            });
+        }
+        if let Err(failure) = self.planner.command(command, at, &mut self.steps) {
+            self.fail(failure, observer)?;
+        }
+        self.apply_steps(observer)
+    }
+
+    fn apply_steps(&mut self, observer: &mut dyn Observer) -> Result<(), ReceiveError> {
+        let mut steps = std::mem::take(&mut self.steps);
+        for step in steps.drain(..) {
+            if let Err(failure) = self.destination.apply(step) {
+                self.fail(failure, observer)?;
+            }
+        }
+        self.steps = steps;
+        Ok(())
+    }
+
+    /// Ends the subvolume under construction, if there is one.
+    fn finish(&mut self, at: Position, observer: &mut dyn Observer) -> Result<(), ReceiveError> {
+        if matches!(self.state, State::Building(_)) {
+            self.planner.finish(&mut self.steps);
+            self.apply_steps(observer)?;
+            while let Err(failure) = self.destination.settle() {
+                self.fail(failure, observer)?;
+            }
+        }
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Building(mut subvolume) if subvolume.failures == 0 => {
+                match self.destination.finish(at) {
+                    Ok(finished) => {
+                        subvolume.outcome = Outcome::Finished;
+                        subvolume.subvolume_id = finished.subvolume_id;
+                        subvolume.fallbacks = finished.fallbacks;
+                        subvolume.clone_sources = finished.clone_sources;
+                        self.close(*subvolume, observer);
+                    }
+                    Err(failure) => {
+                        self.state = State::Building(subvolume);
+                        self.fail(failure, observer)?;
+                        self.give_up(observer);
+                    }
+                }
+            }
+            State::Idle => {}
+            unfinished => {
+                self.state = unfinished;
+                self.give_up(observer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a failure; stops the receive when there were too many.
+    fn fail(&mut self, failure: Failure, observer: &mut dyn Observer) -> Result<(), ReceiveError> {
+        self.count(failure, observer);
+        if self.options.max_errors != 0 && self.report.failures >= self.options.max_errors {
+            return Err(self.stop(StopReason::Failures, observer));
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, failure: Failure, observer: &mut dyn Observer) {
+        self.report.failures += 1;
+        if let State::Building(subvolume) | State::Skipping(subvolume) = &mut self.state {
+            subvolume.failures += 1;
+        }
+        observer.event(Event::Failed(&failure));
+        let earlier = |first: &Failure| (failure.at.offset) < first.at.offset;
+        if self.first_failure.as_ref().is_none_or(earlier) {
+            self.first_failure = Some(failure);
+        }
+    }
+
+    /// Ends the receive for `reason`.
+    fn stop(&mut self, reason: StopReason, observer: &mut dyn Observer) -> ReceiveError {
+        // What is queued may hold an earlier failure than the one that was
+        // met first; the earliest one is the reason.
+        while let Err(failure) = self.destination.settle() {
+            self.count(failure, observer);
+        }
+        self.give_up(observer);
+        ReceiveError {
+            reason,
+            first_failure: self.first_failure.take().map(Box::new),
+            report: Box::new(std::mem::take(&mut self.report)),
+        }
+    }
+
+    /// Leaves what is under construction, or was skipped, as it is.
+    fn give_up(&mut self, observer: &mut dyn Observer) {
+        self.steps.clear();
+        self.planner.begin(&Default::default(), Position::default());
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Idle => {}
+            State::Building(subvolume) | State::Skipping(subvolume) => {
+                self.destination.abandon();
+                self.close(*subvolume, observer);
+            }
+        }
+    }
+
+    /// Enters a subvolume into the report.
+    fn close(&mut self, subvolume: SubvolumeReport, observer: &mut dyn Observer) {
+        self.report.fallbacks += subvolume.fallbacks;
+        if subvolume.outcome == Outcome::Finished {
+            self.report.finished += 1;
+            observer.event(Event::SubvolumeFinished(&subvolume));
+        } else {
+            self.report.abandoned += 1;
+            observer.event(Event::SubvolumeAbandoned(&subvolume));
+        }
+        if self.report.subvolumes.len() < Report::MAX_SUBVOLUMES {
+            self.report.subvolumes.push(subvolume);
+        }
+    }
+}
