@@ -31,6 +31,7 @@
 pub mod files;
 mod filesystem;
 mod harness;
+pub mod history;
 mod namespace;
 mod sample;
 mod stream;
