@@ -7,6 +7,7 @@ mod getopt;
 mod input;
 mod local_time;
 mod messages;
+mod receive;
 mod signals;
 
 use std::io::{self, Write};
@@ -21,10 +22,7 @@ fn main() -> ExitCode {
         Ok(Request::Help) => print(&[args::USAGE, args::HELP]),
         Ok(Request::Version) => print(&["btrfs-recv-rs ", env!("CARGO_PKG_VERSION"), "\n"]),
         Ok(Request::Dump(file)) => exit(dump::command(file.as_deref(), &mut Messages::new(1))),
-        Ok(Request::Receive(options)) => {
-            let _ = options;
-            ExitCode::FAILURE
-        }
+        Ok(Request::Receive(options)) => exit(receive::command(&options)),
         Err(error) => refuse(&error),
     }
 }

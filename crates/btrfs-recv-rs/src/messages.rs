@@ -9,7 +9,9 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use btrfs_receive::{Cause, Failure, Fallbacks, NewSubvolume};
+use btrfs_receive::{
+    Cause, Event, Failure, Fallbacks, NewSubvolume, Observer, Outcome, SubvolumeReport,
+};
 use btrfs_sendstream::{Command, CommandBuf, ErrorKind};
 
 use crate::escape::push_message;
@@ -17,6 +19,8 @@ use crate::escape::push_message;
 /// Writes messages. Nobody reading them is no failure.
 pub(crate) struct Messages {
     verbosity: u8,
+    /// How many failed operations may still be told of.
+    failures_left: u64,
     /// The line being put together: each is written at once, so that lines
     /// of several processes do not mix.
     line: Line,
@@ -28,14 +32,26 @@ impl Messages {
     pub(crate) fn new(verbosity: u8) -> Self {
         Self {
             verbosity,
+            failures_left: u64::MAX,
             line: Line::default(),
         }
+    }
+
+    /// Tells of this many failed operations at most; 0: of all. Operations
+    /// that were queued when the limit was reached may fail by thousands,
+    /// and some callers do not read what would not fit a pipe.
+    pub(crate) fn max_failures(mut self, max: u64) -> Self {
+        self.failures_left = if max == 0 { u64::MAX } else { max };
+        self
     }
 
     /// Clone sources and parents are confined to `destination`.
     pub(crate) fn chroot(&mut self, destination: &[u8]) {
         if self.verbosity >= 1 {
-            self.line.text("Chroot to ").name(destination).to_stderr();
+            self.line
+                .text("Chroot to ")
+                .name(destination)
+                .write_stderr();
         }
     }
 
@@ -44,8 +60,8 @@ impl Messages {
         let name = new.name.as_bytes();
         if self.verbosity >= 1 {
             match new.parent {
-                None => self.line.text("At subvol ").name(name).to_stderr(),
-                Some(_) => self.line.text("At snapshot ").name(name).to_stdout(),
+                None => self.line.text("At subvol ").name(name).write_stderr(),
+                Some(_) => self.line.text("At snapshot ").name(name).write_stdout(),
             }
         }
         if self.verbosity < 2 {
@@ -68,7 +84,7 @@ impl Messages {
                     new.uuid, new.ctransid, parent.uuid, parent.ctransid
                 )),
         };
-        line.to_stderr();
+        line.write_stderr();
     }
 
     /// A command is about to be applied.
@@ -80,8 +96,21 @@ impl Messages {
             _ => push_data(line, command) || push_change(line, command),
         };
         if said {
-            line.to_stderr();
+            line.write_stderr();
         }
+    }
+
+    /// A subvolume is complete, on disk, and marked as received.
+    fn finished(&mut self, subvolume: &SubvolumeReport) {
+        if self.verbosity >= 2 {
+            let (uuid, stransid) = (subvolume.uuid, subvolume.ctransid);
+            self.line
+                .format(format_args!(
+                    "BTRFS_IOC_SET_RECEIVED_SUBVOL uuid={uuid}, stransid={stransid}"
+                ))
+                .write_stderr();
+        }
+        self.fallbacks(subvolume.name.as_bytes(), &subvolume.fallbacks);
     }
 
     /// What was done another way, as far as it costs space or attributes;
@@ -99,18 +128,34 @@ impl Messages {
                 done.compression_refused,
                 "files are NOCOW and could not keep btrfs.compression",
             ),
+            (done.flags_refused, "inode flags could not be set"),
         ] {
             if count > 0 {
                 self.line.text("WARNING: ").name(name);
                 self.line
                     .format(format_args!(": {count} {what}"))
-                    .to_stderr();
+                    .write_stderr();
             }
+        }
+    }
+
+    /// A subvolume was given up.
+    fn abandoned(&mut self, subvolume: &SubvolumeReport) {
+        if subvolume.outcome == Outcome::Abandoned {
+            self.line
+                .text("ERROR: ")
+                .name(subvolume.name.as_bytes())
+                .text(" is incomplete: it stays writable and has no received UUID")
+                .write_stderr();
         }
     }
 
     /// An operation failed.
     fn failure(&mut self, failure: &Failure) {
+        if self.failures_left == 0 {
+            return;
+        }
+        self.failures_left -= 1;
         let line = self.line.text("ERROR: ");
         match failure.operation {
             "subvol" => line.text("creating subvolume "),
@@ -132,12 +177,12 @@ impl Messages {
                 line.escaped(other).text(" (");
             }
         }
-        line.format(format_args!("{})", failure.at)).to_stderr();
+        line.format(format_args!("{})", failure.at)).write_stderr();
     }
 
     /// Something failed that is no operation on the destination.
     pub(crate) fn error(&mut self, what: impl fmt::Display) {
-        self.line.text("ERROR: ").escaped(&what).to_stderr();
+        self.line.text("ERROR: ").escaped(&what).write_stderr();
     }
 
     /// The stream is damaged or cannot be read.
@@ -149,6 +194,23 @@ impl Messages {
             }
             _ => self.error(error),
         }
+    }
+}
+
+impl Observer for Messages {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::SubvolumeBegins { new, .. } => self.begins(new),
+            Event::Command { command, .. } => self.command(command),
+            Event::Failed(failure) => self.failure(failure),
+            Event::SubvolumeFinished(subvolume) => self.finished(subvolume),
+            Event::SubvolumeAbandoned(subvolume) => self.abandoned(subvolume),
+            _ => {}
+        }
+    }
+
+    fn wants_commands(&self) -> bool {
+        self.verbosity >= 2
     }
 }
 
@@ -296,11 +358,11 @@ impl Line {
         self
     }
 
-    fn to_stderr(&mut self) {
+    fn write_stderr(&mut self) {
         self.write(&mut io::stderr().lock());
     }
 
-    fn to_stdout(&mut self) {
+    fn write_stdout(&mut self) {
         self.write(&mut io::stdout().lock());
     }
 

@@ -105,7 +105,7 @@ fn max_errors_has_to_be_a_number() {
 
 #[test]
 fn a_missing_file_is_a_failure() {
-    for args in [&["--dump", "-f", "/no/such"][..]] {
+    for args in [&["-f", "/no/such", "/"][..], &["--dump", "-f", "/no/such"]] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(1), "{args:?}");
         assert_eq!(

@@ -1,0 +1,107 @@
+//! A receive: from the options to the exit status.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use btrfs_receive::{BtrfsDestination, Cancel, Options, Receiver, StopReason};
+
+use crate::args::Receive;
+use crate::input::{self, Input};
+use crate::messages::{Messages, strerror};
+use crate::signals::Signals;
+
+/// Receives what `options` ask for and says so; returns whether every
+/// subvolume in the input was finished. Ends the process by the signal that
+/// stopped it, if one did.
+pub(crate) fn command(options: &Receive) -> bool {
+    let mut messages = Messages::new(options.verbosity).max_failures(options.max_errors);
+    let cancel = Cancel::new();
+    let signals = match Signals::watch(&cancel.flag()) {
+        Ok(signals) => signals,
+        Err(error) => {
+            messages.error(format_args!("cannot watch signals: {}", strerror(&error)));
+            return false;
+        }
+    };
+    let success = receive(options, cancel, &signals, &mut messages);
+    if let (false, Some(signal)) = (success, signals.caught()) {
+        messages.error(format_args!("stopped by {signal}"));
+        signal.die();
+    }
+    success
+}
+
+fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Messages) -> bool {
+    let file = options.input.as_deref();
+    // Before the destination, so that a relative name means what it says.
+    let input = match Input::open(file, Some(signals)) {
+        Ok(input) => input,
+        Err(error) => {
+            messages.error(input::cannot_open(file, &error));
+            return false;
+        }
+    };
+    let destination = match open_destination(options) {
+        Ok(destination) => destination,
+        Err(text) => {
+            messages.error(text);
+            return false;
+        }
+    };
+    if options.confine_sources {
+        match resolve(&options.destination) {
+            Ok(path) => messages.chroot(path.as_os_str().as_bytes()),
+            Err(text) => {
+                messages.error(text);
+                return false;
+            }
+        }
+    }
+    let mut how = Options::default();
+    how.max_errors = options.max_errors;
+    how.stop_at_end = options.stop_at_end;
+    how.cancel = cancel;
+    let mut receiver = Receiver::with_options(destination, how);
+    match receiver.receive(input, messages) {
+        Ok(_) => true,
+        Err(error) => {
+            // Failed operations were reported when they failed.
+            if let StopReason::Stream(error) = &error.reason {
+                messages.stream_error(error);
+            }
+            false
+        }
+    }
+}
+
+fn open_destination(options: &Receive) -> Result<BtrfsDestination, String> {
+    let path = &options.destination;
+    if let Some(mount) = &options.root_mount {
+        check_root_mount(mount, path)?;
+    }
+    let mut builder = BtrfsDestination::builder().force_decompress(options.force_decompress);
+    if options.confine_sources {
+        builder = builder.jail(path);
+    }
+    builder.open(path).map_err(|error| error.to_string())
+}
+
+/// `-m` once replaced the search for the mount point. Nothing searches it
+/// any more, but a wrong one still means a mistake.
+fn check_root_mount(mount: &Path, destination: &Path) -> Result<(), String> {
+    if resolve(destination)?.starts_with(resolve(mount)?) {
+        return Ok(());
+    }
+    Err(format!(
+        "{} does not lie below the mount point {}",
+        destination.display(),
+        mount.display()
+    ))
+}
+
+fn resolve(path: &Path) -> Result<PathBuf, String> {
+    std::fs::canonicalize(path).map_err(|error: io::Error| {
+        format!("realpath({}) failed: {}", path.display(), strerror(&error))
+    })
+}

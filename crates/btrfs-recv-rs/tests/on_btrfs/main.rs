@@ -1,0 +1,12 @@
+//! The command on a real btrfs.
+
+mod messages;
+mod signals;
+mod support;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let tests = [messages::tests(), signals::tests()];
+    btrfs_testkit::main(tests.into_iter().flatten())
+}
