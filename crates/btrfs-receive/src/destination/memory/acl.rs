@@ -20,7 +20,7 @@ struct Entry {
     id: u32,
 }
 
-/// A valid ACL.
+/// An ACL of known entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Acl(Vec<Entry>);
 
@@ -42,12 +42,8 @@ impl Acl {
         if entries.is_empty() {
             return Ok(None);
         }
-        let acl = Self(entries.iter().map(Entry::parse).collect());
-        if acl.is_valid() {
-            Ok(Some(acl))
-        } else {
-            Err(Errno::INVAL)
-        }
+        let entries: Result<_, _> = entries.iter().map(Entry::parse).collect();
+        Ok(Some(Self(entries?)))
     }
 
     /// The value of the xattr.
@@ -61,31 +57,21 @@ impl Acl {
         value.into()
     }
 
-    /// The order of tags that the kernel demands, and a mask where one is
-    /// needed.
-    fn is_valid(&self) -> bool {
-        let mut needs_mask = false;
+    /// Whether the kernel takes it: the order of tags, their permissions,
+    /// and a mask where one is needed.
+    pub(super) fn is_valid(&self) -> bool {
         let mut last = 0;
         let mut seen = 0;
         for entry in &self.0 {
-            let repeats = entry.tag == last && matches!(entry.tag, USER | GROUP);
-            let known = matches!(
-                entry.tag,
-                USER_OBJ | USER | GROUP_OBJ | GROUP | MASK | OTHER
-            );
-            if !known || entry.perm > 7 || (entry.tag <= last && !repeats) {
+            let repeats = entry.tag == last && entry.is_named();
+            if entry.perm > 7 || (entry.tag <= last && !repeats) {
                 return false;
-            }
-            if matches!(entry.tag, USER | GROUP) {
-                needs_mask = true;
-                if entry.id == NO_ID {
-                    return false;
-                }
             }
             last = entry.tag;
             seen |= entry.tag;
         }
-        let needed = USER_OBJ | GROUP_OBJ | OTHER | if needs_mask { MASK } else { 0 };
+        let mask = if seen & (USER | GROUP) == 0 { 0 } else { MASK };
+        let needed = USER_OBJ | GROUP_OBJ | OTHER | mask;
         seen & needed == needed
     }
 
@@ -133,15 +119,24 @@ impl Acl {
 }
 
 impl Entry {
-    fn parse(bytes: &[u8; 8]) -> Self {
+    fn parse(bytes: &[u8; 8]) -> Result<Self, Errno> {
         let [t0, t1, p0, p1, id @ ..] = *bytes;
-        let tag = u16::from_le_bytes([t0, t1]);
-        let named = matches!(tag, USER | GROUP);
-        Self {
-            tag,
+        let mut entry = Self {
+            tag: u16::from_le_bytes([t0, t1]),
             perm: u16::from_le_bytes([p0, p1]),
-            // The other entries have no id; the kernel forgets what is there.
-            id: if named { u32::from_le_bytes(id) } else { NO_ID },
+            id: u32::from_le_bytes(id),
+        };
+        let unnamed = matches!(entry.tag, USER_OBJ | GROUP_OBJ | MASK | OTHER);
+        if unnamed {
+            // These have no id; the kernel forgets what is there.
+            entry.id = NO_ID;
+        } else if !entry.is_named() || entry.id == NO_ID {
+            return Err(Errno::INVAL);
         }
+        Ok(entry)
+    }
+
+    fn is_named(&self) -> bool {
+        matches!(self.tag, USER | GROUP)
     }
 }

@@ -170,10 +170,11 @@ impl Tree {
             }
             let end = end_of(offset, len).map_err(|_| Errno::FBIG)?;
             if change == PUNCH_HOLE {
+                // In the middle of a hole the kernel finds nothing to do, but
+                // it looks at no more sectors than the length has.
                 let start = offset - offset % SECTOR;
-                let stop = end.next_multiple_of(SECTOR);
-                // In the middle of a hole the kernel finds nothing to do.
-                let found = !content.range(start, stop - start).is_empty();
+                let looked_at = len.next_multiple_of(SECTOR);
+                let found = start + looked_at < end || !content.range(start, looked_at).is_empty();
                 content.punch(offset, len);
                 return Ok(found);
             }

@@ -219,6 +219,8 @@ impl Inode {
         xattr::check_name(name)?;
         match name {
             ACCESS_ACL | DEFAULT_ACL => return self.set_acl(name, &Bytes::new()),
+            // The flags, which may have come by another way, stay then.
+            COMPRESSION if self.xattrs.get(COMPRESSION).is_none() => return Ok(()),
             COMPRESSION => return self.set_compression(&Bytes::new()),
             _ => xattr::check_namespace(name, &self.kind)?,
         }
@@ -253,6 +255,9 @@ impl Inode {
             self.xattrs.remove(name);
             return Ok(());
         };
+        if !acl.is_valid() {
+            return Err(Errno::INVAL);
+        }
         if is_access {
             let (mode, complete) = acl.to_mode();
             if !complete {
@@ -267,23 +272,24 @@ impl Inode {
     }
 
     fn set_compression(&mut self, value: &Bytes) -> Result<(), Errno> {
+        if !value.is_empty() && self.attributes & NODATACOW != 0 {
+            return Err(Errno::INVAL);
+        }
+        let flag = match xattr::compression(value) {
+            Some(xattr::Property::Algorithm(_)) => COMPRESS,
+            Some(xattr::Property::None) => NOCOMPRESS,
+            None if value.is_empty() => 0,
+            None => return Err(Errno::INVAL),
+        };
+        // Other kinds of inode take it, and nothing comes of it.
         if !self.kind.has_flags() {
             return Ok(());
         }
+        self.attributes = self.attributes & !(COMPRESS | NOCOMPRESS) | flag;
         if value.is_empty() {
-            self.attributes &= !(COMPRESS | NOCOMPRESS);
             self.xattrs.remove(COMPRESSION);
             return Ok(());
         }
-        if self.attributes & NODATACOW != 0 {
-            return Err(Errno::INVAL);
-        }
-        self.attributes &= !(COMPRESS | NOCOMPRESS);
-        self.attributes |= match xattr::compression(value) {
-            Some(xattr::Property::Algorithm(_)) => COMPRESS,
-            Some(xattr::Property::None) => NOCOMPRESS,
-            None => return Err(Errno::INVAL),
-        };
         self.store(COMPRESSION, value)
     }
 
@@ -302,9 +308,8 @@ impl Inode {
         let mut fixed = old & !SETTABLE & !NODATASUM;
         match &self.kind {
             Kind::File(content) if content.size() == 0 => {
-                if new & NODATACOW != 0 {
-                    fixed |= NODATASUM;
-                }
+                // NODATASUM is bit 0, NODATACOW bit 1.
+                fixed |= (new & NODATACOW) >> 1;
             }
             // Whether existing content has checksums cannot be changed.
             Kind::File(_) => {
@@ -344,9 +349,7 @@ impl Inode {
                 self.xattrs.insert(DEFAULT_ACL, &acl.to_value());
             }
         }
-        if self.kind.has_flags() {
-            self.inherit_flags(directory);
-        }
+        self.inherit_flags(directory);
     }
 
     fn inherit_flags(&mut self, directory: &Self) {
@@ -356,6 +359,9 @@ impl Inode {
         }
         if directory.attributes & NOCOMPRESS == 0 {
             self.attributes |= directory.attributes & COMPRESS;
+        }
+        if !self.kind.has_flags() {
+            return;
         }
         // Of the property the algorithm is handed down, without its level.
         let value = directory

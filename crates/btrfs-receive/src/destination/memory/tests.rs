@@ -30,8 +30,8 @@ fn begun(name: &'static str) -> MemoryDestination {
     destination
 }
 
-fn apply(destination: &mut MemoryDestination, op: Op) -> Result<(), Failure> {
-    destination.apply(Step::new(op, AT))
+fn apply(destination: &mut MemoryDestination, op: Op) -> Result<(), Box<Failure>> {
+    destination.apply(Step::new(op, AT)).map_err(Box::new)
 }
 
 fn file(at: &'static str) -> Op {
@@ -396,4 +396,157 @@ lrwxrwxrwx  1     0     0          5          77 link -> dir/f
 crw-rw-rw-  1     0     0       1, 3          77 null
 ";
     assert_eq!(tree.to_string(), expected);
+}
+
+mod arbitrary {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    fn any_path() -> impl Strategy<Value = StreamPath> {
+        select(&["", "a", "b", "a/a", "a/b", "a/a/a", "b/c", "x/y"][..]).prop_map(path)
+    }
+
+    fn any_number() -> impl Strategy<Value = u64> {
+        let edges = vec![
+            0,
+            1,
+            4095,
+            4096,
+            (1 << 63) - 4096,
+            (1 << 63) - 1,
+            1 << 63,
+            u64::MAX,
+        ];
+        prop_oneof![select(edges), 0u64..20_000, any::<u64>()]
+    }
+
+    fn any_bytes() -> impl Strategy<Value = Bytes> {
+        prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+    }
+
+    fn any_kind() -> impl Strategy<Value = NewInode> {
+        prop_oneof![
+            4 => Just(NewInode::File),
+            4 => Just(NewInode::Directory),
+            1 => any_bytes().prop_map(|target| NewInode::Symlink { target }),
+            1 => (any::<u32>(), any::<u64>()).prop_map(|(mode, rdev)| NewInode::Device { mode, rdev }),
+            1 => any::<u32>().prop_map(|mode| NewInode::Fifo { mode }),
+            1 => any::<u32>().prop_map(|mode| NewInode::Socket { mode }),
+        ]
+    }
+
+    fn any_data_op() -> impl Strategy<Value = Op> {
+        let number = any_number;
+        let uuid = select(vec![STREAM, Uuid::nil(), Uuid::from_u128(7)]);
+        prop_oneof![
+            (
+                any_path(),
+                number(),
+                prop::collection::vec(any_bytes(), 0..4)
+            )
+                .prop_map(|(path, offset, data)| Op::Write { path, offset, data }),
+            (
+                (any_path(), any_path()),
+                (number(), number(), number()),
+                uuid
+            )
+                .prop_map(
+                    |((path, source_path), (offset, len, source_offset), source_uuid)| {
+                        let source_ctransid = 0;
+                        Op::Clone(CloneRange {
+                            path,
+                            offset,
+                            len,
+                            source_uuid,
+                            source_ctransid,
+                            source_path,
+                            source_offset,
+                        })
+                    }
+                ),
+            (
+                (any_path(), any_bytes()),
+                (number(), number(), number(), number()),
+                0u32..9
+            )
+                .prop_map(
+                    |((path, data), (offset, file_len, len, start), compression)| {
+                        Op::EncodedWrite(EncodedWrite {
+                            path,
+                            offset,
+                            unencoded_file_len: file_len,
+                            unencoded_len: len,
+                            unencoded_offset: start,
+                            compression: Some(compression),
+                            encryption: None,
+                            data,
+                        })
+                    }
+                ),
+            (any_path(), number()).prop_map(|(path, size)| Op::Truncate { path, size }),
+            (any_path(), 0u32..40, number(), number()).prop_map(|(path, mode, offset, len)| {
+                Op::Fallocate {
+                    path,
+                    mode,
+                    offset,
+                    len,
+                }
+            }),
+        ]
+    }
+
+    fn any_op() -> impl Strategy<Value = Op> {
+        let names: Vec<&'static [u8]> = vec![ACL_NAME, DEFAULT_ACL, COMPRESSION, b"user.a", b""];
+        let name = move || select(names.clone()).prop_map(Bytes::from_static);
+        let value = prop_oneof![
+            any_bytes(),
+            select(vec![ACL, b"zstd"]).prop_map(Bytes::from_static)
+        ];
+        prop_oneof![
+            4 => (any_path(), prop::option::of(any_path()), any_kind(), prop::option::of(any::<u32>()))
+                .prop_map(|(path, created_as, kind, mode)| Op::Create { path, created_as, kind, mode }),
+            5 => any_data_op(),
+            1 => (any_path(), any_path()).prop_map(|(path, to)| Op::Rename { path, to }),
+            1 => (any_path(), any_path()).prop_map(|(path, existing)| Op::Link { path, existing }),
+            1 => any_path().prop_map(|path| Op::Unlink { path }),
+            1 => any_path().prop_map(|path| Op::Rmdir { path }),
+            2 => (any_path(), name(), value).prop_map(|(path, name, data)| Op::SetXattr { path, name, data }),
+            1 => (any_path(), name()).prop_map(|(path, name)| Op::RemoveXattr { path, name }),
+            1 => (any_path(), any::<u32>(), any::<u32>()).prop_map(|(path, uid, gid)| Op::Chown { path, uid, gid }),
+            1 => (any_path(), any::<u32>()).prop_map(|(path, mode)| Op::Chmod { path, mode }),
+            1 => (any_path(), any::<u64>()).prop_map(|(path, attributes)| Op::FileAttr { path, attributes }),
+        ]
+    }
+
+    const ACL_NAME: &[u8] = b"system.posix_acl_access";
+
+    proptest! {
+        /// Whatever is asked for, nothing panics, the limit holds, and what
+        /// is counted is what is there.
+        #[test]
+        fn operations_end_in_a_result(ops in prop::collection::vec(any_op(), 0..60)) {
+            let mut destination = MemoryDestination::new().with_limit(50_000);
+            destination.begin(&new("one", Uuid::from_u128(7), None), AT).unwrap();
+            let half = ops.len() / 2;
+            for (index, op) in ops.into_iter().enumerate() {
+                if index == half {
+                    destination.finish(AT).unwrap();
+                    let next = new("two", STREAM, Some(Uuid::from_u128(7)));
+                    if destination.begin(&next, AT).is_err() {
+                        return Ok(());
+                    }
+                }
+                let _ = apply(&mut destination, op);
+            }
+            let mut used = 0;
+            for subvolume in destination.subvolumes() {
+                used += subvolume.tree().used();
+                prop_assert_eq!(subvolume.tree().used(), subvolume.tree().recount());
+                prop_assert!(!subvolume.tree().to_string().is_empty());
+            }
+            prop_assert!(used <= 50_000);
+        }
+    }
 }

@@ -72,6 +72,17 @@ impl Tree {
         self.used
     }
 
+    /// What [`Tree::used`] has to be.
+    #[cfg(test)]
+    pub(super) fn recount(&self) -> u64 {
+        let names = |inode: &Inode| match &inode.kind {
+            Kind::Directory(names) => names.keys().map(|name| name_cost(name)).sum(),
+            _ => 0,
+        };
+        let inodes = self.inodes.values();
+        inodes.map(|inode| inode.cost() + names(inode)).sum()
+    }
+
     pub(super) fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
     }
