@@ -1,13 +1,14 @@
 //! New inodes, which may inherit nothing from the directory they are made in.
 
 use btrfs_sendstream::StreamPath;
-use rustix::fs::{AtFlags, Mode, OFlags, fgetxattr, fstat, ioctl_getflags, openat, statat};
+use rustix::fs::{Mode, OFlags, fgetxattr, fstat, ioctl_getflags, openat};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
 use super::content::OpenFile;
 use super::error::{StepError, named};
 use super::flags::INHERITED_FL;
+use super::root_names::RootNames;
 use crate::confine::{PathCache, Root};
 use crate::error::Cause;
 use crate::plan::op::NewInode;
@@ -32,16 +33,18 @@ pub(super) struct Creator {
     exact_modes: bool,
     /// Who a new inode belongs to, once seen.
     owner: Option<Option<(u32, u32)>>,
+    root_names: RootNames,
     /// For names of our own in the root.
     next_name: u64,
 }
 
 impl Creator {
-    pub(super) fn new(exact_modes: bool) -> Self {
+    pub(super) fn new(exact_modes: bool, root_names: RootNames) -> Self {
         Self {
             inherits: PathCache::new(MAX_DIRECTORIES),
             exact_modes,
             owner: None,
+            root_names,
             next_name: 0,
         }
     }
@@ -56,9 +59,10 @@ impl Creator {
         mode: Option<u32>,
     ) -> Result<Option<OpenFile>, StepError> {
         let direct = match created_as {
-            Some(first) => !exists(root, first)? && !self.hands_down(root, path)?,
+            Some(first) => !self.root_names.exists(root, first)? && !self.hands_down(root, path)?,
             None => !self.hands_down(root, path)?,
         };
+        self.root_names.note(path);
         if direct {
             let made = self.make(root, path, kind, mode);
             // A name that is taken is replaced by the rename, if the stream
@@ -71,6 +75,7 @@ impl Creator {
             Some(first) => first.clone(),
             None => self.free_name(root)?,
         };
+        self.root_names.note(&first);
         let made = self.make(root, &first, kind, mode)?;
         if let Err(cause) = root.rename(&first, path, created_as.is_some()) {
             // A name of our own must not stay behind.
@@ -87,6 +92,16 @@ impl Creator {
             });
         }
         Ok(self.made(path, kind, Ok(made))?)
+    }
+
+    /// Something is about to get the name `path`.
+    pub(super) fn note_name(&mut self, path: &StreamPath) {
+        self.root_names.note(path);
+    }
+
+    /// Who owns what this creates, if that is known.
+    pub(super) fn owner(&self) -> Option<(u32, u32)> {
+        self.owner.flatten()
     }
 
     /// Follows a rename.
@@ -214,20 +229,9 @@ impl Creator {
             let name = format!("o0-0-{}", self.next_name).into_bytes();
             self.next_name += 1;
             let path = StreamPath::parse(name.into()).map_err(|_| Cause::RootItself)?;
-            if !exists(root, &path)? {
+            if !self.root_names.exists(root, &path)? {
                 return Ok(path);
             }
         }
-    }
-}
-
-/// Whether the stream's first name for an inode is taken: then creating it
-/// under that name has to fail, as it would one by one.
-fn exists(root: &Root, path: &StreamPath) -> Result<bool, Cause> {
-    let (directory, name) = root.parent(path)?;
-    match statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(Cause::system("fstatat", errno)),
     }
 }

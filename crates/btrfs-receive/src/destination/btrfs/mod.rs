@@ -12,6 +12,7 @@ mod data;
 mod error;
 mod flags;
 mod namespace;
+mod root_names;
 mod sources;
 mod subvolume;
 mod worker;
@@ -34,6 +35,7 @@ use self::data::{DataWriter, Encoding};
 use self::error::named;
 use self::flags::SharedFlags;
 use self::namespace::{Namespace, Tools};
+use self::root_names::RootNames;
 use self::sources::CloneSources;
 use self::worker::{Bound, Worker};
 use super::{Begun, Destination, Finished};
@@ -397,12 +399,13 @@ impl Engine {
             .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
             .id;
         self.sources.resolver().set_under_construction(Some(id));
-        self.current = Some(Namespace::new(
-            new,
-            Root::new(fd)?,
-            self.flags.clone(),
-            Creator::new(self.private_umask),
-        ));
+        let root = Root::new(fd)?;
+        let names = match new.parent {
+            None => RootNames::of_new(),
+            Some(_) => RootNames::of_snapshot(&root),
+        };
+        let creator = Creator::new(self.private_umask, names);
+        self.current = Some(Namespace::new(new, root, self.flags.clone(), creator));
         Ok(begun)
     }
 

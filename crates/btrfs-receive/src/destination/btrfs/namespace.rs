@@ -41,7 +41,11 @@ enum Known {
     /// A regular file: its operations go to the content thread.
     File(Arc<OpenFile>),
     /// Anything else: its operations are carried out at once, by path.
-    Other,
+    Other {
+        /// Made by this receive, and nothing was done to it that a change
+        /// of owner would undo.
+        untouched: bool,
+    },
 }
 
 /// What operations need besides the subvolume itself.
@@ -94,7 +98,7 @@ impl Namespace {
             .create(&self.root, path, created_as, kind, mode)?;
         let known = match made {
             Some(file) => Known::File(Arc::new(file)),
-            None => Known::Other,
+            None => Known::Other { untouched: true },
         };
         self.inodes.remove(path.as_bytes());
         self.inodes.insert(path.as_bytes(), known);
@@ -114,6 +118,7 @@ impl Namespace {
             Op::Create { .. } => return Ok(()),
             Op::Rename { path, to } => return self.rename(&path, &to),
             Op::Link { path, existing } => {
+                self.creator.note_name(&path);
                 let link = |root: &Root| root.link(&existing, &path);
                 self.lifting(&[&existing, &path], link)?;
                 self.inodes.remove(path.as_bytes());
@@ -168,7 +173,18 @@ impl Namespace {
                 );
                 Ok(())
             }
-            Known::Other => self.act_on_other(&path, &action),
+            Known::Other { untouched } => {
+                if untouched {
+                    if let Action::Chown(uid, gid) = action
+                        && self.creator.owner() == Some((uid, gid))
+                    {
+                        return Ok(());
+                    }
+                    let known = Known::Other { untouched: false };
+                    self.inodes.insert(path.as_bytes(), known);
+                }
+                self.act_on_other(&path, &action)
+            }
         }
     }
 
@@ -208,6 +224,7 @@ impl Namespace {
     }
 
     fn rename(&mut self, path: &StreamPath, to: &StreamPath) -> Result<(), Cause> {
+        self.creator.note_name(to);
         self.lifting(&[path, to], |root| root.rename(path, to, true))?;
         // Where both names are one inode's, rename(2) does nothing, and what
         // is known of it holds for both.
@@ -230,7 +247,9 @@ impl Namespace {
             // The subvolume under construction, which no search could find.
             match self.known(&clone.source_path, false)? {
                 Known::File(file) => file,
-                Known::Other => return Err(Cause::NotRegularFile { found: "directory" }),
+                Known::Other { .. } => {
+                    return Err(Cause::NotRegularFile { found: "directory" });
+                }
             }
         } else {
             tools.sources.open(&clone)?
@@ -277,12 +296,12 @@ impl Namespace {
         if path.is_root() {
             return match write {
                 true => Err(Cause::NotRegularFile { found: "directory" }),
-                false => Ok(Known::Other),
+                false => Ok(Known::Other { untouched: false }),
             };
         }
         match self.inodes.get(path.as_bytes()) {
             Some(Known::File(file)) if file.writable || !write => return Ok(Known::File(file)),
-            Some(Known::Other) if !write => return Ok(Known::Other),
+            Some(known @ Known::Other { .. }) if !write => return Ok(known),
             _ => {}
         }
         let known = if write {
@@ -296,7 +315,7 @@ impl Namespace {
                     let fd = self.root.open_inode(path, &inode, Access::Read)?;
                     Known::File(Arc::new(OpenFile::existing(fd, false)))
                 }
-                _ => Known::Other,
+                _ => Known::Other { untouched: false },
             }
         };
         self.inodes.insert(path.as_bytes(), known.clone());
