@@ -6,7 +6,9 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::tool;
+use rustix::fs::IFlags;
+
+use crate::{files, tool};
 
 /// What `btrfs subvolume show` says of a subvolume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +61,17 @@ pub fn snapshot_writable(source: &Path, path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-/// Deletes a subvolume.
+/// Deletes a subvolume, even one whose root is immutable or append-only.
 pub fn delete(path: &Path) {
-    run(["subvolume".as_ref(), "delete".as_ref(), path.as_os_str()]);
+    let arguments = ["subvolume".as_ref(), "delete".as_ref(), path.as_os_str()];
+    if tool::run("btrfs", arguments).is_ok() {
+        return;
+    }
+    set_read_only(path, false);
+    let protection = IFlags::IMMUTABLE | IFlags::APPEND;
+    files::change_flags(path, IFlags::empty(), protection)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    run(arguments);
 }
 
 /// Makes a subvolume read-only or writable, even a received one.

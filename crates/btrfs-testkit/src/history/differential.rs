@@ -34,6 +34,17 @@ pub enum Mode {
     Compressed,
 }
 
+impl Mode {
+    /// Sets a sender up.
+    pub fn apply(self, sender: Sender) -> Sender {
+        match self {
+            Self::V1 => sender,
+            Self::V2 => sender.version(2),
+            Self::Compressed => sender.version(2).compressed(),
+        }
+    }
+}
+
 type Receive = Box<dyn Fn(&[u8], &Path) -> Result<(), String>>;
 
 /// A differential test of one receiver.
@@ -165,11 +176,7 @@ impl Differential {
     }
 
     fn send_all(&self, snapshots: &[PathBuf], mode: Mode, directory: &Path) -> Result<(), String> {
-        let send = |snapshot: &Path| match mode {
-            Mode::V1 => Sender::new(snapshot),
-            Mode::V2 => Sender::new(snapshot).version(2),
-            Mode::Compressed => Sender::new(snapshot).version(2).compressed(),
-        };
+        let send = |snapshot: &Path| mode.apply(Sender::new(snapshot));
         let mut received = Vec::new();
         let mut parent: Option<&PathBuf> = None;
         for snapshot in snapshots {
