@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use btrfs_sendstream::{StreamPath, Timespec};
 use rustix::fs::{
-    AtFlags, FileType, Gid, IFlags, OFlags, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown,
-    fgetxattr, fremovexattr, fsetxattr, fstat, ftruncate, futimens, ioctl_getflags, ioctl_setflags,
-    lgetxattr, lremovexattr, lsetxattr, utimensat,
+    AtFlags, FileType, Gid, IFlags, OFlags, Timestamps, UTIME_OMIT, Uid, XattrFlags, chownat,
+    fchmod, fchown, fgetxattr, fremovexattr, fsetxattr, fstat, ftruncate, futimens, ioctl_getflags,
+    ioctl_setflags, lgetxattr, lremovexattr, lsetxattr, utimensat,
 };
 use rustix::io::Errno;
 
@@ -85,7 +85,7 @@ impl Root {
     }
 
     /// Sets the times, of a symbolic link itself if that is what `path`
-    /// names.
+    /// names; without `mtime` only the time of access.
     ///
     /// # Errors
     /// [`Cause::OutOfRange`] for nanoseconds of a second or more, among
@@ -95,12 +95,9 @@ impl Root {
         &self,
         path: &StreamPath,
         atime: Timespec,
-        mtime: Timespec,
+        mtime: Option<Timespec>,
     ) -> Result<(), Cause> {
-        let times = Timestamps {
-            last_access: kernel_time(atime)?,
-            last_modification: kernel_time(mtime)?,
-        };
+        let times = timestamps(atime, mtime)?;
         if path.is_root() {
             return futimens(self.fd(), &times).map_err(named("futimens"));
         }
@@ -259,6 +256,22 @@ fn check_mode(fd: impl AsFd, wanted: u32) -> Result<(), Cause> {
     } else {
         Err(Cause::ModeNotKept { wanted, kept })
     }
+}
+
+/// The times as the kernel takes them; without `mtime` that one is left as
+/// it is.
+///
+/// # Errors
+/// [`Cause::OutOfRange`] for nanoseconds of a second or more.
+pub(crate) fn timestamps(atime: Timespec, mtime: Option<Timespec>) -> Result<Timestamps, Cause> {
+    let keep = rustix::fs::Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_OMIT,
+    };
+    Ok(Timestamps {
+        last_access: kernel_time(atime)?,
+        last_modification: mtime.map_or(Ok(keep), kernel_time)?,
+    })
 }
 
 fn kernel_time(time: Timespec) -> Result<rustix::fs::Timespec, Cause> {

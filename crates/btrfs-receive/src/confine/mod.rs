@@ -49,6 +49,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::error::{Barrier, Cause};
 pub(crate) use cache::PathCache;
 pub(crate) use file::{Access, Inode};
+pub(crate) use metadata::timestamps;
 use proc::ProcFd;
 
 /// Most directories that one [`Root`] keeps open. Consecutive commands of a

@@ -37,6 +37,11 @@ pub struct Rules {
     /// Same result: the same bytes in the same places; the positions of all
     /// commands are kept for errors.
     pub join_writes: bool,
+    /// A UTIMES for a directory that another one for the same directory
+    /// follows is dropped.
+    ///
+    /// Same result: see the text in `plan/times.rs`.
+    pub drop_superseded_times: bool,
     /// Clones that follow each other in the stream, in the file and in the
     /// source become one.
     ///
@@ -51,6 +56,7 @@ impl Default for Rules {
         Self {
             create_at_final_name: true,
             mode_at_creation: true,
+            drop_superseded_times: true,
             join_writes: true,
             join_clones: true,
         }
@@ -63,6 +69,7 @@ impl Rules {
         Self {
             create_at_final_name: false,
             mode_at_creation: false,
+            drop_superseded_times: false,
             join_writes: false,
             join_clones: false,
         }

@@ -1,9 +1,10 @@
 //! From commands to operations: pure, in bounded memory.
 //!
 //! The planner sees one command after the other and says what a destination
-//! has to do. It holds back two things: the attributes of the subvolume's
-//! root, which new inodes would inherit ([`root`]), and the newest inode for
-//! as long as following commands may be fused into its creation ([`fuse`]).
+//! has to do. It holds back three things: the attributes of the subvolume's
+//! root, which new inodes would inherit ([`root`]), the newest inode for as
+//! long as following commands may be fused into its creation ([`fuse`]), and
+//! times of directories that are likely to be set again ([`times`]).
 
 mod capability;
 mod fuse;
@@ -11,6 +12,7 @@ pub(crate) mod op;
 mod root;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use btrfs_sendstream::{Bytes, Command, CommandBuf, Position, StreamPath};
 
@@ -21,13 +23,15 @@ use fuse::Fuser;
 pub use fuse::Rules;
 use op::{NewInode, Op, Step};
 use root::RootAttributes;
+use times::HeldTimes;
 
 /// Turns the commands of one subvolume into [`Step`]s.
 ///
-/// Memory: at most 1 MiB of file data and 64 steps held back, and one value
+/// Memory: at most 1 MiB of file data and 128 steps held back, and one value
 /// for each attribute of the root.
 #[derive(Debug, Default)]
 pub struct Planner {
+    times: HeldTimes,
     fuser: Fuser,
     root: RootAttributes,
     capability: LastCapability,
@@ -37,6 +41,7 @@ impl Planner {
     /// A planner with some of the fusing rules switched off.
     pub fn new(rules: Rules) -> Self {
         Self {
+            times: HeldTimes::new(rules.drop_superseded_times),
             fuser: Fuser::new(rules),
             ..Self::default()
         }
@@ -44,6 +49,7 @@ impl Planner {
 
     /// Starts a subvolume whose root had `withheld` taken off it.
     pub fn begin(&mut self, withheld: &Withheld, at: Position) {
+        self.times.clear();
         self.fuser.clear();
         self.capability = LastCapability::default();
         self.root = RootAttributes::new(withheld, at);
@@ -66,7 +72,8 @@ impl Planner {
         };
         let again = self.capability.after(&op);
         if let Some(step) = self.root.withhold(Step::new(op, at)) {
-            self.fuser.push(step, steps);
+            let fuser = &mut self.fuser;
+            self.times.pass(step, |step| fuser.push(step, steps));
         }
         if let Some(op) = again {
             self.fuser.push(Step::new(op, at), steps);
@@ -78,6 +85,7 @@ impl Planner {
     /// attributes last.
     pub fn finish(&mut self, steps: &mut Vec<Step>) {
         self.fuser.flush(steps);
+        self.times.release(|step| steps.push(step));
         self.root.release(steps);
     }
 }
@@ -185,7 +193,11 @@ fn convert(command: CommandBuf) -> Result<Option<Op>, Cause> {
         },
         Command::Utimes {
             path, atime, mtime, ..
-        } => Op::Utimes { path, atime, mtime },
+        } => Op::Utimes {
+            path,
+            atime,
+            mtime: Some(mtime),
+        },
         Command::FileAttr { path, attributes } => Op::FileAttr { path, attributes },
         Command::EnableVerity(verity) => Op::EnableVerity(verity),
     };

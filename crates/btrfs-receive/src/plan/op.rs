@@ -205,8 +205,8 @@ pub enum Op {
         path: StreamPath,
         /// Last access.
         atime: Timespec,
-        /// Last change of the content.
-        mtime: Timespec,
+        /// Last change of the content; `None` leaves it as it is.
+        mtime: Option<Timespec>,
     },
     /// Turns a file into a verity file.
     EnableVerity(EnableVerity),

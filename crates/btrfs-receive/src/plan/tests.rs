@@ -335,3 +335,53 @@ fn values_out_of_range_are_refused() {
     }
     assert!(steps.is_empty());
 }
+
+#[test]
+fn times_of_a_directory_are_set_once() {
+    let steps = fused(vec![
+        mkfile("o1"),
+        rename("o1", "d/f"),
+        utimes("d", 1),
+        write("d/f", 0, b"abc"),
+        chmod("d/f", 0o640),
+        mkfile("o2"),
+        rename("o2", "d/g"),
+        utimes("d", 2),
+        chmod("d/g", 0o640),
+    ]);
+    assert_eq!(names(&steps), ["mkfile", "write", "mkfile", "utimes"]);
+    assert_eq!(steps[3].at, at(8));
+}
+
+#[test]
+fn held_times_leave_the_mtime_of_later_changes() {
+    let steps = fused(vec![
+        mkfile("d/f"),
+        utimes("d", 1),
+        Command::Unlink { path: path("d/f") },
+    ]);
+    assert_eq!(names(&steps), ["mkfile", "unlink", "utimes"]);
+    assert!(matches!(steps[2].op, Op::Utimes { mtime: None, .. }));
+}
+
+#[test]
+fn held_times_are_set_before_their_directory_moves() {
+    let steps = fused(vec![
+        mkfile("d/f"),
+        utimes("d", 1),
+        rename("d", "e"),
+        utimes("d", 2),
+    ]);
+    assert_eq!(names(&steps), ["mkfile", "utimes", "rename", "utimes"]);
+}
+
+#[test]
+fn times_of_files_are_not_held() {
+    let steps = fused(vec![
+        mkfile("f"),
+        utimes("f", 1),
+        utimes("g", 2),
+        utimes("f", 3),
+    ]);
+    assert_eq!(names(&steps), ["mkfile", "utimes", "utimes", "utimes"]);
+}

@@ -81,11 +81,11 @@ fn make_on_model(tree: &mut Tree, call: &Call) -> Result<(), Outcome> {
         Call::Chown(path, uid, gid) => tree.chown(path, *uid, *gid),
         Call::Chmod(path, mode) => tree.chmod(path, *mode),
         Call::SetAttributes(path, attributes) => tree.set_attributes(path, *attributes),
-        Call::SetTimes(path, time) => tree.set_times(path, *time, *time),
+        Call::SetTimes(path, time) => tree.set_times(path, *time, Some(*time)),
         Call::ResetTimes => {
             let paths: Vec<StreamPath> = tree.entries().map(|entry| entry.path).collect();
             for path in paths {
-                tree.set_times(&path, Timespec::default(), Timespec::default())
+                tree.set_times(&path, Timespec::default(), Some(Timespec::default()))
                     .unwrap();
             }
             Ok(())

@@ -59,7 +59,7 @@ pub(super) const ALL: &[Operation] = &[
         root.chown(path, uid.as_raw(), gid.as_raw())
     }),
     ("chmod", |root, path| root.chmod(path, 0o700)),
-    ("utimens", |root, path| root.utimens(path, AT, AT)),
+    ("utimens", |root, path| root.utimens(path, AT, Some(AT))),
     ("truncate", |root, path| root.truncate(path, 1)),
     ("flags", |root, path| root.flags(path).map(drop)),
     ("set_flags", |root, path| root.set_flags(path, 0x80)),
@@ -141,7 +141,7 @@ fn check_metadata(fixture: &Fixture, name: &str) {
     let root = &fixture.root;
     let at = path(name);
     root.chmod(&at, 0o750).unwrap();
-    root.utimens(&at, AT, Timespec { seconds: 7, ..AT })
+    root.utimens(&at, AT, Some(Timespec { seconds: 7, ..AT }))
         .unwrap();
     let meta = fixture.inside(name).metadata().unwrap();
     assert_eq!(meta.permissions().mode() & 0o7777, 0o750);
@@ -156,7 +156,7 @@ fn check_metadata(fixture: &Fixture, name: &str) {
             seconds: 0,
             nanoseconds,
         };
-        let refused = root.utimens(&at, AT, wrong);
+        let refused = root.utimens(&at, AT, Some(wrong));
         assert!(matches!(refused, Err(Cause::OutOfRange { .. })));
     }
     for (uid, gid) in [(u32::MAX, 0), (0, u32::MAX)] {

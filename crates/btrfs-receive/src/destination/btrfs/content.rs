@@ -13,14 +13,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use btrfs_sendstream::{Bytes, EncodedWrite, Position, StreamPath, Timespec};
 use rustix::fs::{
-    FallocateFlags, Gid, Mode, Timestamps, Uid, XattrFlags, fallocate, fchmod, fchown,
-    fremovexattr, fsetxattr, fstat, ftruncate, futimens,
+    FallocateFlags, Gid, Mode, Uid, XattrFlags, fallocate, fchmod, fchown, fremovexattr, fsetxattr,
+    fstat, ftruncate, futimens,
 };
 use rustix::io::Errno;
 
 use super::data::DataWriter;
 use super::error::{StepError, is_errno, named};
 use super::flags::{self, SharedFlags};
+use crate::confine::timestamps;
 use crate::error::{Cause, Failure};
 use crate::report::Fallbacks;
 
@@ -109,7 +110,7 @@ pub(super) enum Action {
     FileAttr(u64),
     Utimes {
         atime: Timespec,
-        mtime: Timespec,
+        mtime: Option<Timespec>,
     },
 }
 
@@ -272,27 +273,6 @@ fn chmod(file: &OpenFile, mode: u32) -> Result<(), Cause> {
 fn special_bits(file: &OpenFile) -> Result<Option<u32>, Cause> {
     let mode = fstat(&file.fd).map_err(named("fstat"))?.st_mode & 0o7777;
     Ok((mode & 0o6000 != 0).then_some(mode))
-}
-
-/// The times as the kernel takes them.
-pub(super) fn timestamps(atime: Timespec, mtime: Timespec) -> Result<Timestamps, Cause> {
-    let convert = |time: Timespec| {
-        // Larger values mean "now" and "leave as it is" to the kernel.
-        if time.nanoseconds >= 1_000_000_000 {
-            return Err(Cause::OutOfRange {
-                what: "nanoseconds",
-                value: time.nanoseconds.into(),
-            });
-        }
-        Ok(rustix::fs::Timespec {
-            tv_sec: time.seconds,
-            tv_nsec: time.nanoseconds.into(),
-        })
-    };
-    Ok(Timestamps {
-        last_access: convert(atime)?,
-        last_modification: convert(mtime)?,
-    })
 }
 
 impl AsFd for OpenFile {

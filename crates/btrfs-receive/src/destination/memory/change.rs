@@ -85,16 +85,18 @@ impl Tree {
         &mut self,
         path: &StreamPath,
         atime: Timespec,
-        mtime: Timespec,
+        mtime: Option<Timespec>,
     ) -> Result<(), Cause> {
         self.change(path, "utimensat", 0, |inode, _| {
-            if [atime, mtime]
+            if [Some(atime), mtime]
                 .iter()
+                .flatten()
                 .any(|t| t.nanoseconds >= 1_000_000_000)
             {
                 return Err(Errno::INVAL);
             }
-            (inode.atime, inode.mtime) = (atime, mtime);
+            inode.atime = atime;
+            inode.mtime = mtime.unwrap_or(inode.mtime);
             Ok(())
         })
     }

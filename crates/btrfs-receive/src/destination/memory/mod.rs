@@ -315,7 +315,7 @@ fn withhold(tree: &mut Tree) -> Result<Withheld, Cause> {
         withheld.mode = Some(mode);
         tree.chmod(&root, mode & !SETGID)?;
     }
-    tree.set_times(&root, times.0, times.1)?;
+    tree.set_times(&root, times.0, Some(times.1))?;
     Ok(withheld)
 }
 

@@ -385,7 +385,7 @@ fn a_listing_shows_every_name() {
             seconds: 77,
             nanoseconds: 0,
         };
-        tree.set_times(&path(name), time, time).unwrap();
+        tree.set_times(&path(name), time, Some(time)).unwrap();
     }
     let expected = "\
 drwxr-xr-x  1     0     0          0          77 .
