@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use btrfs_receive::{BtrfsDestination, Cancel, Options, Receiver, StopReason};
+use btrfs_receive::{BtrfsDestination, Cancel, OpenError, Options, Receiver, StopReason};
 
 use crate::args::Receive;
 use crate::input::{self, Input};
@@ -84,7 +84,14 @@ fn open_destination(options: &Receive) -> Result<BtrfsDestination, String> {
     if options.confine_sources {
         builder = builder.jail(path);
     }
-    builder.open(path).map_err(|error| error.to_string())
+    builder.open(path).map_err(|error| match error {
+        OpenError::System { call, path, error } => format!(
+            "cannot open destination directory {}: {} ({call})",
+            path.display(),
+            strerror(&error)
+        ),
+        other => other.to_string(),
+    })
 }
 
 /// `-m` once replaced the search for the mount point. Nothing searches it

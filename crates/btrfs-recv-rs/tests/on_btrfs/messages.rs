@@ -327,10 +327,15 @@ fn chroot_refuses_a_parent_outside() {
 fn a_destination_that_is_no_btrfs_is_refused() {
     let sent = Sent::small();
     let plain = Mount::tmpfs(1 << 20);
-    for path in [plain.path(), Path::new("/no/such")] {
+    let missing = "ERROR: cannot open destination directory /no/such: No such file or directory (";
+    let not_btrfs = format!("ERROR: {} is not on a btrfs", plain.path().display());
+    for (path, text_of_it) in [
+        (plain.path(), not_btrfs.as_str()),
+        (Path::new("/no/such"), missing),
+    ] {
         let output = receive(&sent.full, &[], path);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        assert!(text(&output).1.starts_with("ERROR: "), "{output:?}");
+        assert!(text(&output).1.starts_with(text_of_it), "{output:?}");
     }
     assert!(names_in(plain.path()).is_empty());
 }
