@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use btrfs_receive::{
     Cause, Event, Failure, Fallbacks, NewSubvolume, Observer, Outcome, SubvolumeReport,
 };
-use btrfs_sendstream::{Command, CommandBuf, ErrorKind};
+use btrfs_sendstream::{Command, CommandBuf, ErrorKind, SubvolumeName};
 
 use crate::escape::push_message;
 
@@ -21,6 +21,8 @@ pub(crate) struct Messages {
     verbosity: u8,
     /// How many failed operations may still be told of.
     failures_left: u64,
+    /// A subvolume that was given up; said once the reason has been said.
+    left_behind: Option<SubvolumeName>,
     /// The line being put together: each is written at once, so that lines
     /// of several processes do not mix.
     line: Line,
@@ -33,6 +35,7 @@ impl Messages {
         Self {
             verbosity,
             failures_left: u64::MAX,
+            left_behind: None,
             line: Line::default(),
         }
     }
@@ -139,12 +142,13 @@ impl Messages {
         }
     }
 
-    /// A subvolume was given up.
-    fn abandoned(&mut self, subvolume: &SubvolumeReport) {
-        if subvolume.outcome == Outcome::Abandoned {
+    /// Says which subvolume was left incomplete, if one was and it was not
+    /// said yet. To be called when the reason has been said.
+    pub(crate) fn left_behind(&mut self) {
+        if let Some(name) = self.left_behind.take() {
             self.line
                 .text("ERROR: ")
-                .name(subvolume.name.as_bytes())
+                .name(name.as_bytes())
                 .text(" is incomplete: it stays writable and has no received UUID")
                 .write_stderr();
         }
@@ -169,20 +173,29 @@ impl Messages {
         line.name(&failure.path);
         let said_failed = failure.operation == "clone";
         line.text(if said_failed { ": " } else { " failed: " });
+        let at = failure.at;
         match &*failure.cause {
             Cause::System { call, error } => {
-                line.text(&strerror(error)).text(" (").text(call).text("; ");
+                let reason = strerror(error);
+                line.format(format_args!("{reason} ({call}; {at})"));
+                line.write_stderr();
             }
+            // Some say on further lines what was tried.
             other => {
-                line.escaped(other).text(" (");
+                let text = other.to_string();
+                let mut lines = text.lines();
+                line.text_of(lines.next().unwrap_or_default());
+                line.format(format_args!(" ({at})")).write_stderr();
+                for more in lines {
+                    self.line.text("ERROR: ").text_of(more).write_stderr();
+                }
             }
         }
-        line.format(format_args!("{})", failure.at)).write_stderr();
     }
 
     /// Something failed that is no operation on the destination.
     pub(crate) fn error(&mut self, what: impl fmt::Display) {
-        self.line.text("ERROR: ").escaped(&what).write_stderr();
+        self.line.text("ERROR: ").text_of(what).write_stderr();
     }
 
     /// The stream is damaged or cannot be read.
@@ -200,11 +213,16 @@ impl Messages {
 impl Observer for Messages {
     fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::SubvolumeBegins { new, .. } => self.begins(new),
+            Event::SubvolumeBegins { new, .. } => {
+                self.left_behind();
+                self.begins(new);
+            }
             Event::Command { command, .. } => self.command(command),
             Event::Failed(failure) => self.failure(failure),
             Event::SubvolumeFinished(subvolume) => self.finished(subvolume),
-            Event::SubvolumeAbandoned(subvolume) => self.abandoned(subvolume),
+            Event::SubvolumeAbandoned(subvolume) if subvolume.outcome == Outcome::Abandoned => {
+                self.left_behind = Some(subvolume.name.clone());
+            }
             _ => {}
         }
     }
@@ -353,7 +371,7 @@ impl Line {
     }
 
     /// Text that may hold names.
-    fn escaped(&mut self, text: &dyn fmt::Display) -> &mut Self {
+    fn text_of(&mut self, text: impl fmt::Display) -> &mut Self {
         push_message(&mut self.0, text.to_string().as_bytes());
         self
     }

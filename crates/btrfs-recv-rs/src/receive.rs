@@ -25,8 +25,12 @@ pub(crate) fn command(options: &Receive) -> bool {
         }
     };
     let success = receive(options, cancel, &signals, &mut messages);
-    if let (false, Some(signal)) = (success, signals.caught()) {
+    let stopped_by = signals.caught().filter(|_| !success);
+    if let Some(signal) = stopped_by {
         messages.error(format_args!("stopped by {signal}"));
+    }
+    messages.left_behind();
+    if let Some(signal) = stopped_by {
         signal.die();
     }
     success

@@ -317,6 +317,13 @@ fn chroot_refuses_a_parent_outside() {
     let stderr = text(&output).1;
     let announced = format!("Chroot to {}\n", jail.canonicalize().unwrap().display());
     assert!(stderr.starts_with(&announced), "{stderr}");
+    // Every further line tells of the failure, and says so.
+    let errors: Vec<_> = stderr.lines().skip(1).collect();
+    assert!(errors[0].starts_with("ERROR: creating snapshot second failed: "));
+    assert!(
+        errors.iter().all(|line| line.starts_with("ERROR: ")),
+        "{stderr}"
+    );
     assert!(names_in(&jail).is_empty());
     for stream in [&sent.full, &sent.incremental] {
         let output = receive(stream, &["--chroot"], &jail);

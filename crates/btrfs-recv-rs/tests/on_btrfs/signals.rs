@@ -91,8 +91,8 @@ fn stops_says_what_it_leaves_and_dies_by_it(stop: Stop) {
     assert_eq!(
         waiting.rest(),
         format!(
-            "ERROR: first is incomplete: it stays writable and has no received UUID\n\
-             ERROR: stopped by {name}\n"
+            "ERROR: stopped by {name}\n\
+             ERROR: first is incomplete: it stays writable and has no received UUID\n"
         )
     );
     assert_partial(&to.path().join("first"));
