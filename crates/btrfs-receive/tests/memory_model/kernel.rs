@@ -15,17 +15,7 @@ use rustix::io::Errno;
 
 use crate::Outcome;
 use crate::call::Call;
-
-/// `BTRFS_INODE_*` bits and the `FS_*_FL` of the same meaning.
-pub(crate) const FLAGS: [(u64, u32); 7] = [
-    (1 << 1, 0x0080_0000),
-    (1 << 3, 0x400),
-    (1 << 5, 0x8),
-    (1 << 8, 0x40),
-    (1 << 9, 0x80),
-    (1 << 10, 0x1_0000),
-    (1 << 11, 0x4),
-];
+use crate::compare::FLAGS;
 
 /// A directory that calls are made in.
 pub(crate) struct Kernel {

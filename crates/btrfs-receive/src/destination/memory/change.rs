@@ -4,7 +4,7 @@ use btrfs_sendstream::{Bytes, EnableVerity, StreamPath, Timespec};
 use rustix::io::Errno;
 
 use super::content::{Content, PIECE_COST};
-use super::inode::{Kind, NODATASUM, VERITY};
+use super::inode::{Kind, NODATASUM, PLAIN, VERITY};
 use super::tree::Tree;
 use super::xattr;
 use crate::error::Cause;
@@ -108,17 +108,38 @@ impl Tree {
     /// As that ioctl; [`Cause::NoInodeFlags`] for anything but regular files
     /// and directories.
     pub fn set_attributes(&mut self, path: &StreamPath, attributes: u64) -> Result<(), Cause> {
-        let number = self.resolve(path.borrow(), "openat2")?;
-        if let Some(inode) = self.inodes.get(&number)
-            && !inode.kind.has_flags()
-        {
-            return Err(Cause::NoInodeFlags {
-                found: inode.kind.name(),
-            });
-        }
+        let number = self.with_flags(path)?;
         self.change_inode(number, "FS_IOC_SETFLAGS", SMALL_XATTR, |inode, _| {
             inode.set_flags(attributes)
         })
+    }
+
+    /// As `FS_IOC_FSSETXATTR`, which sets SYNC, IMMUTABLE, APPEND, NODUMP and
+    /// NOATIME alone, and leaves `btrfs.compression` as it is.
+    ///
+    /// # Errors
+    /// As [`Tree::set_attributes`].
+    pub fn set_plain_attributes(
+        &mut self,
+        path: &StreamPath,
+        attributes: u64,
+    ) -> Result<(), Cause> {
+        let number = self.with_flags(path)?;
+        self.change_inode(number, "FS_IOC_FSSETXATTR", 0, |inode, _| {
+            inode.attributes = inode.attributes & !PLAIN | attributes & PLAIN;
+            Ok(())
+        })
+    }
+
+    /// The number of an inode that can have flags.
+    fn with_flags(&self, path: &StreamPath) -> Result<u64, Cause> {
+        let number = self.resolve(path.borrow(), "openat2")?;
+        match self.inodes.get(&number) {
+            Some(inode) if !inode.kind.has_flags() => Err(Cause::NoInodeFlags {
+                found: inode.kind.name(),
+            }),
+            _ => Ok(number),
+        }
     }
 
     /// As `pwrite(2)`.

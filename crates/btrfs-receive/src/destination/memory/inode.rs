@@ -13,12 +13,16 @@ use super::xattr::{self, ACCESS_ACL, CAPABILITY, COMPRESSION, DEFAULT_ACL, Xattr
 pub(super) const NODATASUM: u64 = 1 << 0;
 pub(super) const NODATACOW: u64 = 1 << 1;
 pub(super) const NOCOMPRESS: u64 = 1 << 3;
+pub(super) const DIRSYNC: u64 = 1 << 10;
 pub(super) const COMPRESS: u64 = 1 << 11;
 pub(super) const VERITY: u64 = 1 << 32;
 
-/// What `FS_IOC_SETFLAGS` can change: SYNC, IMMUTABLE, APPEND, NODUMP,
-/// NOATIME, DIRSYNC and the three about content.
-const SETTABLE: u64 = NODATACOW | NOCOMPRESS | COMPRESS | 0x7e0;
+/// What `FS_IOC_FSSETXATTR` can change: SYNC, IMMUTABLE, APPEND, NODUMP and
+/// NOATIME.
+pub(super) const PLAIN: u64 = 0x3e0;
+
+/// What `FS_IOC_SETFLAGS` can change.
+const SETTABLE: u64 = NODATACOW | NOCOMPRESS | COMPRESS | DIRSYNC | PLAIN;
 
 /// What an inode costs beside what it holds, towards the limit of the
 /// model.

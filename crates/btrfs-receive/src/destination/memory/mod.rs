@@ -22,7 +22,7 @@ pub use subvolumes::{Received, Subvolume};
 pub use tree::Tree;
 pub use view::{Entries, Entry, Ignored};
 
-use self::inode::{COMPRESS, NOCOMPRESS, NODATACOW};
+use self::inode::{COMPRESS, DIRSYNC, NOCOMPRESS, NODATACOW};
 use self::subvolumes::Subvolumes;
 use self::xattr::{COMPRESSION, DEFAULT_ACL};
 use super::{Begun, Destination, Finished, Withheld};
@@ -188,10 +188,15 @@ impl MemoryDestination {
                 mode,
                 offset,
                 len,
-            } => tree.fallocate(path, *mode, *offset, *len),
+            } => match len {
+                // No bytes are nothing to do, but only the file's kind can
+                // tell that.
+                0 => tree.write(path, 0, &[]),
+                _ => tree.fallocate(path, *mode, *offset, *len),
+            },
             Op::Chown { path, uid, gid } => tree.chown(path, *uid, *gid),
             Op::Chmod { path, mode } => tree.chmod(path, *mode),
-            Op::FileAttr { path, attributes } => set_attributes(tree, path, *attributes),
+            Op::FileAttr { path, attributes } => set_attributes(tree, current, path, *attributes),
             Op::Utimes { path, atime, mtime } => tree.set_times(path, *atime, *mtime),
             Op::EnableVerity(verity) => tree.enable_verity(verity),
         };
@@ -393,22 +398,40 @@ fn set_xattr(
 }
 
 /// Sets inode flags and keeps `btrfs.compression`, which the ioctl rewrites.
-fn set_attributes(tree: &mut Tree, path: &StreamPath, attributes: u64) -> Result<(), Cause> {
-    let exclusive = NODATACOW | COMPRESS | NOCOMPRESS;
-    let compression = tree.get(path).and_then(|i| i.xattr(COMPRESSION)).cloned();
-    // The kernel gives files it cannot compress both flags, and takes but
-    // one; it takes none of them in exchange for NODATACOW at once.
-    let mut wanted = attributes;
-    if wanted & (NODATACOW | COMPRESS) != 0 {
-        wanted &= !NOCOMPRESS;
+/// What has no flags to set is passed over; flags that the kernel leaves as
+/// they were, as it does with NOCOW on a file with content, are counted.
+fn set_attributes(
+    tree: &mut Tree,
+    current: &mut Current,
+    path: &StreamPath,
+    attributes: u64,
+) -> Result<(), Cause> {
+    match tree.set_plain_attributes(path, attributes) {
+        Err(Cause::NoInodeFlags { .. }) => return Ok(()),
+        result => result?,
     }
-    if wanted & NODATACOW != 0 {
-        wanted &= !COMPRESS;
+    let Some(inode) = tree.get(path) else {
+        return Ok(());
+    };
+    let (old, compression) = (inode.attributes, inode.xattr(COMPRESSION).cloned());
+    // COMPRESS follows from the property, and the kernel sets NOCOMPRESS by
+    // itself on a file that does not compress.
+    let mut mask = NODATACOW | DIRSYNC;
+    if compression.is_none() && attributes & COMPRESS == 0 {
+        mask |= NOCOMPRESS;
     }
-    tree.set_attributes(path, wanted & !exclusive)?;
-    tree.set_attributes(path, wanted)?;
-    match compression {
-        Some(value) if wanted & NODATACOW == 0 => tree.set_xattr(path, COMPRESSION, &value),
-        _ => Ok(()),
+    let wanted = attributes & mask;
+    if old & mask == wanted {
+        return Ok(());
     }
+    let set = tree.set_attributes(path, old & !mask | wanted).is_ok();
+    if let Some(value) = compression
+        && set
+        && wanted & NODATACOW == 0
+    {
+        tree.set_xattr(path, COMPRESSION, &value)?;
+    }
+    let kept = tree.get(path).map_or(0, |inode| inode.attributes & mask);
+    current.fallbacks.flags_refused += u64::from(kept != wanted);
+    Ok(())
 }

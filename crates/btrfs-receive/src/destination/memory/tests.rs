@@ -273,16 +273,21 @@ fn fileattr_keeps_the_compression_property() {
         inode(&destination).xattr(COMPRESSION).unwrap(),
         &b"zstd"[..]
     );
+    // NOCOW and compression exclude each other, whichever comes first.
+    apply(&mut destination, op(NODATACOW)).unwrap();
+    assert_eq!(
+        inode(&destination).xattr(COMPRESSION).unwrap(),
+        &b"zstd"[..]
+    );
+    let (path, name) = (path("f"), Bytes::from_static(COMPRESSION));
+    apply(&mut destination, Op::RemoveXattr { path, name }).unwrap();
     apply(&mut destination, op(NODATACOW)).unwrap();
     apply(&mut destination, xattr("f", COMPRESSION, b"zstd")).unwrap();
     assert_eq!(inode(&destination).xattr(COMPRESSION), None);
+    let fallbacks = destination.finish(AT).unwrap().fallbacks;
     assert_eq!(
-        destination
-            .finish(AT)
-            .unwrap()
-            .fallbacks
-            .compression_refused,
-        1
+        (fallbacks.flags_refused, fallbacks.compression_refused),
+        (1, 1)
     );
 }
 
