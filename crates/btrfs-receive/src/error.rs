@@ -129,6 +129,18 @@ pub enum Cause {
         #[source]
         error: io::Error,
     },
+    /// The name of the new subvolume is taken.
+    #[error("File exists: the name is taken by {by}")]
+    NameTaken {
+        /// What has it.
+        by: Occupant,
+    },
+    /// The stream says that a file changed, and not how.
+    #[error(
+        "the stream was sent without file data (btrfs send --no-data): it shows what \
+         changed and cannot be received"
+    )]
+    NoFileData,
     /// File data was sent to something that is not a regular file.
     #[error(
         "not a regular file but a {found}; data is written to and cloned from regular files only"
@@ -210,6 +222,28 @@ pub enum Cause {
         /// What the inode is.
         found: &'static str,
     },
+}
+
+/// What has the name that a new subvolume was to get. It is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Occupant {
+    /// A writable subvolume without received UUID.
+    #[error(
+        "a writable subvolume without received UUID, as a receive that did not finish \
+         leaves it; if it is such a leftover, remove it (btrfs subvolume delete), otherwise \
+         move it away or receive into another directory"
+    )]
+    Incomplete,
+    /// A subvolume received from the very source of the stream.
+    #[error("the same subvolume, received completely before: there is nothing to do")]
+    Same,
+    /// Another subvolume.
+    #[error("another subvolume: remove it or move it away, or receive into another directory")]
+    Other,
+    /// Something that is not a subvolume.
+    #[error("something else: remove it or move it away, or receive into another directory")]
+    NoSubvolume,
 }
 
 /// What stood in a path that must stay inside one subvolume.

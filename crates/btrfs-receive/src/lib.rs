@@ -23,7 +23,7 @@ pub use decompress::{DecodeError, Decompressor, MAX_ENCODED_LEN, MAX_UNENCODED_L
 pub use destination::btrfs::{BtrfsDestination, BtrfsDestinationBuilder};
 pub use destination::memory;
 pub use destination::{Begun, Destination, Finished, Withheld};
-pub use error::{Barrier, Cause, Failure, OpenError, ReceiveError, StopReason};
+pub use error::{Barrier, Cause, Failure, Occupant, OpenError, ReceiveError, StopReason};
 pub use observer::{Event, Observer};
 pub use options::{Cancel, Options};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};

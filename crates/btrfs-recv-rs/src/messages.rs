@@ -116,30 +116,32 @@ impl Messages {
         self.fallbacks(subvolume.name.as_bytes(), &subvolume.fallbacks);
     }
 
-    /// What was done another way, as far as it costs space or attributes;
-    /// decoding costs neither and is told with the data only.
+    /// What was done another way, in one line.
     fn fallbacks(&mut self, name: &[u8], done: &Fallbacks) {
-        let told_with_data = if self.verbosity >= 2 {
-            done.encoded_writes_decoded
-        } else {
-            0
-        };
+        if done.is_none() {
+            return;
+        }
+        let line = self.line.text("WARNING: ").name(name);
+        let mut separator = ": ";
         for (count, what) in [
-            (told_with_data, "encoded writes were decompressed here"),
-            (done.clones_copied, "clones were refused and copied instead"),
+            (
+                done.encoded_writes_decoded,
+                "compressed extents were decompressed",
+            ),
+            (done.clones_copied, "clones were copied"),
             (
                 done.compression_refused,
-                "files are NOCOW and could not keep btrfs.compression",
+                "NOCOW files lost btrfs.compression",
             ),
-            (done.flags_refused, "inode flags could not be set"),
+            (done.flags_refused, "files lost inode flags"),
         ] {
             if count > 0 {
-                self.line.text("WARNING: ").name(name);
-                self.line
-                    .format(format_args!(": {count} {what}"))
-                    .write_stderr();
+                line.format(format_args!("{separator}{count} {what}"));
+                separator = "; ";
             }
         }
+        line.text(", as the filesystem refused; the content is complete")
+            .write_stderr();
     }
 
     /// Says which subvolume was left incomplete, if one was and it was not

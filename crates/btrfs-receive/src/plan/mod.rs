@@ -111,10 +111,9 @@ fn convert(command: CommandBuf) -> Result<Option<Op>, Cause> {
         }))
     };
     let op = match command {
-        Command::Subvol { .. }
-        | Command::Snapshot { .. }
-        | Command::End
-        | Command::UpdateExtent { .. } => return Ok(None),
+        Command::Subvol { .. } | Command::Snapshot { .. } | Command::End => return Ok(None),
+        // The file did change, and how is not in the stream.
+        Command::UpdateExtent { .. } => return Err(Cause::NoFileData),
         Command::Mkfile { path, .. } => return create(not_root(path)?, NewInode::File),
         Command::Mkdir { path, .. } => return create(not_root(path)?, NewInode::Directory),
         Command::Symlink { path, target, .. } => {

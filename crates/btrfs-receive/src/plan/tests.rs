@@ -302,6 +302,18 @@ fn a_capability_survives_the_chown_of_old_kernels() {
 }
 
 #[test]
+fn a_stream_without_file_data_is_refused() {
+    let mut planner = Planner::default();
+    let update = Command::UpdateExtent {
+        path: path("f"),
+        offset: 0,
+        len: 5,
+    };
+    let failure = planner.command(update, at(1), &mut Vec::new()).unwrap_err();
+    assert!(matches!(*failure.cause, Cause::NoFileData));
+}
+
+#[test]
 fn values_out_of_range_are_refused() {
     let mut planner = Planner::default();
     let mut steps = Vec::new();

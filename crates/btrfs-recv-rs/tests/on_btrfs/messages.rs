@@ -190,7 +190,7 @@ fn an_existing_name_is_left_alone() {
         let output = receive(&sent.full, options, to.path());
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let stderr = text(&output).1;
-        let expected = "ERROR: creating subvolume first failed: File exists (";
+        let expected = "ERROR: creating subvolume first failed: File exists: the name";
         assert!(stderr.contains(expected), "{stderr}");
         assert_eq!(stderr.matches("ERROR: ").count(), 1, "{stderr}");
         assert_eq!(fs::read(existing.join("file")).unwrap(), b"mine");

@@ -14,12 +14,15 @@ use uuid::Uuid;
 use super::error::named;
 use super::flags::{self, INHERITED_FL};
 use crate::destination::Withheld;
-use crate::error::Cause;
+use crate::error::{Cause, Occupant};
 use crate::plan::op::NewSubvolume;
 use crate::sys::{self, XFlags};
 
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 const COMPRESSION: &[u8] = b"btrfs.compression";
+
+/// Inode number of every subvolume's root, `BTRFS_FIRST_FREE_OBJECTID`.
+const ROOT_INODE: u64 = 256;
 
 /// Mode of a new subvolume's root until the stream's own is set at the end.
 const CLOSED: u32 = 0o700;
@@ -37,7 +40,7 @@ pub(super) fn create(
     if private_umask {
         umask(Mode::empty());
     }
-    created.map_err(named("BTRFS_IOC_SUBVOL_CREATE"))?;
+    created.map_err(|errno| not_made(destination, new, "BTRFS_IOC_SUBVOL_CREATE", errno))?;
     let root = open_root(destination, new)?;
     fchmod(&root, Mode::from_raw_mode(CLOSED)).map_err(named("fchmod"))?;
     Ok(root)
@@ -50,8 +53,31 @@ pub(super) fn snapshot(
     parent: impl AsFd,
 ) -> Result<OwnedFd, Cause> {
     sys::snap_create(destination, new.name.as_bytes(), parent, false)
-        .map_err(named("BTRFS_IOC_SNAP_CREATE_V2"))?;
+        .map_err(|errno| not_made(destination, new, "BTRFS_IOC_SNAP_CREATE_V2", errno))?;
     open_root(destination, new)
+}
+
+/// Why the subvolume could not be made; if its name is taken, by what.
+fn not_made(destination: &OwnedFd, new: &NewSubvolume, call: &'static str, errno: Errno) -> Cause {
+    if errno != Errno::EXIST {
+        return Cause::system(call, errno);
+    }
+    let by = match open_root(destination, new) {
+        Ok(fd) if fstat(&fd).is_ok_and(|stat| stat.st_ino == ROOT_INODE) => {
+            match sys::subvolume_info(&fd) {
+                Ok(info) if info.received_uuid.is_nil() && !info.read_only => Occupant::Incomplete,
+                Ok(info)
+                    if info.read_only
+                        && (info.received_uuid, info.stransid) == (new.uuid, new.ctransid) =>
+                {
+                    Occupant::Same
+                }
+                _ => Occupant::Other,
+            }
+        }
+        _ => Occupant::NoSubvolume,
+    };
+    Cause::NameTaken { by }
 }
 
 fn open_root(destination: &OwnedFd, new: &NewSubvolume) -> Result<OwnedFd, Cause> {
