@@ -44,25 +44,14 @@ fn the_sample_arrives(mode: Mode) {
     }
 }
 
-/// Everything a stream always carries. Not the times of the root: a stream for
-/// which they did not change brings none.
-fn fields_of_histories() -> Compared {
-    Compared {
-        root_times: false,
-        ..fields()
-    }
-}
-
 fn random_histories_arrive() {
-    Differential::new(receive)
-        .compared(fields_of_histories())
-        .run();
+    Differential::new(receive).compared(fields()).run();
 }
 
 fn random_histories_arrive_from_a_compressed_filesystem() {
     let source = LoopFilesystem::builder().mount_options("compress-force=zstd");
     Differential::new(receive)
-        .compared(fields_of_histories())
+        .compared(fields())
         .modes(&[Mode::Compressed])
         .filesystems(source, LoopFilesystem::builder())
         .run();

@@ -3,7 +3,7 @@
 pub(crate) mod btrfs;
 pub mod memory;
 
-use btrfs_sendstream::Bytes;
+use btrfs_sendstream::{Bytes, Timespec};
 
 use crate::error::Failure;
 use crate::plan::op::{NewSubvolume, Step};
@@ -27,8 +27,8 @@ pub trait Destination {
     /// `finish` or `abandon` is applied to.
     ///
     /// What the root of a snapshot would hand down to new inodes is taken
-    /// off it and returned, so that the caller can merge it with what the
-    /// stream says and apply it at the end.
+    /// off it and returned, and so are its times, so that the caller can
+    /// merge them with what the stream says and apply them at the end.
     ///
     /// # Errors
     /// The name exists, the parent was not found, or the call failed. An
@@ -70,11 +70,11 @@ pub trait Destination {
 pub struct Begun {
     /// The parent a snapshot was taken of.
     pub parent: Option<SourceUsed>,
-    /// Attributes of the root that new inodes would inherit.
+    /// Attributes of the root of a snapshot that have to be set at the end.
     pub withheld: Withheld,
 }
 
-/// Attributes of a directory that inodes created in it would inherit.
+/// Attributes of the root that inodes created in it would inherit or change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Withheld {
     /// Value of `system.posix_acl_default`.
@@ -86,6 +86,10 @@ pub struct Withheld {
     pub attributes: Option<u64>,
     /// Permission bits, if the root had the setgid bit, which is taken off.
     pub mode: Option<u32>,
+    /// Times of access and of modification. Names that come and go in the
+    /// root while inodes are created move them, also where the sender's did
+    /// not move and the stream therefore brings none.
+    pub times: Option<(Timespec, Timespec)>,
 }
 
 /// What [`Destination::finish`] made.

@@ -64,6 +64,13 @@ impl RootAttributes {
                 attributes,
             });
         }
+        if let Some((atime, mtime)) = withheld.times {
+            restore(Op::Utimes {
+                path: root_path(),
+                atime,
+                mtime: Some(mtime),
+            });
+        }
         this
     }
 

@@ -270,11 +270,19 @@ fn what_was_taken_off_the_root_comes_back_unless_the_stream_says_otherwise() {
         compression: Some(Bytes::from_static(b"zstd")),
         attributes: Some(0x800),
         mode: Some(0o2755),
+        times: Some((Timespec::default(), Timespec::default())),
     };
     let steps = plan(Rules::default(), &withheld, vec![mkfile("f")]);
     assert_eq!(
         names(&steps),
-        ["mkfile", "set_xattr", "set_xattr", "chmod", "fileattr"]
+        [
+            "mkfile",
+            "set_xattr",
+            "set_xattr",
+            "chmod",
+            "fileattr",
+            "utimes"
+        ]
     );
     let remove = Command::RemoveXattr {
         path: path(""),
@@ -283,7 +291,7 @@ fn what_was_taken_off_the_root_comes_back_unless_the_stream_says_otherwise() {
     let steps = plan(Rules::default(), &withheld, vec![remove]);
     assert_eq!(
         names(&steps),
-        ["set_xattr", "chmod", "remove_xattr", "fileattr"]
+        ["set_xattr", "chmod", "remove_xattr", "fileattr", "utimes"]
     );
 }
 

@@ -58,8 +58,9 @@ impl OpenFile {
         }
     }
 
-    /// From now on a chown is no longer a matter of the owner alone.
-    fn touch(&self) {
+    /// From now on a chown is no longer a matter of the owner alone, or the
+    /// owner can change by way of another descriptor.
+    pub(super) fn touch(&self) {
         self.touched.store(true, Ordering::Relaxed);
     }
 
@@ -145,7 +146,6 @@ pub(super) struct ContentWriter {
     /// Without CAP_FSETID a write clears set-id bits, which the stream does
     /// not know of.
     keeps_set_id: bool,
-    fallbacks: Fallbacks,
 }
 
 impl ContentWriter {
@@ -154,15 +154,12 @@ impl ContentWriter {
             data,
             flags,
             keeps_set_id,
-            fallbacks: Fallbacks::default(),
         }
     }
 
     /// What had to be done another way since the last call.
     pub(super) fn take_fallbacks(&mut self) -> Fallbacks {
-        let mut fallbacks = std::mem::take(&mut self.fallbacks);
-        fallbacks += self.data.take_fallbacks();
-        fallbacks
+        self.data.take_fallbacks()
     }
 
     /// Carries out one task.
@@ -215,11 +212,7 @@ impl ContentWriter {
                 Ok(()) | Err(Errno::NODATA) => {}
                 Err(errno) => return Err(Cause::system("fremovexattr", errno).into()),
             },
-            Action::FileAttr(attributes) => {
-                if !flags::apply(&file.fd, *attributes, &self.flags)? {
-                    self.fallbacks.flags_refused += 1;
-                }
-            }
+            Action::FileAttr(attributes) => flags::apply(&file.fd, *attributes, &self.flags)?,
             Action::Utimes { atime, mtime } => {
                 futimens(&file.fd, &timestamps(*atime, *mtime)?).map_err(named("futimens"))?;
             }
@@ -230,14 +223,14 @@ impl ContentWriter {
         Ok(())
     }
 
-    fn set_xattr(&mut self, file: &OpenFile, name: &[u8], data: &[u8]) -> Result<(), Cause> {
+    fn set_xattr(&self, file: &OpenFile, name: &[u8], data: &Bytes) -> Result<(), Cause> {
         let set = || fsetxattr(&file.fd, name, data, XattrFlags::empty());
         match set() {
             // btrfs can refuse to replace a value by a larger one where the
             // larger one alone would fit.
             Err(Errno::NOSPC) if fremovexattr(&file.fd, name).is_ok() => set(),
-            Err(Errno::INVAL) if name == b"btrfs.compression" && flags::is_nocow(&file.fd) => {
-                self.fallbacks.compression_refused += 1;
+            Err(Errno::INVAL) if name == flags::COMPRESSION && flags::is_nocow(&file.fd) => {
+                self.flags.compression_refused(&file.fd, data);
                 Ok(())
             }
             result => result,
@@ -246,12 +239,24 @@ impl ContentWriter {
     }
 }
 
+/// Sets the owner and nothing else. The kernel clears set-id bits along with
+/// it; a sender whose mode is the same as in the parent, because they were
+/// set again, sends no CHMOD.
 fn chown(file: &OpenFile, uid: u32, gid: u32) -> Result<(), Cause> {
     if file.is_owned_by((uid, gid)) {
         return Ok(());
     }
-    file.touch();
-    fchown(&file.fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(named("fchown"))
+    let special = match file.touched.swap(true, Ordering::Relaxed) {
+        true => special_bits(file)?,
+        // Created with permission bits alone.
+        false => None,
+    };
+    fchown(&file.fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+        .map_err(named("fchown"))?;
+    match special {
+        Some(mode) => chmod(file, mode),
+        None => Ok(()),
+    }
 }
 
 /// Sets the mode, and makes sure that set-id bits were kept: without

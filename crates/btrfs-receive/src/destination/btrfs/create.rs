@@ -7,7 +7,7 @@ use rustix::process::{getegid, geteuid};
 
 use super::content::OpenFile;
 use super::error::{StepError, named};
-use super::flags::INHERITED_FL;
+use super::flags::{self, INHERITED_FL, SharedFlags};
 use super::root_names::RootNames;
 use crate::confine::{PathCache, Root};
 use crate::error::Cause;
@@ -34,17 +34,20 @@ pub(super) struct Creator {
     /// Who a new inode belongs to, once seen.
     owner: Option<Option<(u32, u32)>>,
     root_names: RootNames,
+    /// For directories that let nothing in.
+    flags: SharedFlags,
     /// For names of our own in the root.
     next_name: u64,
 }
 
 impl Creator {
-    pub(super) fn new(exact_modes: bool, root_names: RootNames) -> Self {
+    pub(super) fn new(exact_modes: bool, root_names: RootNames, flags: SharedFlags) -> Self {
         Self {
             inherits: PathCache::new(MAX_DIRECTORIES),
             exact_modes,
             owner: None,
             root_names,
+            flags,
             next_name: 0,
         }
     }
@@ -190,7 +193,8 @@ impl Creator {
         })
     }
 
-    /// Whether the directory that `path` lies in passes something on.
+    /// Whether the directory that `path` lies in passes something on. If it
+    /// is immutable it is made changeable until the end.
     fn hands_down(&mut self, root: &Root, path: &StreamPath) -> Result<bool, Cause> {
         let Some(parent) = path.parent() else {
             return Err(Cause::RootItself);
@@ -214,9 +218,14 @@ impl Creator {
             Err(errno) => !matches!(errno, Errno::NODATA | Errno::OPNOTSUPP),
         };
         let stat = fstat(&fd).map_err(named("fstat"))?;
-        let flags = ioctl_getflags(&fd).map_err(named("FS_IOC_GETFLAGS"))?;
+        let bits = ioctl_getflags(&fd)
+            .map_err(named("FS_IOC_GETFLAGS"))?
+            .bits();
+        if flags::forbid_names(bits) {
+            flags::lift(&fd, &self.flags);
+        }
         let found = stat.st_mode & 0o2000 != 0
-            || flags.bits() & INHERITED_FL != 0
+            || bits & INHERITED_FL != 0
             || has(DEFAULT_ACL)
             || has(COMPRESSION);
         self.inherits.insert(parent.as_bytes(), found);

@@ -10,11 +10,13 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use btrfs_sendstream::Bytes;
 use rustix::fs::{IFlags, XattrFlags, fgetxattr, fsetxattr, fstat, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
 
 use super::error::named;
 use crate::error::Cause;
+use crate::report::Fallbacks;
 use crate::sys::{self, XFlags};
 
 /// `BTRFS_INODE_*` in an inode item (`fs/btrfs/btrfs_inode.h`), as FILEATTR
@@ -36,6 +38,7 @@ const NOCOW_FL: u32 = 0x0080_0000;
 const NOCOMP_FL: u32 = 0x0000_0400;
 const COMPR_FL: u32 = 0x0000_0004;
 const DIRSYNC_FL: u32 = 0x0001_0000;
+const IMMUTABLE_FL: u32 = 0x0000_0010;
 
 /// Flags that new inodes inherit from their directory.
 pub(super) const INHERITED_FL: u32 = NOCOW_FL | NOCOMP_FL | COMPR_FL;
@@ -60,23 +63,43 @@ const FORBIDDING: [(u64, XFlags); 2] = [
     (inode_item::APPEND, XFlags::APPEND),
 ];
 
-const COMPRESSION: &[u8] = b"btrfs.compression";
+pub(super) const COMPRESSION: &[u8] = b"btrfs.compression";
 
-/// Files whose flags wait for the end, at most: 16 bytes each and the map's
+/// Inodes whose flags wait for the end, at most: 16 bytes each and the map's
 /// own cost, about 48 MB when full.
 const MAX_WAITING: usize = 1 << 20;
 
-/// Immutable and append-only flags that wait for the end, by inode number.
+/// Values of `btrfs.compression` that wait for a FILEATTR, at most. It follows
+/// soon, if at all.
+const MAX_COMPRESSIONS: usize = 1024;
+
+/// The longest value of `btrfs.compression` that is kept waiting.
+const MAX_COMPRESSION_LEN: usize = 32;
+
+/// What could not be set yet, and what could not be set at all.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SharedFlags(Arc<Mutex<BTreeMap<u64, XFlags>>>);
+pub(super) struct SharedFlags(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Immutable and append-only flags that wait for the end, by inode
+    /// number.
+    forbidding: BTreeMap<u64, XFlags>,
+    /// `btrfs.compression` that a NOCOW inode has refused, by inode number:
+    /// the FILEATTR that takes NOCOW off comes after the attribute.
+    compression: BTreeMap<u64, Bytes>,
+    /// Attributes that were refused and wait no longer.
+    compression_refused: u64,
+    flags_refused: u64,
+}
 
 impl SharedFlags {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, XFlags>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, inode: u64, flags: XFlags) -> Result<(), Cause> {
-        let mut waiting = self.lock();
+        let waiting = &mut self.lock().forbidding;
         if flags.is_empty() {
             waiting.remove(&inode);
         } else if waiting.len() < MAX_WAITING || waiting.contains_key(&inode) {
@@ -90,9 +113,36 @@ impl SharedFlags {
         Ok(())
     }
 
+    /// Remembers a value of `btrfs.compression` that a NOCOW inode refused,
+    /// until a FILEATTR takes NOCOW off.
+    pub(super) fn compression_refused(&self, fd: impl AsFd, value: &Bytes) {
+        let inode = fstat(fd).map(|stat| stat.st_ino);
+        let mut waiting = self.lock();
+        match inode {
+            Ok(inode)
+                if waiting.compression.len() < MAX_COMPRESSIONS
+                    && value.len() <= MAX_COMPRESSION_LEN =>
+            {
+                waiting.compression.insert(inode, value.clone());
+            }
+            _ => waiting.compression_refused += 1,
+        }
+    }
+
+    /// What was refused for good since the last call.
+    pub(super) fn take_fallbacks(&self) -> Fallbacks {
+        let mut waiting = self.lock();
+        let compressions = std::mem::take(&mut waiting.compression).len() as u64;
+        Fallbacks {
+            compression_refused: std::mem::take(&mut waiting.compression_refused) + compressions,
+            flags_refused: std::mem::take(&mut waiting.flags_refused),
+            ..Fallbacks::default()
+        }
+    }
+
     /// Forgets everything that waits.
     pub(super) fn clear(&self) {
-        self.lock().clear();
+        *self.lock() = Waiting::default();
     }
 
     /// Sets what has waited. `open` opens an inode of the subvolume by its
@@ -101,7 +151,7 @@ impl SharedFlags {
         &self,
         mut open: impl FnMut(u64) -> Result<Option<OwnedFd>, Cause>,
     ) -> Result<(), Cause> {
-        let waiting = std::mem::take(&mut *self.lock());
+        let waiting = std::mem::take(&mut self.lock().forbidding);
         for (inode, wanted) in waiting {
             if let Some(fd) = open(inode)? {
                 change_xflags(&fd, XFlags::empty(), wanted)?;
@@ -126,21 +176,28 @@ pub(super) fn lift(fd: impl AsFd, waiting: &SharedFlags) -> bool {
         return false;
     };
     // A FILEATTR that came before says what the end is to be.
-    if !waiting.lock().contains_key(&stat.st_ino) && waiting.note(stat.st_ino, found).is_err() {
+    if !waiting.lock().forbidding.contains_key(&stat.st_ino)
+        && waiting.note(stat.st_ino, found).is_err()
+    {
         return false;
     }
     sys::fs_set_xflags(&fd, flags - forbidding).is_ok()
 }
 
-/// Whether a file is NOCOW.
+/// Whether these flags (`FS_*_FL`) keep names out of a directory.
+pub(super) fn forbid_names(flags: u32) -> bool {
+    flags & IMMUTABLE_FL != 0
+}
+
+/// Whether a file or directory is NOCOW.
 pub(super) fn is_nocow(fd: impl AsFd) -> bool {
     ioctl_getflags(fd).is_ok_and(|flags| flags.bits() & NOCOW_FL != 0)
 }
 
 /// Applies FILEATTR as far as an inode's flags can be set; immutable and
-/// append-only are noted for the end. `false`: the kernel left a flag as it
-/// was, as it does for NOCOW on a file that has content.
-pub(super) fn apply(fd: impl AsFd, attributes: u64, waiting: &SharedFlags) -> Result<bool, Cause> {
+/// append-only are noted for the end. Counted as refused where the kernel
+/// leaves a flag as it is, as it does for NOCOW on a file that has content.
+pub(super) fn apply(fd: impl AsFd, attributes: u64, waiting: &SharedFlags) -> Result<(), Cause> {
     let stat = fstat(&fd).map_err(named("fstat"))?;
     let forbidding = pick(&FORBIDDING, attributes);
     // Taken off even where it is to stay: more may be done to this inode.
@@ -150,7 +207,21 @@ pub(super) fn apply(fd: impl AsFd, attributes: u64, waiting: &SharedFlags) -> Re
         pick(&BY_FSSETXATTR, attributes),
     )?;
     waiting.note(stat.st_ino, forbidding)?;
-    set_flags(fd, attributes)
+    if !set_flags(&fd, attributes)? {
+        waiting.lock().flags_refused += 1;
+    }
+    let compression = waiting.lock().compression.remove(&stat.st_ino);
+    let Some(value) = compression else {
+        return Ok(());
+    };
+    match fsetxattr(&fd, COMPRESSION, &value, XattrFlags::empty()) {
+        Ok(()) => Ok(()),
+        Err(Errno::INVAL) => {
+            waiting.lock().compression_refused += 1;
+            Ok(())
+        }
+        Err(errno) => Err(Cause::system("fsetxattr", errno)),
+    }
 }
 
 fn pick(pairs: &[(u64, XFlags)], attributes: u64) -> XFlags {
@@ -171,6 +242,7 @@ fn change_xflags(fd: impl AsFd, remove: XFlags, add: XFlags) -> Result<(), Cause
 
 /// Sets the flags that only `FS_IOC_SETFLAGS` sets. That call rewrites
 /// `btrfs.compression`, which is therefore read before and set again.
+/// `false`: the kernel left a flag as it was.
 ///
 /// COMPRESS, and NOCOMPRESS on a file with that attribute, are left to the
 /// attribute: the kernel derives the first from it, and sets the second by

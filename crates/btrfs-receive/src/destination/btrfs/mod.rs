@@ -390,8 +390,7 @@ impl Engine {
                 let parent = self.sources.resolver().resolve(wanted)?;
                 begun.parent = Some(parent.used());
                 let fd = subvolume::snapshot(&self.destination, &new, &*parent)?;
-                flags::lift(&fd, &self.flags);
-                begun.withheld = subvolume::withhold(&fd)?;
+                begun.withheld = subvolume::withhold(&fd, &self.flags)?;
                 fd
             }
         };
@@ -404,7 +403,7 @@ impl Engine {
             None => RootNames::of_new(),
             Some(_) => RootNames::of_snapshot(&root),
         };
-        let creator = Creator::new(self.private_umask, names);
+        let creator = Creator::new(self.private_umask, names, self.flags.clone());
         self.current = Some(Namespace::new(new, root, self.flags.clone(), creator));
         Ok(begun)
     }
@@ -425,9 +424,11 @@ impl Engine {
         current.restore_flags()?;
         let id = subvolume::seal(current.root.fd(), &current.new)?;
         self.sources.resolver().set_under_construction(None);
+        let mut fallbacks = self.take_fallbacks();
+        fallbacks += self.flags.take_fallbacks();
         Ok(Finished {
             subvolume_id: Some(id),
-            fallbacks: self.take_fallbacks(),
+            fallbacks,
             clone_sources: self.sources.take_used(),
         })
     }

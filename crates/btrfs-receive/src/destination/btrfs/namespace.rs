@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use btrfs_sendstream::{CloneRange, EnableVerity, Position, StreamPath};
+use btrfs_sendstream::{Bytes, CloneRange, EnableVerity, Position, StreamPath};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
@@ -122,6 +122,7 @@ impl Namespace {
                 let link = |root: &Root| root.link(&existing, &path);
                 self.lifting(&[&existing, &path], link)?;
                 self.inodes.remove(path.as_bytes());
+                self.touch(&existing);
                 return Ok(());
             }
             Op::Unlink { path } => {
@@ -191,10 +192,7 @@ impl Namespace {
     /// Carries out an action on something that is not a regular file.
     fn act_on_other(&mut self, path: &StreamPath, action: &Action) -> Result<(), Cause> {
         match action {
-            Action::SetXattr { name, data } => {
-                self.creator.inheritance_changed(path, name);
-                self.lifting(&[path], |root| root.set_xattr(path, name, data))
-            }
+            Action::SetXattr { name, data } => self.set_xattr(path, name, data),
             Action::RemoveXattr { name } => {
                 self.lifting(&[path], |root| root.remove_xattr(path, name))
             }
@@ -213,13 +211,30 @@ impl Namespace {
                 // Symbolic links and special files have no flags that could
                 // be set; a stream can still carry them.
                 match self.root.open_for_flags(path) {
-                    Ok(fd) => flags::apply(fd, *attributes, &self.flags).map(drop),
+                    Ok(fd) => flags::apply(fd, *attributes, &self.flags),
                     Err(Cause::NoInodeFlags { .. }) => Ok(()),
                     Err(cause) => Err(cause),
                 }
             }
             // Data: `known` has refused what is not a regular file.
             _ => Err(Cause::NotRegularFile { found: "directory" }),
+        }
+    }
+
+    fn set_xattr(&mut self, path: &StreamPath, name: &[u8], data: &Bytes) -> Result<(), Cause> {
+        self.creator.inheritance_changed(path, name);
+        let result = self.lifting(&[path], |root| root.set_xattr(path, name, data));
+        match result {
+            Err(cause) if name == flags::COMPRESSION && is_errno(&cause, Errno::INVAL) => {
+                match self.root.open_for_flags(path) {
+                    Ok(fd) if flags::is_nocow(&fd) => {
+                        self.flags.compression_refused(fd, data);
+                        Ok(())
+                    }
+                    _ => Err(cause),
+                }
+            }
+            result => result,
         }
     }
 
@@ -320,6 +335,18 @@ impl Namespace {
         };
         self.inodes.insert(path.as_bytes(), known.clone());
         Ok(known)
+    }
+
+    /// The inode at `path` may change by way of another name.
+    fn touch(&mut self, path: &StreamPath) {
+        match self.inodes.get(path.as_bytes()) {
+            Some(Known::File(file)) => file.touch(),
+            Some(Known::Other { untouched: true }) => {
+                let known = Known::Other { untouched: false };
+                self.inodes.insert(path.as_bytes(), known);
+            }
+            _ => {}
+        }
     }
 
     /// Closes every file that is kept open.

@@ -2,17 +2,17 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use btrfs_sendstream::Bytes;
+use btrfs_sendstream::{Bytes, Timespec};
 use rustix::fs::{
-    IFlags, Mode, OFlags, fchmod, fgetxattr, fremovexattr, fstat, ioctl_getflags, ioctl_setflags,
-    openat, syncfs,
+    IFlags, Mode, OFlags, Stat, fchmod, fgetxattr, fremovexattr, fstat, ioctl_getflags,
+    ioctl_setflags, openat, syncfs,
 };
 use rustix::io::Errno;
 use rustix::process::umask;
 use uuid::Uuid;
 
 use super::error::named;
-use super::flags::{self, INHERITED_FL};
+use super::flags::{self, INHERITED_FL, SharedFlags};
 use crate::destination::Withheld;
 use crate::error::{Cause, Occupant};
 use crate::plan::op::NewSubvolume;
@@ -85,9 +85,16 @@ fn open_root(destination: &OwnedFd, new: &NewSubvolume) -> Result<OwnedFd, Cause
     openat(destination, new.name.as_bytes(), flags, Mode::empty()).map_err(named("openat"))
 }
 
-/// Takes off the root of a snapshot what new inodes would inherit.
-pub(super) fn withhold(root: &OwnedFd) -> Result<Withheld, Cause> {
+/// Takes off the root of a snapshot what new inodes would inherit, and notes
+/// what they would change.
+///
+/// An immutable or append-only root is made changeable until the end.
+pub(super) fn withhold(root: &OwnedFd, waiting: &SharedFlags) -> Result<Withheld, Cause> {
+    let xflags = sys::fs_get_xflags(root).unwrap_or(XFlags::empty());
+    flags::lift(root, waiting);
+    let stat = fstat(root).map_err(named("fstat"))?;
     let mut withheld = Withheld {
+        times: Some(times_of(&stat)),
         default_acl: take_xattr(root, DEFAULT_ACL)?,
         ..Withheld::default()
     };
@@ -95,19 +102,30 @@ pub(super) fn withhold(root: &OwnedFd) -> Result<Withheld, Cause> {
     let old = ioctl_getflags(root)
         .map_err(named("FS_IOC_GETFLAGS"))?
         .bits();
-    let xflags = sys::fs_get_xflags(root).unwrap_or(XFlags::empty());
     withheld.compression = take_xattr(root, COMPRESSION)?;
     if old & INHERITED_FL != 0 {
         let cleared = IFlags::from_bits_retain(old & !INHERITED_FL);
         ioctl_setflags(root, cleared).map_err(named("FS_IOC_SETFLAGS"))?;
         withheld.attributes = Some(flags::to_attributes(old, xflags));
     }
-    let mode = fstat(root).map_err(named("fstat"))?.st_mode & 0o7777;
+    let mode = stat.st_mode & 0o7777;
     if mode & 0o2000 != 0 {
         fchmod(root, Mode::from_raw_mode(mode & !0o2000)).map_err(named("fchmod"))?;
         withheld.mode = Some(mode);
     }
     Ok(withheld)
+}
+
+fn times_of(stat: &Stat) -> (Timespec, Timespec) {
+    let time = |seconds, nanoseconds| Timespec {
+        seconds,
+        // Less than 1,000,000,000.
+        nanoseconds: u32::try_from(nanoseconds).unwrap_or(0),
+    };
+    (
+        time(stat.st_atime, stat.st_atime_nsec),
+        time(stat.st_mtime, stat.st_mtime_nsec),
+    )
 }
 
 /// Reads and removes an extended attribute.

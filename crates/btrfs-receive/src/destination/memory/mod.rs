@@ -320,7 +320,7 @@ fn withhold(tree: &mut Tree) -> Result<Withheld, Cause> {
         withheld.mode = Some(mode);
         tree.chmod(&root, mode & !SETGID)?;
     }
-    tree.set_times(&root, times.0, Some(times.1))?;
+    withheld.times = Some(times);
     Ok(withheld)
 }
 
