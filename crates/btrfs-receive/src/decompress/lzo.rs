@@ -24,6 +24,10 @@ pub(super) fn decode(
         .filter(|size| size.is_power_of_two() && (4096..=65536).contains(size))
         .ok_or_else(|| DecodeError::damaged(FORMAT, format!("sector size {sector_size}")))?;
     let total = length_at(data, 0)?;
+    if total < LENGTH {
+        let error = format!("a total length of {total} bytes");
+        return Err(DecodeError::damaged(FORMAT, error));
+    }
     let data = data
         .get(..total)
         .ok_or(DecodeError::Truncated { format: FORMAT })?;

@@ -183,6 +183,15 @@ fn lzo_lengths_stay_clear_of_sector_boundaries() {
 }
 
 #[test]
+fn lzo_lengths_count_themselves() {
+    for total in 0..4_u32 {
+        let data = [&total.to_le_bytes()[..], &[0; 8]].concat();
+        let error = decode(LZO4K, &data, 4096).unwrap_err();
+        assert!(matches!(error, DecodeError::Damaged { .. }), "{error}");
+    }
+}
+
+#[test]
 fn sizes_are_checked_first() {
     let too_long = MAX_UNENCODED_LEN as u64 + 1;
     assert_eq!(
