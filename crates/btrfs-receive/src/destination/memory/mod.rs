@@ -183,6 +183,8 @@ impl MemoryDestination {
             Op::SetXattr { path, name, data } => set_xattr(tree, current, path, name, data),
             Op::RemoveXattr { path, name } => tree.remove_xattr(path, name),
             Op::Truncate { path, size } => tree.truncate(path, *size),
+            // EINVAL to the kernel, but nothing to do.
+            Op::Fallocate { len: 0, .. } => Ok(()),
             Op::Fallocate {
                 path,
                 mode,

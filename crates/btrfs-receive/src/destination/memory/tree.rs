@@ -18,9 +18,11 @@ pub(super) const ROOT: u64 = 256;
 /// What a name costs beside its bytes, towards the limit of the model.
 const NAME_COST: u64 = 128;
 
-/// Longest name and path, without NUL (`linux/limits.h`).
+/// Longest name, without NUL (`linux/limits.h`). Paths may have any length:
+/// what is too long for one system call is resolved in several.
 const NAME_MAX: usize = 255;
-const PATH_MAX: usize = 4095;
+/// Longest target of a symbolic link, without NUL (`PATH_MAX`).
+const TARGET_MAX: usize = 4095;
 
 /// Most names of one inode (`BTRFS_LINK_MAX`).
 const LINK_MAX: u32 = 65_535;
@@ -306,9 +308,6 @@ impl Tree {
         if bytes.is_empty() {
             return Err(Cause::RootItself);
         }
-        if bytes.len() > PATH_MAX {
-            return Err(Cause::system(call, Errno::NAMETOOLONG));
-        }
         let mut directory = ROOT;
         let mut start = 0;
         for (slash, _) in bytes.iter().enumerate().filter(|&(_, &byte)| byte == b'/') {
@@ -451,7 +450,7 @@ fn new_kind(kind: &NewInode, mode: u32) -> Result<(Kind, u32), Cause> {
             if target.is_empty() {
                 return Err(Cause::system("symlinkat", Errno::NOENT));
             }
-            if target.len() > PATH_MAX {
+            if target.len() > TARGET_MAX {
                 return Err(Cause::system("symlinkat", Errno::NAMETOOLONG));
             }
             (Kind::Symlink(Bytes::copy_from_slice(target)), 0o777)
