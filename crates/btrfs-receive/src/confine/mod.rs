@@ -128,6 +128,14 @@ impl Root {
         Self::with_resolver(fd, resolver)
     }
 
+    /// As [`Root::new`]; with `walk` as on a kernel without `openat2`.
+    pub(crate) fn open_as(fd: OwnedFd, walk: bool) -> Result<Self, Cause> {
+        match walk {
+            true => Self::with_resolver(fd, Resolver::Walk),
+            false => Self::new(fd),
+        }
+    }
+
     /// As [`Root::new`], with the resolver given.
     pub(crate) fn with_resolver(fd: OwnedFd, resolver: Resolver) -> Result<Self, Cause> {
         let stat = fstat(&fd).map_err(|errno| Cause::system("fstat", errno))?;

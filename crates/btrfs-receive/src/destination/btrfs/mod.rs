@@ -39,7 +39,6 @@ use self::root_names::RootNames;
 use self::sources::CloneSources;
 use self::worker::{Bound, Worker};
 use super::{Begun, Destination, Finished};
-use crate::confine::Root;
 use crate::error::{Cause, Failure, OpenError};
 use crate::plan::op::{NewSubvolume, Op, Step};
 use crate::report::Fallbacks;
@@ -78,6 +77,7 @@ pub struct BtrfsDestination {
 pub struct BtrfsDestinationBuilder {
     encoding: Encoding,
     jail: Option<PathBuf>,
+    walk: bool,
 }
 
 impl BtrfsDestinationBuilder {
@@ -100,6 +100,14 @@ impl BtrfsDestinationBuilder {
     /// source. Default: any subvolume of the filesystem.
     pub fn jail(mut self, directory: impl Into<PathBuf>) -> Self {
         self.jail = Some(directory.into());
+        self
+    }
+
+    /// Resolve paths one component after the other even where the kernel has
+    /// `openat2`, to test what kernels before 5.6 get. Slower, and confined
+    /// just as well. Default `false`.
+    pub fn without_openat2(mut self, without: bool) -> Self {
+        self.walk = without;
         self
     }
 
@@ -132,7 +140,8 @@ impl BtrfsDestinationBuilder {
             .build(&fd)
             .map_err(|error| OpenError::new("open", directory, error))?;
         let failures = Failures::default();
-        let engine = Engine::new(fd, resolver, self.encoding, failures.clone())
+        let sources = CloneSources::new(resolver, self.walk);
+        let engine = Engine::new(fd, sources, self.encoding, failures.clone())
             .map_err(|error| OpenError::new("thread", directory, error))?;
         let namespace = Worker::start(
             "btrfs-namespace",
@@ -289,7 +298,7 @@ struct Engine {
 impl Engine {
     fn new(
         destination: OwnedFd,
-        resolver: Resolver,
+        sources: CloneSources,
         encoding: Encoding,
         failures: Failures,
     ) -> std::io::Result<Self> {
@@ -316,7 +325,7 @@ impl Engine {
         Ok(Self {
             destination,
             content,
-            sources: CloneSources::new(resolver),
+            sources,
             flags,
             fallbacks,
             failures,
@@ -398,7 +407,7 @@ impl Engine {
             .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
             .id;
         self.sources.resolver().set_under_construction(Some(id));
-        let root = Root::new(fd)?;
+        let root = self.sources.confine(fd)?;
         let names = match new.parent {
             None => RootNames::of_new(),
             Some(_) => RootNames::of_snapshot(&root),

@@ -1,5 +1,6 @@
 //! Files that are cloned from.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use btrfs_sendstream::CloneRange;
@@ -29,6 +30,8 @@ pub(super) struct CloneSources {
     /// The one used last comes last.
     open: Vec<(SourceId, SourceRoot)>,
     used: Vec<SourceUsed>,
+    /// Resolve paths without `openat2`.
+    walk: bool,
 }
 
 struct SourceRoot {
@@ -37,8 +40,9 @@ struct SourceRoot {
 }
 
 impl CloneSources {
-    pub(super) fn new(resolver: Resolver) -> Self {
+    pub(super) fn new(resolver: Resolver, walk: bool) -> Self {
         Self {
+            walk,
             resolver,
             open: Vec::new(),
             used: Vec::new(),
@@ -79,6 +83,11 @@ impl CloneSources {
         Ok(file)
     }
 
+    /// The only way into a subvolume, given its root directory.
+    pub(super) fn confine(&self, fd: OwnedFd) -> Result<Root, Cause> {
+        Root::open_as(fd, self.walk)
+    }
+
     fn root(&mut self, wanted: SourceId) -> Result<&mut SourceRoot, Cause> {
         match self.open.iter().position(|(id, _)| *id == wanted) {
             Some(last) if last + 1 == self.open.len() => {}
@@ -92,7 +101,8 @@ impl CloneSources {
                 if self.used.len() < MAX_REPORTED && !self.used.contains(&used) {
                     self.used.push(used);
                 }
-                let root = Root::new(fcntl_dupfd_cloexec(&*source, 0).map_err(named("dup"))?)?;
+                let fd = fcntl_dupfd_cloexec(&*source, 0).map_err(named("dup"))?;
+                let root = self.confine(fd)?;
                 if self.open.len() >= MAX_SOURCES {
                     self.open.remove(0);
                 }
