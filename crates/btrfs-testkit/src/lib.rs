@@ -28,12 +28,15 @@
 //! it they lie on a tmpfs of their own. What goes wrong in the kit itself
 //! panics: a test has no use for a typed error about its scaffolding.
 
+pub mod corpus;
 pub mod files;
 mod filesystem;
 mod harness;
 pub mod history;
 mod namespace;
+pub mod raw;
 mod sample;
+mod site;
 mod stream;
 pub mod subvolume;
 mod tool;
@@ -41,8 +44,9 @@ mod tree;
 
 pub use filesystem::{Builder, LoopFilesystem, Mount};
 pub use harness::{Test, main};
-pub use namespace::scratch_dir;
+pub use namespace::{enter as enter_namespace, scratch_dir};
 pub use sample::Sample;
+pub use site::Site;
 pub use stream::{Sender, reference_receive};
 pub use tree::{
     Compared, Content, Difference, Entry, Kind, Time, Tree, Walk, assert_same_tree,

@@ -32,7 +32,7 @@ const ROOM: &str = "/run/btrfs-testkit";
 /// # Errors
 ///
 /// Why the namespace cannot be had.
-pub(crate) fn enter() -> Result<(), String> {
+pub fn enter() -> Result<(), String> {
     if std::env::var_os(MARKER).is_some() {
         return Ok(());
     }
