@@ -1,0 +1,42 @@
+//! Receiving, and naming errors as the manifest of the corpus does.
+
+use btrfs_receive::{BtrfsDestination, Cause, ReceiveError, Receiver, Report, StopReason};
+use btrfs_testkit::Site;
+use btrfs_testkit::corpus::Place;
+use btrfs_testkit::raw::RawStream;
+
+/// Receives with default options.
+pub(crate) fn receive(site: &Site, stream: RawStream) -> Result<Report, ReceiveError> {
+    let destination = BtrfsDestination::open(site.path()).unwrap();
+    Receiver::new(destination).receive(&stream.into_bytes()[..], &mut ())
+}
+
+/// The error as the manifest of the corpus names it, and its place.
+pub(crate) fn describe(error: &ReceiveError) -> (String, Place) {
+    let (name, position) = match (&error.reason, &error.first_failure) {
+        (StopReason::Stream(error), _) => {
+            ("stream".to_owned(), error.position().unwrap_or_default())
+        }
+        (_, Some(failure)) => (cause_name(&failure.cause), failure.at),
+        (reason, None) => (reason.to_string(), Default::default()),
+    };
+    let place = Place {
+        stream: position.stream,
+        command: position.command,
+        offset: position.offset,
+    };
+    (name, place)
+}
+
+fn cause_name(cause: &Cause) -> String {
+    if let Cause::System { error, .. } = cause {
+        return format!("System.{:?}", error.kind());
+    }
+    if let Cause::SourceNotFound { .. } = cause {
+        // What the model in memory says, which has no candidates to list.
+        return "NoSource".to_owned();
+    }
+    let debug = format!("{cause:?}");
+    let name = debug.split([' ', '(']).next();
+    name.unwrap_or_default().to_owned()
+}
