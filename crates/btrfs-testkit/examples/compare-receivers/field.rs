@@ -1,0 +1,385 @@
+//! What went wrong for people, as far as it can be had on one machine.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use btrfs_testkit::raw::{OWN_UUID, RawStream, UNKNOWN_UUID, attr};
+use btrfs_testkit::{LoopFilesystem, Sender, Site, Tree, files, subvolume};
+use rustix::fs::IFlags;
+
+use crate::receiver::{Ended, Receiver, state};
+
+/// Runs a case with one receiver and says what happened.
+type Run = fn(&Receiver) -> String;
+
+const CASES: &[(&str, &str, Run)] = &[
+    (
+        "2",
+        "A path that means another file after renames is written to.",
+        renames,
+    ),
+    (
+        "4",
+        "The parent lies outside the mounted subvolume.",
+        parent_outside,
+    ),
+    (
+        "5",
+        "Two subvolumes have the parent's received UUID; the first lies outside the mount.",
+        two_holders,
+    ),
+    (
+        "6",
+        "A clone between files with and without checksums.",
+        nodatasum,
+    ),
+    (
+        "7",
+        "The source of a clone is not there.",
+        missing_clone_source,
+    ),
+    ("10", "The power fails right after exit 0.", power_cut),
+    (
+        "11",
+        "The root of the subvolume has a default ACL and compression.",
+        leak,
+    ),
+    ("13", "`-E 0` and a truncated stream.", endless),
+    ("14", "`-e -E 0` and a command that fails.", forgotten),
+    ("15", "`-E 5` and a name that exists.", existing),
+    ("18", "A file is written by `..`.", dotdot),
+    (
+        "18",
+        "A file is written through a link that the stream made.",
+        link,
+    ),
+    ("18", "A stream without SUBVOL.", no_subvol),
+    (
+        "18",
+        "A disk is written through a device node that the stream made.",
+        disk,
+    ),
+    ("19", "`-C` and a clone from `..`.", chroot_clone),
+    (
+        "20",
+        "`--force-decompress` and an extent whose part lies behind it.",
+        decompress,
+    ),
+    ("32", "A command that nobody knows.", unknown),
+    ("33", "`-f` with a file that is not there.", missing_file),
+];
+
+pub(crate) fn table(receivers: &[Receiver; 2]) {
+    println!("| row | case | `btrfs receive` | `btrfs-recv-rs` |");
+    println!("|---|---|---|---|");
+    for (row, case, run) in CASES {
+        let [theirs, ours] = receivers.each_ref().map(run);
+        println!("| {row} | {case} | {theirs} | {ours} |");
+    }
+}
+
+/// Where a case happens: a filesystem, a destination and a canary in it.
+struct Place {
+    filesystem: LoopFilesystem,
+    site: Site,
+}
+
+impl Place {
+    fn new() -> Self {
+        let filesystem = LoopFilesystem::new();
+        let site = Site::new(filesystem.path(), "site");
+        Self { filesystem, site }
+    }
+
+    /// Receives, and says how it ended and what became of `s`.
+    fn run(&self, receiver: &Receiver, options: &[&str], stream: RawStream) -> String {
+        let ended = receiver.run(stream, options, self.site.path());
+        self.describe(&ended)
+    }
+
+    fn describe(&self, ended: &Ended) -> String {
+        let mut text = format!("{}, {}", ended.how, state(&self.site.path().join("s")));
+        if !self.site.damage().is_empty() {
+            text += ", **a file outside was changed**";
+        }
+        text
+    }
+
+    fn read(&self, path: &str) -> String {
+        let bytes = fs::read(self.site.path().join("s").join(path)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+fn renames(receiver: &Receiver) -> String {
+    let place = Place::new();
+    let stream = RawStream::new(1)
+        .mkdir("d")
+        .mkdir("z")
+        .mkfile("d/foo")
+        .mkfile("z/foo")
+        .write("d/foo", 0, b"one")
+        .rename("d", "e")
+        .rename("z", "d")
+        .write("d/foo", 0, b"two")
+        .end();
+    let text = place.run(receiver, &[], stream);
+    match (&*place.read("e/foo"), &*place.read("d/foo")) {
+        ("one", "two") => format!("{text}, both files right"),
+        (e, d) => format!("{text}, **the files hold {e:?} and {d:?}**"),
+    }
+}
+
+/// A parent `far/s`, and a subvolume `inner` that alone is mounted.
+fn with_inner(receiver: &Receiver, copies: &[&str]) -> String {
+    let filesystem = LoopFilesystem::new();
+    let inner = subvolume::create(&filesystem.path().join("inner"));
+    for directory in copies {
+        let site = Site::new(filesystem.path(), directory);
+        receiver.run(RawStream::new(1).mkfile("f").end(), &[], site.path());
+    }
+    let site = Site::new(&inner, "site");
+    let mount = filesystem.mount("subvol=inner");
+    let next = snapshot("t", OWN_UUID).mkfile("g").end();
+    let ended = receiver.run(next, &[], &mount.path().join("site"));
+    format!("{}, {}", ended.how, state(&site.path().join("t")))
+}
+
+fn parent_outside(receiver: &Receiver) -> String {
+    with_inner(receiver, &["far"])
+}
+
+fn two_holders(receiver: &Receiver) -> String {
+    with_inner(receiver, &["far", "inner/near"])
+}
+
+fn snapshot(name: &str, parent: [u8; 16]) -> RawStream {
+    let attributes = [
+        attr::path(name),
+        attr::uuid([0x77; 16]),
+        attr::ctransid(9),
+        attr::clone_uuid(parent),
+        attr::clone_ctransid(5),
+    ];
+    RawStream::header(1).command(2, attributes)
+}
+
+/// A read-only subvolume `source` that `make` has filled; returns its UUID.
+fn source(top: &Path, make: impl FnOnce(&Path)) -> [u8; 16] {
+    let work = subvolume::create(&top.join("work"));
+    make(&work);
+    let source = subvolume::snapshot_read_only(&work, &top.join("source"));
+    let digits = subvolume::facts(&source).uuid.replace('-', "");
+    std::array::from_fn(|byte| {
+        u8::from_str_radix(&digits[2 * byte..2 * byte + 2], 16).expect("a UUID")
+    })
+}
+
+fn nodatasum(receiver: &Receiver) -> String {
+    let place = Place::new();
+    let uuid = source(place.filesystem.path(), |work| {
+        fs::write(work.join("f"), b"").expect("a file");
+        files::change_flags(&work.join("f"), IFlags::NOCOW, IFlags::empty()).expect("+C");
+        fs::write(work.join("f"), [b'n'; 4096]).expect("room");
+    });
+    let stream = RawStream::new(1)
+        .mkfile("f")
+        .clone_block("f", uuid, "f")
+        .end();
+    let text = place.run(receiver, &[], stream);
+    format!("{text}, {} bytes of 4096", place.read("f").len())
+}
+
+fn missing_clone_source(receiver: &Receiver) -> String {
+    let place = Place::new();
+    let stream = RawStream::new(1)
+        .mkfile("f")
+        .clone_block("f", UNKNOWN_UUID, "f")
+        .end();
+    let text = place.run(receiver, &[], stream);
+    format!("{text}, {} bytes of 4096", place.read("f").len())
+}
+
+/// The image lies on another btrfs; a reflink copy of it is the disk at the
+/// instant the receiver exits.
+fn power_cut(receiver: &Receiver) -> String {
+    let outer = LoopFilesystem::builder().size(3 << 30).build();
+    let builder = LoopFilesystem::builder().directory(outer.path());
+    let inner = builder.size(1 << 30).build();
+    let from = LoopFilesystem::new();
+    let work = subvolume::create(&from.path().join("work"));
+    for index in 0..400_u32 {
+        let content = files::pattern(index.to_le_bytes()[0], 60_000, false);
+        fs::write(work.join(format!("file{index}")), content).expect("room");
+    }
+    let sent = subvolume::snapshot_read_only(&work, &from.path().join("s"));
+    let stream = RawStream::empty().bytes(&Sender::new(&sent).to_vec());
+    let ended = receiver.run(stream, &[], inner.path());
+    let cut = outer.path().join("cut");
+    files::reflink(inner.image(), &cut).expect("a reflink copy");
+    let after = LoopFilesystem::builder().existing_image(&cut).build();
+    let received = after.path().join("s");
+    let mut text = format!("{}, {}", ended.how, state(&received));
+    if received.exists() {
+        let (sent, received) = (Tree::read(&sent), Tree::read(&received));
+        let different = sent
+            .entries
+            .iter()
+            .filter(|(path, entry)| {
+                let found = received.get(path.as_slice());
+                found.map(|found| &found.content) != Some(&entry.content)
+            })
+            .count();
+        let all = sent.entries.len() - 1;
+        text += &match different {
+            0 => format!(", all {all} files whole"),
+            _ => format!(", **{different} of {all} files differ**"),
+        };
+    }
+    text
+}
+
+fn leak(receiver: &Receiver) -> String {
+    let place = Place::new();
+    let set = |stream: RawStream, name: &str, value: &[u8]| {
+        let attributes = [
+            attr::path(""),
+            attr::xattr_name(name),
+            attr::xattr_data(value),
+        ];
+        stream.command(13, attributes)
+    };
+    let acl = files::acl(1234, 7);
+    let stream = set(RawStream::new(1), "system.posix_acl_default", &acl);
+    let stream = set(stream, "btrfs.compression", b"zstd").mkfile("f").end();
+    let text = place.run(receiver, &[], stream);
+    let tree = Tree::read(&place.site.path().join("s"));
+    match tree.get("f").map(|entry| entry.xattrs.len()) {
+        Some(0) => format!("{text}, a new file has neither"),
+        _ => format!("{text}, **a new file has inherited them**"),
+    }
+}
+
+fn endless(receiver: &Receiver) -> String {
+    let place = Place::new();
+    let stream = RawStream::new(1)
+        .mkfile("f")
+        .here()
+        .write("f", 0, b"data")
+        .cut(20);
+    let ended = receiver.run(stream, &["-E", "0"], place.site.path());
+    let text = place.describe(&ended);
+    match ended.lines {
+        0..10 => text,
+        _ => format!("{text}, **thousands of error lines**"),
+    }
+}
+
+fn forgotten(receiver: &Receiver) -> String {
+    let place = Place::new();
+    let stream = RawStream::new(1)
+        .mkfile("f")
+        .write("missing", 0, b"x")
+        .end();
+    place.run(receiver, &["-e", "-E", "0"], stream)
+}
+
+fn existing(receiver: &Receiver) -> String {
+    let place = Place::new();
+    let mine = subvolume::create(&place.site.path().join("s"));
+    fs::write(mine.join("f"), b"mine").expect("room");
+    let stream = RawStream::new(1).write("f", 0, b"gone").end();
+    let text = place.run(receiver, &["-E", "5"], stream);
+    match &*place.read("f") {
+        "mine" => format!("{text}, its file is untouched"),
+        _ => format!("{text}, **its file was overwritten**"),
+    }
+}
+
+fn dotdot(receiver: &Receiver) -> String {
+    let stream = RawStream::new(1)
+        .write("../canary/file", 0, b"escaped")
+        .end();
+    Place::new().run(receiver, &[], stream)
+}
+
+fn link(receiver: &Receiver) -> String {
+    let stream = RawStream::new(1)
+        .symlink("l", "../canary")
+        .write("l/file", 0, b"escaped")
+        .end();
+    Place::new().run(receiver, &[], stream)
+}
+
+fn no_subvol(receiver: &Receiver) -> String {
+    let place = Place::new();
+    let file = place.site.path().join("canary/file");
+    let path = file.to_string_lossy();
+    let stream = RawStream::header(1)
+        .write(path.trim_start_matches('/'), 0, b"escaped")
+        .end();
+    place.run(receiver, &[], stream)
+}
+
+fn disk(receiver: &Receiver) -> String {
+    let (place, disk) = (Place::new(), LoopFilesystem::new());
+    disk.sync();
+    let number = fs::metadata(disk.device()).expect("a device").rdev();
+    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+    let rdev = u64::from(minor & 0xff | major << 8 | (minor & !0xff) << 12);
+    // Behind the end of what btrfs uses of the first megabyte.
+    let stream = RawStream::new(1)
+        .special(5, "n", 0o60_600, rdev)
+        .write("n", 4096, b"escaped")
+        .end();
+    let text = place.run(receiver, &[], stream);
+    let bytes = fs::read(disk.image()).expect("an image");
+    match bytes[4096..].starts_with(b"escaped") {
+        true => format!("{text}, **the disk was written to**"),
+        false => format!("{text}, the disk is untouched"),
+    }
+}
+
+fn chroot_clone(receiver: &Receiver) -> String {
+    let place = Place::new();
+    fs::write(place.filesystem.path().join("secret"), [b's'; 4096]).expect("room");
+    let uuid = source(place.site.path(), |_| ());
+    let stream = RawStream::new(1)
+        .mkfile("f")
+        .clone_block("f", uuid, "../../secret")
+        .end();
+    let text = place.run(receiver, &["-C"], stream);
+    match place.read("f").is_empty() {
+        true => text,
+        false => format!("{text}, **it holds a file from outside**"),
+    }
+}
+
+fn decompress(receiver: &Receiver) -> String {
+    let place = Place::new();
+    let case = btrfs_testkit::corpus::load()
+        .into_iter()
+        .find(|case| case.name == "encoded-offset-outside")
+        .expect("a case of the corpus");
+    let stream = RawStream::empty().bytes(&case.bytes);
+    let text = place.run(receiver, &["--force-decompress"], stream);
+    let file = fs::read(place.site.path().join("s/f")).unwrap_or_default();
+    let odd = file.iter().filter(|&&byte| byte != 0).count();
+    match (file.is_empty(), odd) {
+        (true, _) => text,
+        (false, 0) => format!("{text}, **{} bytes from nowhere**", file.len()),
+        (false, _) => format!("{text}, **{odd} bytes of its own memory in the file**"),
+    }
+}
+
+fn unknown(receiver: &Receiver) -> String {
+    let stream = RawStream::new(2).mkfile("f").command(60, []).end();
+    Place::new().run(receiver, &[], stream)
+}
+
+fn missing_file(receiver: &Receiver) -> String {
+    let place = Place::new();
+    let ended = receiver.run_with(None, &["-f", "/nowhere/file"], place.site.path());
+    place.describe(&ended)
+}
