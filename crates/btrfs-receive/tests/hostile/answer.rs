@@ -1,5 +1,7 @@
 //! Receiving, and naming errors as the manifest of the corpus does.
 
+use std::io::ErrorKind;
+
 use btrfs_receive::{BtrfsDestination, Cause, ReceiveError, Receiver, Report, StopReason};
 use btrfs_testkit::Site;
 use btrfs_testkit::corpus::Place;
@@ -29,7 +31,11 @@ pub(crate) fn describe(error: &ReceiveError) -> (String, Place) {
 }
 
 fn cause_name(cause: &Cause) -> String {
-    if let Cause::System { error, .. } = cause {
+    if let Cause::System { call, error } = cause {
+        if error.kind() == ErrorKind::AlreadyExists && call.starts_with("BTRFS_IOC_") {
+            // What the model in memory says of a subvolume's name.
+            return "NameTaken".to_owned();
+        }
         return format!("System.{:?}", error.kind());
     }
     if let Cause::SourceNotFound { .. } = cause {

@@ -51,7 +51,7 @@ fn subvolumes() -> Vec<Case> {
     vec![
         case(
             "subvol-exists",
-            "System.AlreadyExists",
+            "NameTaken",
             "Two streams make a subvolume of the same name; the second writes into it.",
             RawStream::new(1)
                 .mkfile("f")
@@ -65,7 +65,7 @@ fn subvolumes() -> Vec<Case> {
         .finished(1),
         case(
             "subvol-exists-without-end-between",
-            "System.AlreadyExists",
+            "NameTaken",
             "Two subvolumes of the same name under one header, as send -e joins them.",
             RawStream::new(1)
                 .mkfile("f")
