@@ -45,13 +45,12 @@ fn the_sample_arrives(mode: Mode) {
 }
 
 fn random_histories_arrive() {
-    Differential::new(receive).compared(fields()).run();
+    Differential::new(receive).run();
 }
 
 fn random_histories_arrive_from_a_compressed_filesystem() {
     let source = LoopFilesystem::builder().mount_options("compress-force=zstd");
     Differential::new(receive)
-        .compared(fields())
         .modes(&[Mode::Compressed])
         .filesystems(source, LoopFilesystem::builder())
         .run();
