@@ -1,19 +1,26 @@
 //! The receiver on real btrfs: what arrives is what was sent.
 
+mod fallbacks;
 mod fidelity;
 mod flags;
 mod inheritance;
+mod privileges;
 mod receive;
 mod support;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(status) = privileges::helper() {
+        return status;
+    }
     let tests = [
         receive::tests(),
         fidelity::tests(),
         inheritance::tests(),
         flags::tests(),
+        fallbacks::tests(),
+        privileges::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())
 }

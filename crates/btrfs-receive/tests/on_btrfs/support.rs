@@ -210,6 +210,23 @@ impl Script {
         })
     }
 
+    pub(crate) fn device(self, at: &str, mode: u64, rdev: u64) -> Self {
+        self.command(&Command::Mknod {
+            path: path(at),
+            ino: 0,
+            rdev,
+            mode,
+        })
+    }
+
+    pub(crate) fn symlink(self, at: &str, target: &str) -> Self {
+        self.command(&Command::Symlink {
+            path: path(at),
+            ino: 0,
+            target: Bytes::copy_from_slice(target.as_bytes()),
+        })
+    }
+
     pub(crate) fn rename(self, from: &str, to: &str) -> Self {
         self.command(&Command::Rename {
             path: path(from),
