@@ -6,6 +6,7 @@ mod flags;
 mod inheritance;
 mod privileges;
 mod receive;
+mod sources;
 mod support;
 
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         inheritance::tests(),
         flags::tests(),
         fallbacks::tests(),
+        sources::tests(),
         privileges::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())

@@ -1,0 +1,242 @@
+//! Parents and clone sources, wherever they lie.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use btrfs_receive::{BtrfsDestination, Cause, ReceiveError, Receiver, Report};
+use btrfs_testkit::{LoopFilesystem, Mount, Sender, Test, files, subvolume, test};
+
+use crate::support::{Pair, assert_received, receive, try_receive};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        test!(a_parent_outside_the_mounted_subvolume),
+        test!(a_parent_behind_a_bind_mount),
+        test!(a_parent_above_the_default_subvolume),
+        test!(a_parent_nested_in_another_subvolume),
+        test!(a_parent_that_moved_and_was_renamed),
+        test!(a_parent_by_way_of_a_third_host),
+        test!(a_parent_received_several_times),
+        test!(a_writable_parent_is_refused),
+        test!(a_parent_that_is_gone),
+        test!(a_parent_outside_the_jail),
+        test!(a_clone_source_beside_the_parent),
+    ]
+}
+
+/// A change that clones from the parent, as `first` and `second`.
+struct Change {
+    pair: Pair,
+    first: PathBuf,
+    second: PathBuf,
+}
+
+impl Change {
+    fn new() -> Self {
+        let pair = Pair::new();
+        let work = pair.work();
+        std::fs::create_dir(work.join("directory")).unwrap();
+        std::fs::write(
+            work.join("directory/data"),
+            files::pattern(1, 300_000, false),
+        )
+        .unwrap();
+        let first = pair.snapshot("first");
+        files::reflink(&work.join("directory/data"), &work.join("copy")).unwrap();
+        std::fs::remove_file(work.join("directory/data")).unwrap();
+        let second = pair.snapshot("second");
+        Self {
+            pair,
+            first,
+            second,
+        }
+    }
+
+    fn to(&self) -> &Path {
+        self.pair.to.path()
+    }
+
+    fn full(&self) -> Vec<u8> {
+        Sender::new(&self.first).version(2).to_vec()
+    }
+
+    fn difference(&self) -> Vec<u8> {
+        Sender::new(&self.second)
+            .parent(&self.first)
+            .version(2)
+            .to_vec()
+    }
+
+    /// Receives the difference into `mount`.
+    #[track_caller]
+    fn assert_arrives(&self, mount: &Path) -> Report {
+        let report = receive(&self.difference(), mount);
+        assert!(report.fallbacks.is_none(), "{:?}", report.fallbacks);
+        assert_received(&self.second, &mount.join("second"));
+        report
+    }
+}
+
+fn directory(path: &Path) -> PathBuf {
+    std::fs::create_dir(path).unwrap();
+    path.to_owned()
+}
+
+fn a_parent_outside_the_mounted_subvolume() {
+    let change = Change::new();
+    subvolume::create(&change.to().join("inner"));
+    receive(&change.full(), &directory(&change.to().join("elsewhere")));
+    let mount = change.pair.to.mount("subvol=inner");
+    change.assert_arrives(mount.path());
+}
+
+fn a_parent_behind_a_bind_mount() {
+    let change = Change::new();
+    receive(&change.full(), &directory(&change.to().join("elsewhere")));
+    let mount = Mount::bind(&directory(&change.to().join("bound")));
+    change.assert_arrives(mount.path());
+}
+
+fn a_parent_above_the_default_subvolume() {
+    let change = Change::new();
+    let inner = subvolume::create(&change.to().join("inner"));
+    receive(&change.full(), change.to());
+    let set = Command::new("btrfs")
+        .args(["subvolume", "set-default"])
+        .arg(&inner)
+        .status();
+    assert!(set.unwrap().success());
+    let mount = change.pair.to.mount("");
+    assert!(!mount.path().join("inner").exists());
+    change.assert_arrives(mount.path());
+}
+
+fn a_parent_nested_in_another_subvolume() {
+    let change = Change::new();
+    let outer = subvolume::create(&change.to().join("outer"));
+    let place = directory(&outer.join("a directory"));
+    receive(&change.full(), &place);
+    change.assert_arrives(change.to());
+}
+
+fn a_parent_that_moved_and_was_renamed() {
+    let change = Change::new();
+    let place = directory(&change.to().join("place"));
+    receive(&change.full(), &place);
+    std::fs::rename(place.join("first"), place.join("renamed")).unwrap();
+    std::fs::rename(&place, change.to().join("other place")).unwrap();
+    change.assert_arrives(change.to());
+}
+
+/// The parent came from a host that had received it itself: no transid of
+/// the stream is known here.
+fn a_parent_by_way_of_a_third_host() {
+    let change = Change::new();
+    let between = LoopFilesystem::new();
+    // Moves the transids of that host ahead.
+    for number in 0..5 {
+        subvolume::create(&between.path().join(number.to_string()));
+    }
+    receive(&change.full(), between.path());
+    let onward = Sender::new(&between.path().join("first"))
+        .version(2)
+        .to_vec();
+    receive(&onward, change.to());
+    change.assert_arrives(change.to());
+}
+
+/// Both have the received UUID; so has a read-only snapshot of one.
+fn a_parent_received_several_times() {
+    let change = Change::new();
+    let (a, b) = (
+        directory(&change.to().join("a")),
+        directory(&change.to().join("b")),
+    );
+    receive(&change.full(), &a);
+    receive(&change.full(), &b);
+    subvolume::snapshot_read_only(&a.join("first"), &b.join("snapshot of first"));
+    change.assert_arrives(change.to());
+    for gone in [a.join("first"), b.join("first")] {
+        subvolume::delete(&gone);
+        subvolume::delete(&change.to().join("second"));
+        change.assert_arrives(change.to());
+    }
+}
+
+/// Its content may be another by now.
+fn a_writable_parent_is_refused() {
+    let change = Change::new();
+    let stream = change.difference();
+    subvolume::set_read_only(&change.first, false);
+    let into = directory(&change.pair.from.path().join("into"));
+    let error = try_receive(&stream, &into).unwrap_err();
+    let message = no_source(&error);
+    assert!(message.contains("first"), "{message}");
+    assert!(message.contains("writable"), "{message}");
+    assert!(!into.join("second").exists());
+    // Changed back, it serves.
+    subvolume::set_read_only(&change.first, true);
+    receive(&stream, &into);
+    assert_received(&change.second, &into.join("second"));
+}
+
+fn a_parent_that_is_gone() {
+    let change = Change::new();
+    let error = try_receive(&change.difference(), change.to()).unwrap_err();
+    let message = no_source(&error);
+    let uuid = subvolume::facts(&change.first).uuid;
+    assert!(message.contains(&uuid), "{message}");
+    assert!(!change.to().join("second").exists());
+    // A deleted one does not serve either.
+    receive(&change.full(), change.to());
+    subvolume::delete(&change.to().join("first"));
+    try_receive(&change.difference(), change.to()).unwrap_err();
+}
+
+fn no_source(error: &ReceiveError) -> String {
+    let failure = error.first_failure.as_ref().unwrap();
+    assert!(matches!(*failure.cause, Cause::NoSource(_)), "{failure}");
+    failure.to_string()
+}
+
+fn a_parent_outside_the_jail() {
+    let change = Change::new();
+    let (jail, outside) = (
+        directory(&change.to().join("jail")),
+        directory(&change.to().join("outside")),
+    );
+    receive(&change.full(), &outside);
+    let receive_jailed = || {
+        let destination = BtrfsDestination::builder().jail(&jail).open(&jail).unwrap();
+        Receiver::new(destination).receive(&change.difference()[..], &mut ())
+    };
+    let message = no_source(&receive_jailed().unwrap_err());
+    assert!(message.contains("outside"), "{message}");
+    receive(&change.full(), &jail);
+    receive_jailed().unwrap();
+    assert_received(&change.second, &jail.join("second"));
+}
+
+fn a_clone_source_beside_the_parent() {
+    let pair = Pair::new();
+    let work = pair.work();
+    std::fs::write(work.join("small"), b"small").unwrap();
+    let parent = pair.carry("parent", None);
+    std::fs::write(work.join("data"), files::pattern(1, 300_000, false)).unwrap();
+    let source = pair.carry("source", Some(&parent));
+    files::reflink(&work.join("data"), &work.join("copy")).unwrap();
+    std::fs::remove_file(work.join("data")).unwrap();
+    let snapshot = pair.snapshot("snapshot");
+    let stream = Sender::new(&snapshot)
+        .parent(&parent)
+        .clone_source(&source)
+        .version(2)
+        .to_vec();
+    let report = receive(&stream, pair.to.path());
+    assert_received(&snapshot, &pair.received("snapshot"));
+    let [used] = &report.subvolumes[0].clone_sources[..] else {
+        panic!("{:?}", report.subvolumes[0].clone_sources);
+    };
+    let id = subvolume::facts(&pair.received("source")).id;
+    assert_eq!(used.subvolume_id, id);
+}
