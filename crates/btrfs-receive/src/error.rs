@@ -181,6 +181,18 @@ pub enum Cause {
     /// after that.
     #[error("a thread of the receiver panicked; nothing more can be applied")]
     ThreadPanicked,
+    /// The complete subvolume was marked as received, could not be made
+    /// read-only, and the mark could not be taken off again. Its content is
+    /// that of the sender, but it can be changed: delete it.
+    #[error(
+        "it has a received UUID but cannot be made read-only, and the received UUID cannot be \
+         removed; delete it: {error}"
+    )]
+    StampStays {
+        /// Why the mark could not be taken off.
+        #[source]
+        error: io::Error,
+    },
     /// A value that the operation cannot carry.
     #[error("{what} {value} is out of range")]
     OutOfRange {

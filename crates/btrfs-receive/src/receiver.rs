@@ -31,6 +31,8 @@ pub struct Receiver<D> {
     /// The first failure, which a caller is told as the reason.
     first_failure: Option<Failure>,
     wants_commands: bool,
+    /// Clone sources in the report, of all subvolumes.
+    listed_sources: usize,
 }
 
 enum State {
@@ -70,6 +72,7 @@ impl<D: Destination> Receiver<D> {
             steps: Vec::new(),
             first_failure: None,
             wants_commands: false,
+            listed_sources: 0,
         }
     }
 
@@ -190,6 +193,7 @@ impl<D: Destination> Receiver<D> {
         if self.report.failures > 0 || !matches!(self.state, State::Idle) {
             return Err(self.stop(StopReason::Failures, observer));
         }
+        self.listed_sources = 0;
         Ok(std::mem::take(&mut self.report))
     }
 
@@ -201,6 +205,11 @@ impl<D: Destination> Receiver<D> {
         observer: &mut dyn Observer,
     ) -> Result<(), ReceiveError> {
         self.finish(at, observer)?;
+        // The report keeps the name: not with the buffer it was read into.
+        let new = &NewSubvolume {
+            name: new.name.borrow().to_owned(),
+            ..new.clone()
+        };
         observer.event(Event::SubvolumeBegins { new, at });
         let mut subvolume = Box::new(SubvolumeReport::new(new));
         subvolume.commands = 1;
@@ -258,6 +267,10 @@ impl<D: Destination> Receiver<D> {
         for step in steps.drain(..) {
             if let Err(failure) = self.destination.apply(step) {
                 self.fail(failure, observer)?;
+                // Lets failures not pile up in the destination.
+                while let Err(failure) = self.destination.settle() {
+                    self.fail(failure, observer)?;
+                }
             }
         }
         self.steps = steps;
@@ -328,6 +341,7 @@ impl<D: Destination> Receiver<D> {
             self.count(failure, observer);
         }
         self.give_up(observer);
+        self.listed_sources = 0;
         ReceiveError {
             reason,
             first_failure: self.first_failure.take().map(Box::new),
@@ -349,7 +363,7 @@ impl<D: Destination> Receiver<D> {
     }
 
     /// Enters a subvolume into the report.
-    fn close(&mut self, subvolume: SubvolumeReport, observer: &mut dyn Observer) {
+    fn close(&mut self, mut subvolume: SubvolumeReport, observer: &mut dyn Observer) {
         self.report.fallbacks += subvolume.fallbacks;
         if subvolume.outcome == Outcome::Finished {
             self.report.finished += 1;
@@ -359,6 +373,9 @@ impl<D: Destination> Receiver<D> {
             observer.event(Event::SubvolumeAbandoned(&subvolume));
         }
         if self.report.subvolumes.len() < Report::MAX_SUBVOLUMES {
+            let room = Report::MAX_CLONE_SOURCES.saturating_sub(self.listed_sources);
+            subvolume.clone_sources.truncate(room);
+            self.listed_sources += subvolume.clone_sources.len();
             self.report.subvolumes.push(subvolume);
         }
     }

@@ -30,6 +30,8 @@ impl Report {
     /// How many subvolumes are listed one by one; later ones are counted
     /// only, so that no input makes a report grow without end.
     pub const MAX_SUBVOLUMES: usize = 4096;
+    /// How many clone sources are listed, over all subvolumes.
+    pub const MAX_CLONE_SOURCES: usize = 4096;
 }
 
 /// What became of one subvolume.

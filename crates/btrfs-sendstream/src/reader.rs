@@ -67,12 +67,12 @@ impl ReaderBuilder {
 /// Needs no buffering below it: it reads large pieces itself. An interrupted
 /// read is tried again.
 ///
-/// Memory: one buffer. It grows only with bytes that have arrived, whatever
-/// a length field claims, to at most twice the longest command of the input or
-/// 256 KiB, whichever is more; [`Limits`] bounds the longest command. Items from
-/// [`Reader::next_owned`] keep their piece of the buffer alive, and with it
-/// the rest of that piece, up to the same size; the reader then goes on with
-/// another one.
+/// Memory: one buffer of at most 512 KiB, or of the longest command of the
+/// input if that is longer; [`Limits`] bounds the longest command. The buffer
+/// grows only with bytes that have arrived, whatever a length field claims.
+/// Items from [`Reader::next_owned`] keep their piece of the buffer alive, and
+/// with it the rest of that piece, up to the same size; the reader then goes
+/// on with another one.
 ///
 /// ```
 /// use btrfs_sendstream::{Item, Reader};
@@ -172,20 +172,21 @@ impl<R: Read> Reader<R> {
     fn fill(&mut self) -> Result<Option<usize>, Error> {
         loop {
             let bytes = self.buffer.bytes();
-            match self.decoder.deframer().required(bytes) {
-                Ok(total) if bytes.len() < total => {}
+            let total = match self.decoder.deframer().required(bytes) {
+                Ok(total) if bytes.len() < total => total,
                 Ok(total) => return Ok(Some(total)),
                 Err(_) => return Ok(Some(bytes.len())),
-            }
-            if !self.read_more()? {
+            };
+            if !self.read_more(total)? {
                 return Ok(None);
             }
         }
     }
 
-    /// Reads once. `false` at the end of the input, if it may end there.
+    /// Reads once, towards an item of `total` bytes. `false` at the end of
+    /// the input, if it may end there.
     #[cold]
-    fn read_more(&mut self) -> Result<bool, Error> {
+    fn read_more(&mut self, total: usize) -> Result<bool, Error> {
         let deframer = self.decoder.deframer();
         let bytes = self.buffer.bytes();
         let most = if self.exact {
@@ -193,7 +194,7 @@ impl<R: Read> Reader<R> {
         } else {
             usize::MAX
         };
-        let room = self.buffer.room();
+        let room = self.buffer.room(total);
         let most = most.min(room.len());
         let (room, _) = room.split_at_mut(most);
         let read = loop {
@@ -285,20 +286,31 @@ impl Buffer {
         (bytes.unwrap_or_default(), &mut self.start)
     }
 
-    /// Free space behind the bytes, never empty. Grows to at most twice the
-    /// bytes that are there, or to one chunk.
-    fn room(&mut self) -> &mut [u8] {
+    /// Free space behind the bytes, never empty, for an item of `total` bytes
+    /// that is not whole yet. Grows to at most twice the bytes that are
+    /// there, or to one chunk; for an item longer than a chunk to no more
+    /// than that item, so that it shares its storage with nothing.
+    fn room(&mut self, total: usize) -> &mut [u8] {
         if self.start > 0 {
             // What is left is less than one command.
             self.storage.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
-        if self.storage.len() - self.end < MIN_READ {
+        let mut wanted = CHUNK.max(self.end.saturating_mul(2));
+        if total > CHUNK {
+            wanted = wanted.min(total);
+        }
+        let free = self.storage.len() - self.end;
+        if free < MIN_READ && (self.storage.len() < wanted || free == 0) {
             // Reuses the allocation if no item shares it any more.
             self.storage.truncate(self.end);
-            self.storage
-                .resize(CHUNK.max(self.end.saturating_mul(2)), 0);
+            if total > CHUNK {
+                // Address space for all of it, so that growing does not move
+                // it; memory is taken by what `resize` touches.
+                self.storage.reserve(total - self.end);
+            }
+            self.storage.resize(wanted, 0);
         }
         self.storage.get_mut(self.end..).unwrap_or_default()
     }

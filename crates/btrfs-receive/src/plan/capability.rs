@@ -21,7 +21,8 @@ impl LastCapability {
     pub(super) fn after(&mut self, op: &Op) -> Option<Op> {
         match op {
             Op::SetXattr { path, name, data } if name.as_ref() == CAPABILITY => {
-                self.0 = Some((path.clone(), data.clone()));
+                // Copied, so as not to keep the buffer alive it was read into.
+                self.0 = Some((path.borrow().to_owned(), Bytes::copy_from_slice(data)));
                 return None;
             }
             Op::RemoveXattr { name, .. } if name.as_ref() == CAPABILITY => self.0 = None,

@@ -79,6 +79,9 @@ impl Rules {
 /// File data held back at most, in bytes: enough to join v1's 48 KiB writes
 /// into large ones.
 const MAX_HELD_BYTES: usize = 1 << 20;
+/// Bytes of input between the first step held back and the newest at most:
+/// a step keeps the buffer alive that it was read into, however small it is.
+const MAX_HELD_SPAN: u64 = 2 << 20;
 /// Steps held back at most.
 const MAX_HELD_STEPS: usize = 64;
 /// Pieces of one joined write at most; well under IOV_MAX (1,024).
@@ -118,6 +121,9 @@ impl Fuser {
 
     /// Takes a step, gives out what no later step can change any more.
     pub(super) fn push(&mut self, step: Step, steps: &mut Vec<Step>) {
+        if !self.is_near(&step) {
+            self.flush(steps);
+        }
         let Some(step) = self.fold(step) else {
             if !self.mode_open && !self.may_join_more() {
                 self.flush(steps);
@@ -131,6 +137,12 @@ impl Fuser {
             && self.bytes + size <= MAX_HELD_BYTES;
         if !goes_on {
             self.flush(steps);
+        }
+        if size > MAX_HELD_BYTES {
+            // Too much to wait for what may follow.
+            self.flush(steps);
+            steps.push(step);
+            return;
         }
         match &step.op {
             Op::Create { .. } if self.rules.create_at_final_name || self.rules.mode_at_creation => {
@@ -150,6 +162,13 @@ impl Fuser {
         if goes_on && !self.mode_open {
             self.flush(steps);
         }
+    }
+
+    /// Whether `step` was read soon enough after the group's first.
+    fn is_near(&self, step: &Step) -> bool {
+        self.group
+            .first()
+            .is_none_or(|first| step.at.offset.saturating_sub(first.at.offset) <= MAX_HELD_SPAN)
     }
 
     /// Folds `step` into the group, or gives it back.

@@ -75,11 +75,12 @@ impl RootAttributes {
     }
 
     /// Keeps `step` if it is one to be done last, else gives it back.
-    pub(super) fn withhold(&mut self, step: Step) -> Option<Step> {
+    pub(super) fn withhold(&mut self, mut step: Step) -> Option<Step> {
         let Some(key) = key_of(&step.op) else {
             return Some(step);
         };
         self.steps.retain(|(held, _)| *held != key);
+        detach(&mut step.op);
         self.steps.push((key, step));
         None
     }
@@ -94,6 +95,27 @@ impl RootAttributes {
             _ => 0,
         });
         steps.extend(self.steps.drain(..).map(|(_, step)| step));
+    }
+}
+
+/// Copies what `op` shares with the buffer it was read into, so that this is
+/// not kept alive to the end of the stream. `op` is one that has a [`Key`].
+fn detach(op: &mut Op) {
+    match op {
+        Op::SetXattr { path, name, data } => {
+            *path = root_path();
+            *name = Bytes::copy_from_slice(name);
+            *data = Bytes::copy_from_slice(data);
+        }
+        Op::RemoveXattr { path, name } => {
+            *path = root_path();
+            *name = Bytes::copy_from_slice(name);
+        }
+        Op::Chown { path, .. }
+        | Op::Chmod { path, .. }
+        | Op::FileAttr { path, .. }
+        | Op::Utimes { path, .. } => *path = root_path(),
+        _ => {}
     }
 }
 

@@ -18,6 +18,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::budget::Share;
 use super::data::DataWriter;
 use super::error::{StepError, is_errno, named};
 use super::flags::{self, SharedFlags};
@@ -79,6 +80,8 @@ pub(super) struct Task {
     /// For errors.
     pub(super) path: StreamPath,
     pub(super) operation: &'static str,
+    /// Given back once the task is done.
+    pub(super) _share: Option<Share>,
 }
 
 pub(super) enum Action {
@@ -116,16 +119,6 @@ pub(super) enum Action {
 }
 
 impl Action {
-    /// Bytes that waiting for this action keeps in memory.
-    pub(super) fn weight(&self) -> usize {
-        match self {
-            Self::Write { data, .. } => data.iter().map(Bytes::len).sum(),
-            Self::EncodedWrite(write) => write.data.len(),
-            Self::SetXattr { data, .. } => data.len(),
-            _ => 0,
-        }
-    }
-
     /// Whether it changes the content, which can clear set-id bits.
     fn is_data(&self) -> bool {
         matches!(

@@ -65,9 +65,9 @@ const FORBIDDING: [(u64, XFlags); 2] = [
 
 pub(super) const COMPRESSION: &[u8] = b"btrfs.compression";
 
-/// Inodes whose flags wait for the end, at most: 16 bytes each and the map's
-/// own cost, about 48 MB when full.
-const MAX_WAITING: usize = 1 << 20;
+/// Inodes whose flags wait for the end, at most: 12 bytes each and the map's
+/// own cost, about 15 MB when full.
+const MAX_WAITING: usize = 1 << 19;
 
 /// Values of `btrfs.compression` that wait for a FILEATTR, at most. It follows
 /// soon, if at all.
@@ -123,7 +123,9 @@ impl SharedFlags {
                 if waiting.compression.len() < MAX_COMPRESSIONS
                     && value.len() <= MAX_COMPRESSION_LEN =>
             {
-                waiting.compression.insert(inode, value.clone());
+                // Copied, so as not to keep the buffer alive it was read into.
+                let value = Bytes::copy_from_slice(value);
+                waiting.compression.insert(inode, value);
             }
             _ => waiting.compression_refused += 1,
         }

@@ -6,6 +6,7 @@
 //! stream; where both meet, in an open descriptor, order does not matter.
 //! The caller's thread reads, decodes and plans.
 
+mod budget;
 mod content;
 mod create;
 mod data;
@@ -29,6 +30,7 @@ use rustix::io::Errno;
 use rustix::process::umask;
 use rustix::thread::{CapabilitySet, capabilities};
 
+use self::budget::{Budget, Meter, Share};
 use self::content::{ContentWriter, Task};
 use self::create::Creator;
 use self::data::{DataWriter, Encoding};
@@ -40,16 +42,24 @@ use self::sources::CloneSources;
 use self::worker::{Bound, Worker};
 use super::{Begun, Destination, Finished};
 use crate::error::{Cause, Failure, OpenError};
-use crate::plan::op::{NewSubvolume, Op, Step};
+use crate::plan::op::{NewSubvolume, Step};
 use crate::report::Fallbacks;
 use crate::source::Resolver;
 use crate::sys;
 
-/// What may wait for each of the two threads; both together hold at most
-/// four times this, 32 MiB.
-const BOUND: Bound = Bound {
+/// What may wait for the thread that changes names. [`Budget`] bounds what
+/// waits for both threads together.
+const NAMESPACE_BOUND: Bound = Bound {
     bytes: 8 << 20,
     tasks: 4096,
+};
+
+/// What may wait for the thread that writes content. Each task has one or
+/// two files open, up to twice as many tasks exist as may wait, and 1,024
+/// descriptors are what a process commonly gets.
+const CONTENT_BOUND: Bound = Bound {
+    bytes: 8 << 20,
+    tasks: 128,
 };
 
 /// A directory of a mounted btrfs, in which subvolumes are received.
@@ -64,11 +74,14 @@ const BOUND: Bound = Bound {
 /// Nothing of the process is changed: umask, working directory, signal
 /// handlers stay as they are.
 ///
-/// Memory: at most 32 MiB of file data under way, a few hundred open
-/// descriptors, and 48 MB for a million immutable files.
+/// Memory: 8 MiB of input under way, or one operation if that is larger; a
+/// few hundred open descriptors; 15 MB for the half million immutable or
+/// append-only files that one stream may have.
 pub struct BtrfsDestination {
     namespace: Worker<Request>,
     failures: Failures,
+    budget: Budget,
+    meter: Meter,
 }
 
 /// Settings for a [`BtrfsDestination`].
@@ -145,7 +158,7 @@ impl BtrfsDestinationBuilder {
             .map_err(|error| OpenError::new("thread", directory, error))?;
         let namespace = Worker::start(
             "btrfs-namespace",
-            BOUND,
+            NAMESPACE_BOUND,
             move || {
                 let mut engine = engine;
                 engine.enter_thread();
@@ -157,6 +170,8 @@ impl BtrfsDestinationBuilder {
         Ok(BtrfsDestination {
             namespace,
             failures,
+            budget: Budget::default(),
+            meter: Meter::default(),
         })
     }
 }
@@ -204,8 +219,14 @@ impl Destination for BtrfsDestination {
     }
 
     fn apply(&mut self, step: Step) -> Result<(), Failure> {
-        let weight = weight(&step.op);
-        self.namespace.push(Request::Step(step), weight);
+        let cost = self.meter.cost(&step);
+        let share = self.budget.try_take(cost).unwrap_or_else(|| {
+            // What this thread keeps back would never be carried out while
+            // it waits.
+            self.namespace.flush();
+            self.budget.take(cost)
+        });
+        self.namespace.push(Request::Step(step, share), cost);
         self.failures.next()
     }
 
@@ -230,16 +251,6 @@ impl Destination for BtrfsDestination {
     }
 }
 
-/// Bytes that a waiting operation keeps in memory.
-fn weight(op: &Op) -> usize {
-    match op {
-        Op::Write { data, .. } => data.iter().map(|piece| piece.len()).sum(),
-        Op::EncodedWrite(write) => write.data.len(),
-        Op::SetXattr { data, .. } => data.len(),
-        _ => 0,
-    }
-}
-
 /// What the caller's thread asks of the namespace thread.
 enum Request {
     Begin {
@@ -247,7 +258,7 @@ enum Request {
         at: Position,
         answer: mpsc::Sender<Result<Begun, Failure>>,
     },
-    Step(Step),
+    Step(Step, Share),
     Settle,
     Finish {
         at: Position,
@@ -310,7 +321,7 @@ impl Engine {
         let (failed, sum) = (failures.clone(), Arc::clone(&fallbacks));
         let content = Worker::start(
             "btrfs-content",
-            BOUND,
+            CONTENT_BOUND,
             move || writer,
             move |writer, task| {
                 if let Err(failure) = writer.run(task) {
@@ -358,7 +369,7 @@ impl Engine {
                 // need for one. The same below.
                 let _ = answer.send(begun);
             }
-            Request::Step(step) => self.step(step),
+            Request::Step(step, share) => self.step(step, share),
             Request::Settle => {
                 let _ = self.content.wait();
             }
@@ -377,8 +388,9 @@ impl Engine {
         }
     }
 
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: Step, share: Share) {
         let mut tools = Tools {
+            share: Some(share),
             content: &mut self.content,
             sources: &mut self.sources,
         };

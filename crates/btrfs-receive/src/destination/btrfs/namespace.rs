@@ -11,6 +11,7 @@ use btrfs_sendstream::{Bytes, CloneRange, EnableVerity, Position, StreamPath};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use super::budget::Share;
 use super::content::{Action, OpenFile, Task};
 use super::create::Creator;
 use super::error::{StepError, is_errno, named};
@@ -50,6 +51,8 @@ enum Known {
 
 /// What operations need besides the subvolume itself.
 pub(super) struct Tools<'a> {
+    /// What the step takes of the budget, until it has been carried out.
+    pub(super) share: Option<Share>,
     pub(super) content: &'a mut Worker<Task>,
     pub(super) sources: &'a mut CloneSources,
 }
@@ -160,7 +163,8 @@ impl Namespace {
                     // The last command of an inode, from every kernel.
                     self.inodes.remove(path.as_bytes());
                 }
-                let weight = action.weight();
+                let share = tools.share.take();
+                let cost = share.as_ref().map_or(0, Share::bytes);
                 tools.content.push(
                     Task {
                         file,
@@ -169,8 +173,9 @@ impl Namespace {
                         fused,
                         path,
                         operation,
+                        _share: share,
                     },
-                    weight,
+                    cost,
                 );
                 Ok(())
             }
@@ -275,6 +280,8 @@ impl Namespace {
             offset: clone.offset,
             len: clone.len,
         };
+        let share = tools.share.take();
+        let cost = share.as_ref().map_or(0, Share::bytes);
         tools.content.push(
             Task {
                 file,
@@ -283,8 +290,9 @@ impl Namespace {
                 fused,
                 path: clone.path,
                 operation: "clone",
+                _share: share,
             },
-            0,
+            cost,
         );
         Ok(())
     }

@@ -156,7 +156,11 @@ pub(super) fn seal(root: impl AsFd, new: &NewSubvolume) -> Result<u64, Cause> {
         .map_err(named("BTRFS_IOC_SET_RECEIVED_SUBVOL"))?;
     if let Err(errno) = sys::subvol_set_read_only(&root, true) {
         // A writable subvolume must not say that it is complete.
-        let _ = sys::set_received_subvol(&root, Uuid::nil(), 0);
+        if let Err(errno) = sys::set_received_subvol(&root, Uuid::nil(), 0) {
+            return Err(Cause::StampStays {
+                error: errno.into(),
+            });
+        }
         return Err(Cause::system("BTRFS_IOC_SUBVOL_SETFLAGS", errno));
     }
     Ok(id)

@@ -120,7 +120,8 @@ impl<T: Send + 'static> Worker<T> {
         self.shared.lock().discard = false;
     }
 
-    fn flush(&mut self) {
+    /// Hands over what `push` has kept back to go together.
+    pub(super) fn flush(&mut self) {
         if self.batch.is_empty() {
             return;
         }
@@ -128,6 +129,13 @@ impl<T: Send + 'static> Worker<T> {
         let mut state = self.shared.lock();
         while (state.waiting.len() >= bound.tasks || state.bytes >= bound.bytes) && !state.gone {
             state = wait_on(&self.shared.room, state);
+        }
+        if state.gone {
+            // Nobody will carry it out; `wait` says so.
+            drop(state);
+            self.batch.clear();
+            self.batch_bytes = 0;
+            return;
         }
         let was_empty = state.waiting.is_empty();
         state.waiting.append(&mut self.batch);
@@ -180,7 +188,13 @@ struct Gone<'a, T>(&'a Shared<T>);
 
 impl<T> Drop for Gone<'_, T> {
     fn drop(&mut self) {
-        self.0.lock().gone = true;
+        let waiting = {
+            let mut state = self.0.lock();
+            state.gone = true;
+            state.bytes = 0;
+            mem::take(&mut state.waiting)
+        };
+        drop(waiting);
         self.0.room.notify_all();
     }
 }

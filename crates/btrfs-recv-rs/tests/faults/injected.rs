@@ -1,0 +1,151 @@
+//! System calls that fail, by strace(1): for each kind of call the k-th one
+//! of each thread.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
+
+use crate::support::{COMMAND, Sent, check, clear, run};
+
+/// The calls a receive consists of.
+const CALLS: [&str; 24] = [
+    "pwrite64",
+    "pwritev",
+    "fsetxattr",
+    "setxattr",
+    "lsetxattr",
+    "fremovexattr",
+    "fchmod",
+    "fchmodat",
+    "fchown",
+    "fchownat",
+    "utimensat",
+    "renameat2",
+    "linkat",
+    "unlinkat",
+    "mkdirat",
+    "mknodat",
+    "symlinkat",
+    "openat2",
+    "ioctl",
+    "syncfs",
+    "ftruncate",
+    "fallocate",
+    "fstat",
+    "open_by_handle_at",
+];
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        test!(a_failed_call_is_a_failed_receive, 1),
+        test!(a_failed_call_is_a_failed_receive, 3),
+        test!(a_failed_call_is_a_failed_receive, 20),
+        test!(the_stamp_is_taken_back),
+    ]
+}
+
+/// Whether strace(1) is there and may do its work.
+fn no_strace() -> bool {
+    let works = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "true"])
+        .status();
+    let works = works.is_ok_and(|status| status.success());
+    let required = std::env::var_os("BTRFS_TESTS").is_some_and(|value| value == "required");
+    assert!(works || !required, "strace does not work here");
+    if !works {
+        eprintln!("left out: needs strace");
+    }
+    !works
+}
+
+/// Receives with faults as `inject` says, in the words of strace.
+fn receive(stream: &[u8], directory: &Path, log: &Path, inject: &str) -> Output {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o"]).arg(log);
+    if inject.is_empty() {
+        command.args(["-e", "trace=ioctl"]);
+    } else {
+        let (calls, _) = inject.split_once(':').unwrap();
+        command.args(["--seccomp-bpf", "-e", &format!("trace={calls}")]);
+        command.args(["-e", &format!("inject={inject}")]);
+    }
+    run(command.arg(COMMAND).arg(directory), stream)
+}
+
+fn a_failed_call_is_a_failed_receive(k: u32) {
+    if no_strace() {
+        return;
+    }
+    let sent = Sent::new();
+    let to = LoopFilesystem::new();
+    let mut failed = 0;
+    for call in CALLS {
+        let inject = format!("{call}:error=EIO:when={k}");
+        let output = receive(&sent.stream, to.path(), Path::new("/dev/null"), &inject);
+        let received = check(to.path(), sent.from.path());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        match output.status.code() {
+            // The call is not made that often, or does without.
+            Some(0) => assert_eq!(received, 2, "{inject}"),
+            // 127: the program did not even start.
+            Some(1 | 127) => {
+                failed += 1;
+                assert!(received < 2 && !stderr.is_empty(), "{inject}: {stderr}");
+            }
+            _ => panic!("{inject}: {output:?}"),
+        }
+        clear(to.path());
+    }
+    assert!(failed > 0);
+}
+
+/// In which thread's how many-th ioctl a request is made for the first time.
+fn number_of(log: &str, request: &str) -> usize {
+    let line = log.lines().find(|line| line.contains(request)).unwrap();
+    let thread = line.split(' ').next().unwrap();
+    let of_thread = log
+        .lines()
+        .filter(|line| line.starts_with(thread) && line.contains(" ioctl("));
+    let position = of_thread.into_iter().position(|other| other == line);
+    position.unwrap() + 1
+}
+
+fn the_stamp_is_taken_back() {
+    if no_strace() {
+        return;
+    }
+    let from = LoopFilesystem::new();
+    let work = subvolume::create(&from.path().join("work"));
+    std::fs::write(work.join("file"), b"hello").unwrap();
+    let snapshot = subvolume::snapshot_read_only(&work, &from.path().join("snap"));
+    let stream = btrfs_testkit::Sender::new(&snapshot).to_vec();
+    let to = LoopFilesystem::new();
+    let received = to.path().join("snap");
+    let log: PathBuf = from.path().join("log");
+
+    assert!(receive(&stream, to.path(), &log, "").status.success());
+    subvolume::delete(&received);
+    let calls = std::fs::read_to_string(&log).unwrap();
+    for (request, left_over) in [
+        ("BTRFS_IOC_SET_RECEIVED_SUBVOL", ""),
+        ("BTRFS_IOC_SUBVOL_SETFLAGS", ""),
+        // This and the call that takes the stamp back.
+        ("BTRFS_IOC_SUBVOL_SETFLAGS", "+"),
+    ] {
+        let k = number_of(&calls, request);
+        let last = if left_over.is_empty() { k } else { k + 1 };
+        let inject = format!("ioctl:error=EROFS:when={k}..{last}");
+        let output = receive(&stream, to.path(), Path::new("/dev/null"), &inject);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{inject}: {stderr}");
+        let facts = subvolume::facts(&received);
+        assert!(!facts.read_only, "{request}");
+        if left_over.is_empty() {
+            assert!(facts.received_uuid.is_none(), "{request}: {stderr}");
+        } else {
+            assert!(stderr.contains("delete it"), "{stderr}");
+        }
+        subvolume::delete(&received);
+    }
+}

@@ -1,0 +1,14 @@
+//! The command under faults that its destination has no part in: failing
+//! system calls, full and failing filesystems, power cuts.
+
+mod full;
+mod injected;
+mod power_cut;
+mod support;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let tests = [full::tests(), injected::tests(), power_cut::tests()];
+    btrfs_testkit::main(tests.into_iter().flatten())
+}

@@ -1,0 +1,116 @@
+//! Running the command, and what must hold after it.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use btrfs_testkit::{LoopFilesystem, Sample, Sender, subvolume};
+
+/// The sample as `first`, changed as `second`, and both streams in one input.
+pub(crate) struct Sent {
+    pub(crate) from: LoopFilesystem,
+    pub(crate) stream: Vec<u8>,
+}
+
+impl Sent {
+    pub(crate) fn new() -> Self {
+        let from = LoopFilesystem::new();
+        let work = subvolume::create(&from.path().join("work"));
+        Sample::default().build(&work);
+        let first = subvolume::snapshot_read_only(&work, &from.path().join("first"));
+        Sample::default().change(&work);
+        let second = subvolume::snapshot_read_only(&work, &from.path().join("second"));
+        let mut stream = Sender::new(&first).version(2).to_vec();
+        stream.extend(Sender::new(&second).parent(&first).version(2).to_vec());
+        Self { from, stream }
+    }
+}
+
+/// The command under test.
+pub(crate) const COMMAND: &str = env!("CARGO_BIN_EXE_btrfs-recv-rs");
+
+/// Receives `stream` into `directory` and waits for the exit.
+pub(crate) fn receive(stream: &[u8], directory: &Path) -> Output {
+    run(Command::new(COMMAND).arg(directory), stream)
+}
+
+/// Runs a command with `stream` as standard input.
+pub(crate) fn run(command: &mut Command, stream: &[u8]) -> Output {
+    let pipes = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // The command may stop before it has read everything.
+            let _ = stdin.write_all(stream);
+        });
+        child.wait_with_output().unwrap()
+    })
+}
+
+/// Panics if a subvolume in `directory` carries a received UUID and is not
+/// complete and read-only, or is read-only without one. Returns how many
+/// carry one.
+pub(crate) fn check(directory: &Path, from: &Path) -> usize {
+    let (received, writable) = check_after_a_cut(directory, from);
+    assert_eq!(writable, 0);
+    received
+}
+
+/// The same where the machine may have stopped between the call that sets
+/// the received UUID and the one that makes the subvolume read-only, which
+/// are two transactions: it is complete all the same. Returns how many carry
+/// a received UUID, and how many of these are writable.
+pub(crate) fn check_after_a_cut(directory: &Path, from: &Path) -> (usize, usize) {
+    let (mut received, mut writable) = (0, 0);
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let facts = subvolume::facts(&path);
+        if facts.received_uuid.is_some() {
+            received += 1;
+            writable += usize::from(!facts.read_only);
+            btrfs_testkit::assert_same_tree(&from.join(path.file_name().unwrap()), &path);
+        } else {
+            assert!(!facts.read_only, "{facts:?}");
+        }
+    }
+    (received, writable)
+}
+
+/// Deletes every subvolume in `directory`.
+pub(crate) fn clear(directory: &Path) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        subvolume::delete(&entry.unwrap().path());
+    }
+}
+
+/// A number that differs from run to run, printed; `FAULTS_SEED` sets it.
+pub(crate) fn seed() -> u64 {
+    let seed = match std::env::var("FAULTS_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            u64::from(now.subsec_nanos())
+        }
+    };
+    eprintln!("FAULTS_SEED={seed}");
+    seed
+}
+
+/// Bytes that do not compress.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
