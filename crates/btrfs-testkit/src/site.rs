@@ -98,11 +98,13 @@ fn traces(top: &Path) -> BTreeMap<PathBuf, Trace> {
     let mut found = BTreeMap::new();
     let mut left = vec![top.to_owned()];
     while let Some(path) = left.pop() {
-        let meta = fs::symlink_metadata(&path).unwrap();
+        let Ok(meta) = fs::symlink_metadata(&path) else {
+            continue;
+        };
         let mut content = Vec::new();
         if meta.is_dir() {
             left.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
-        } else {
+        } else if meta.is_file() {
             content = fs::read(&path).unwrap();
         }
         let trace = Trace {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::answer::describe;
 use btrfs_receive::memory::MemoryDestination;
-use btrfs_receive::{BtrfsDestination, ReceiveError, Receiver, Report};
+use btrfs_receive::{BtrfsDestination, BtrfsDestinationBuilder, ReceiveError, Receiver, Report};
 use btrfs_testkit::corpus::{self, Case};
 use btrfs_testkit::{LoopFilesystem, Site, Test, test};
 
@@ -54,11 +54,12 @@ fn check_memory(case: &Case) -> Vec<String> {
     wrong
 }
 
-/// Encoded data is decoded first: by default the kernel stores what it is
-/// given, and garbage is found when the file is read.
-fn check_btrfs(case: &Case, filesystem: &LoopFilesystem) -> Vec<String> {
+fn check_btrfs(
+    case: &Case,
+    filesystem: &LoopFilesystem,
+    destination: BtrfsDestinationBuilder,
+) -> Vec<String> {
     let site = Site::new(filesystem.path(), &case.name);
-    let destination = BtrfsDestination::builder().check_encoded(true);
     let destination = destination.open(site.path()).unwrap();
     let mut receiver = Receiver::new(destination);
     let mut wrong = check(case, &receiver.receive(&case.bytes[..], &mut ()));
@@ -90,9 +91,26 @@ fn in_memory() {
     assert_all(check_memory);
 }
 
+/// Encoded data is decoded first: by default the kernel stores what it is
+/// given, and garbage is found when the file is read.
 fn on_btrfs() {
     let filesystem = LoopFilesystem::new();
-    assert_all(|case| check_btrfs(case, &filesystem));
+    assert_all(|case| {
+        let destination = BtrfsDestination::builder().check_encoded(true);
+        check_btrfs(case, &filesystem, destination)
+    });
+}
+
+/// Encoded data is decoded by the receiver, which nothing hostile survives.
+fn on_btrfs_decompressing() {
+    let filesystem = LoopFilesystem::new();
+    assert_all(|case| match case.name.starts_with("encoded-") {
+        true => {
+            let destination = BtrfsDestination::builder().force_decompress(true);
+            check_btrfs(case, &filesystem, destination)
+        }
+        false => Vec::new(),
+    });
 }
 
 /// With an error budget, too, nothing that had an error is finished.
@@ -129,5 +147,6 @@ pub(crate) fn tests() -> Vec<Test> {
             going_on_after_errors_finishes_nothing,
         ),
         test!(on_btrfs),
+        test!(on_btrfs_decompressing),
     ]
 }

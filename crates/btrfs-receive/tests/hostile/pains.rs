@@ -7,10 +7,11 @@ use std::path::Path;
 
 use btrfs_receive::{BtrfsDestination, Options, ReceiveError, Receiver, Report};
 use btrfs_testkit::raw::{OWN_UUID, RawStream, UNKNOWN_UUID, attr};
-use btrfs_testkit::{LoopFilesystem, Site, Test, files, subvolume, test};
+use btrfs_testkit::{LoopFilesystem, Sender, Site, Test, files, subvolume, test};
+use rustix::fs::IFlags;
 
 use crate::answer::{self, describe};
-use crate::confine::incremental;
+use crate::confine::{incremental, uuid_of};
 
 fn receive(
     directory: &Path,
@@ -86,6 +87,48 @@ fn an_unreachable_clone_source_is_fatal() {
         assert_eq!(describe(&error).0, "NoSource", "{error}");
         assert_eq!(site.subvolumes(), Ok((0, 1)));
     }
+}
+
+/// The power fails the instant the receive is over: the image lies on another
+/// btrfs, and a reflink copy of it is the disk at that moment.
+fn a_power_cut_right_after_loses_nothing() {
+    let outer = LoopFilesystem::builder().size(3 << 30).build();
+    let inner = LoopFilesystem::builder().directory(outer.path()).build();
+    let from = LoopFilesystem::new();
+    let work = subvolume::create(&from.path().join("work"));
+    for index in 0..200 {
+        let content = files::pattern(index, 60_000, false);
+        fs::write(work.join(format!("file{index}")), content).unwrap();
+    }
+    let sent = subvolume::snapshot_read_only(&work, &from.path().join("s"));
+    let stream = RawStream::empty().bytes(&Sender::new(&sent).to_vec());
+    receive(inner.path(), Options::default(), stream).unwrap();
+    let cut = outer.path().join("cut");
+    files::reflink(inner.image(), &cut).unwrap();
+    let after = LoopFilesystem::builder().existing_image(&cut).build();
+    let received = after.path().join("s");
+    assert!(subvolume::facts(&received).read_only);
+    assert!(subvolume::facts(&received).received_uuid.is_some());
+    btrfs_testkit::assert_same_tree(&sent, &received);
+}
+
+/// It ended the receive (`failed to clone extents: Invalid argument`).
+fn a_refused_clone_is_copied() {
+    let filesystem = LoopFilesystem::new();
+    let site = Site::new(filesystem.path(), "nodatasum");
+    let work = subvolume::create(&filesystem.path().join("work"));
+    fs::write(work.join("f"), b"").unwrap();
+    files::change_flags(&work.join("f"), IFlags::NOCOW, IFlags::empty()).unwrap();
+    fs::write(work.join("f"), [b'n'; 4096]).unwrap();
+    let source = filesystem.path().join("source");
+    subvolume::snapshot_read_only(&work, &source);
+    let stream = RawStream::new(1)
+        .mkfile("f")
+        .clone_block("f", uuid_of(&source), "f")
+        .end();
+    let report = answer::receive(&site, stream).unwrap();
+    assert_eq!(report.fallbacks.clones_copied, 1);
+    assert_eq!(fs::read(site.path().join("s/f")).unwrap(), [b'n'; 4096]);
 }
 
 /// What the subvolume's root has passed to every inode made in it.
@@ -266,6 +309,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(writes_follow_inodes_not_paths),
         test!(every_holder_of_a_uuid_is_considered),
         test!(an_unreachable_clone_source_is_fatal),
+        test!(a_power_cut_right_after_loses_nothing),
+        test!(a_refused_clone_is_copied),
         test!(nothing_leaks_from_the_root),
         test!(damage_ends_the_receive_whatever_the_budget),
         test!(errors_stick_to_their_subvolume),

@@ -1,12 +1,12 @@
 //! What went wrong for people, as far as it can be had on one machine.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::process::Command;
 
 use btrfs_testkit::raw::{OWN_UUID, RawStream, UNKNOWN_UUID, attr};
 use btrfs_testkit::{LoopFilesystem, Sender, Site, Tree, files, subvolume};
-use rustix::fs::IFlags;
 
 use crate::receiver::{Ended, Receiver, state};
 
@@ -39,6 +39,11 @@ const CASES: &[(&str, &str, Run)] = &[
         "The source of a clone is not there.",
         missing_clone_source,
     ),
+    (
+        "7",
+        "The source of a clone lies outside the mounted subvolume.",
+        clone_source_outside,
+    ),
     ("10", "The power fails right after exit 0.", power_cut),
     (
         "11",
@@ -60,7 +65,11 @@ const CASES: &[(&str, &str, Run)] = &[
         "A disk is written through a device node that the stream made.",
         disk,
     ),
-    ("19", "`-C` and a clone from `..`.", chroot_clone),
+    (
+        "19",
+        "`-C`, and a clone of `../secret` from a subvolume outside.",
+        chroot_clone,
+    ),
     (
         "20",
         "`--force-decompress` and an extent whose part lies behind it.",
@@ -165,40 +174,65 @@ fn snapshot(name: &str, parent: [u8; 16]) -> RawStream {
     RawStream::header(1).command(2, attributes)
 }
 
-/// A read-only subvolume `source` that `make` has filled; returns its UUID.
-fn source(top: &Path, make: impl FnOnce(&Path)) -> [u8; 16] {
-    let work = subvolume::create(&top.join("work"));
-    make(&work);
-    let source = subvolume::snapshot_read_only(&work, &top.join("source"));
-    let digits = subvolume::facts(&source).uuid.replace('-', "");
-    std::array::from_fn(|byte| {
-        u8::from_str_radix(&digits[2 * byte..2 * byte + 2], 16).expect("a UUID")
-    })
+/// The received UUID of the subvolume that [`source`] makes.
+const SOURCE: [u8; 16] = [0x33; 16];
+
+/// Receives a subvolume `source` with a file `f`, to be cloned from: older
+/// versions of the reference find sources by received UUID only.
+fn source(receiver: &Receiver, directory: &Path) {
+    let subvol = [attr::path("source"), attr::uuid(SOURCE), attr::ctransid(5)];
+    let stream = RawStream::header(1)
+        .command(1, subvol)
+        .mkfile("f")
+        .write("f", 0, &[b's'; 4096])
+        .end();
+    receiver.run(stream, &[], directory);
 }
 
 fn nodatasum(receiver: &Receiver) -> String {
     let place = Place::new();
-    let uuid = source(place.filesystem.path(), |work| {
-        fs::write(work.join("f"), b"").expect("a file");
-        files::change_flags(&work.join("f"), IFlags::NOCOW, IFlags::empty()).expect("+C");
-        fs::write(work.join("f"), [b'n'; 4096]).expect("room");
-    });
+    source(receiver, place.filesystem.path());
+    let remounted = Command::new("mount")
+        .args(["-o", "remount,nodatasum"])
+        .arg(place.filesystem.path())
+        .status();
+    assert!(remounted.is_ok_and(|status| status.success()), "remount");
     let stream = RawStream::new(1)
         .mkfile("f")
-        .clone_block("f", uuid, "f")
+        .clone_block("f", SOURCE, "f")
         .end();
     let text = place.run(receiver, &[], stream);
     format!("{text}, {} bytes of 4096", place.read("f").len())
 }
 
+/// The source is there, but not below the mount point, where alone the
+/// reference can open it.
+fn clone_source_outside(receiver: &Receiver) -> String {
+    let filesystem = LoopFilesystem::new();
+    let inner = subvolume::create(&filesystem.path().join("inner"));
+    source(receiver, filesystem.path());
+    let site = Site::new(&inner, "site");
+    let mount = filesystem.mount("subvol=inner");
+    let stream = RawStream::new(1)
+        .mkfile("f")
+        .clone_block("f", SOURCE, "f")
+        .end();
+    let ended = receiver.run(stream, &[], &mount.path().join("site"));
+    let received = site.path().join("s");
+    let bytes = fs::read(received.join("f")).unwrap_or_default().len();
+    let text = format!("{}, {}", ended.how, state(&received));
+    match (ended.success, bytes) {
+        (true, 0) => format!("{text}, **the file is empty**"),
+        _ => format!("{text}, {bytes} bytes of 4096"),
+    }
+}
+
 fn missing_clone_source(receiver: &Receiver) -> String {
-    let place = Place::new();
     let stream = RawStream::new(1)
         .mkfile("f")
         .clone_block("f", UNKNOWN_UUID, "f")
         .end();
-    let text = place.run(receiver, &[], stream);
-    format!("{text}, {} bytes of 4096", place.read("f").len())
+    Place::new().run(receiver, &[], stream)
 }
 
 /// The image lies on another btrfs; a reflink copy of it is the disk at the
@@ -328,14 +362,16 @@ fn disk(receiver: &Receiver) -> String {
     let number = fs::metadata(disk.device()).expect("a device").rdev();
     let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
     let rdev = u64::from(minor & 0xff | major << 8 | (minor & !0xff) << 12);
-    // Behind the end of what btrfs uses of the first megabyte.
+    // btrfs leaves the first 64 KiB of a disk to others.
     let stream = RawStream::new(1)
         .special(5, "n", 0o60_600, rdev)
         .write("n", 4096, b"escaped")
         .end();
     let text = place.run(receiver, &[], stream);
-    let bytes = fs::read(disk.image()).expect("an image");
-    match bytes[4096..].starts_with(b"escaped") {
+    let mut found = [0; 7];
+    let device = fs::File::open(disk.device()).expect("a device");
+    device.read_exact_at(&mut found, 4096).expect("a disk");
+    match found == *b"escaped" {
         true => format!("{text}, **the disk was written to**"),
         false => format!("{text}, the disk is untouched"),
     }
@@ -343,11 +379,12 @@ fn disk(receiver: &Receiver) -> String {
 
 fn chroot_clone(receiver: &Receiver) -> String {
     let place = Place::new();
-    fs::write(place.filesystem.path().join("secret"), [b's'; 4096]).expect("room");
-    let uuid = source(place.site.path(), |_| ());
+    let top = place.filesystem.path();
+    source(receiver, top);
+    fs::write(top.join("secret"), [b's'; 4096]).expect("room");
     let stream = RawStream::new(1)
         .mkfile("f")
-        .clone_block("f", uuid, "../../secret")
+        .clone_block("f", SOURCE, "../secret")
         .end();
     let text = place.run(receiver, &["-C"], stream);
     match place.read("f").is_empty() {

@@ -118,7 +118,7 @@ pub(crate) fn state(path: &Path) -> &'static str {
     match (facts.received_uuid.is_some(), facts.read_only) {
         (true, true) => "stamped",
         (false, false) => "not stamped",
-        (true, false) => "stamped but writable",
-        (false, true) => "read-only without stamp",
+        (true, false) => "**stamped but writable**",
+        (false, true) => "**read-only without stamp**",
     }
 }
