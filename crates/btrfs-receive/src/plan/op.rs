@@ -175,8 +175,9 @@ pub enum Op {
         /// Bytes in the range.
         len: u64,
     },
-    /// Sets the owner; as the kernel does, this clears set-id bits and
-    /// capabilities of files.
+    /// Sets the owner. Set-id bits stay, although the kernel clears them: a
+    /// sender that set them again has the mode it had, and sends no CHMOD.
+    /// A file's capability is cleared; senders set it again.
     Chown {
         /// The inode, not followed if a symbolic link.
         path: StreamPath,

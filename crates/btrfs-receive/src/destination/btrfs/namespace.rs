@@ -201,7 +201,7 @@ impl Namespace {
             Action::RemoveXattr { name } => {
                 self.lifting(&[path], |root| root.remove_xattr(path, name))
             }
-            Action::Chown(uid, gid) => self.lifting(&[path], |root| root.chown(path, *uid, *gid)),
+            Action::Chown(uid, gid) => self.chown_other(path, *uid, *gid),
             Action::Chmod(mode) => {
                 if mode & 0o2000 != 0 {
                     self.creator.forget(path);
@@ -343,6 +343,24 @@ impl Namespace {
         };
         self.inodes.insert(path.as_bytes(), known.clone());
         Ok(known)
+    }
+
+    /// Sets the owner and, as for files, nothing else.
+    fn chown_other(&self, path: &StreamPath, uid: u32, gid: u32) -> Result<(), Cause> {
+        // The kernel leaves the bits of directories alone.
+        let special = match path.is_root() {
+            true => None,
+            false => self.root.inode(path).ok().and_then(|inode| {
+                let mode = inode.stat().st_mode & 0o7777;
+                let cleared = inode.file_type() != FileType::Directory && mode & 0o6000 != 0;
+                cleared.then_some(mode)
+            }),
+        };
+        self.lifting(&[path], |root| root.chown(path, uid, gid))?;
+        match special {
+            Some(mode) => self.lifting(&[path], |root| root.chmod(path, mode)),
+            None => Ok(()),
+        }
     }
 
     /// The inode at `path` may change by way of another name.

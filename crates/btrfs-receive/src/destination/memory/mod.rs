@@ -183,8 +183,6 @@ impl MemoryDestination {
             Op::SetXattr { path, name, data } => set_xattr(tree, current, path, name, data),
             Op::RemoveXattr { path, name } => tree.remove_xattr(path, name),
             Op::Truncate { path, size } => tree.truncate(path, *size),
-            // EINVAL to the kernel, but nothing to do.
-            Op::Fallocate { len: 0, .. } => Ok(()),
             Op::Fallocate {
                 path,
                 mode,
@@ -196,7 +194,7 @@ impl MemoryDestination {
                 0 => tree.write(path, 0, &[]),
                 _ => tree.fallocate(path, *mode, *offset, *len),
             },
-            Op::Chown { path, uid, gid } => tree.chown(path, *uid, *gid),
+            Op::Chown { path, uid, gid } => chown(tree, path, *uid, *gid),
             Op::Chmod { path, mode } => tree.chmod(path, *mode),
             Op::FileAttr { path, attributes } => set_attributes(tree, current, path, *attributes),
             Op::Utimes { path, atime, mtime } => tree.set_times(path, *atime, *mtime),
@@ -381,6 +379,16 @@ fn write(
 
 /// Sets an attribute; `btrfs.compression` that a NOCOW file refuses is
 /// counted.
+/// Sets the owner and keeps set-id bits, see [`Op::Chown`].
+fn chown(tree: &mut Tree, path: &StreamPath, uid: u32, gid: u32) -> Result<(), Cause> {
+    let mode = tree.get(path).map(Inode::mode);
+    tree.chown(path, uid, gid)?;
+    match mode {
+        Some(mode) if tree.get(path).map(Inode::mode) != Some(mode) => tree.chmod(path, mode),
+        _ => Ok(()),
+    }
+}
+
 fn set_xattr(
     tree: &mut Tree,
     current: &mut Current,
