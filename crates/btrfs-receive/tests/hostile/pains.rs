@@ -8,10 +8,9 @@ use std::path::Path;
 use btrfs_receive::{BtrfsDestination, Options, ReceiveError, Receiver, Report};
 use btrfs_testkit::raw::{OWN_UUID, RawStream, UNKNOWN_UUID, attr};
 use btrfs_testkit::{LoopFilesystem, Sender, Site, Test, files, subvolume, test};
-use rustix::fs::IFlags;
 
 use crate::answer::{self, describe};
-use crate::confine::{incremental, uuid_of};
+use crate::confine::incremental;
 
 fn receive(
     directory: &Path,
@@ -110,25 +109,6 @@ fn a_power_cut_right_after_loses_nothing() {
     assert!(subvolume::facts(&received).read_only);
     assert!(subvolume::facts(&received).received_uuid.is_some());
     btrfs_testkit::assert_same_tree(&sent, &received);
-}
-
-/// It ended the receive (`failed to clone extents: Invalid argument`).
-fn a_refused_clone_is_copied() {
-    let filesystem = LoopFilesystem::new();
-    let site = Site::new(filesystem.path(), "nodatasum");
-    let work = subvolume::create(&filesystem.path().join("work"));
-    fs::write(work.join("f"), b"").unwrap();
-    files::change_flags(&work.join("f"), IFlags::NOCOW, IFlags::empty()).unwrap();
-    fs::write(work.join("f"), [b'n'; 4096]).unwrap();
-    let source = filesystem.path().join("source");
-    subvolume::snapshot_read_only(&work, &source);
-    let stream = RawStream::new(1)
-        .mkfile("f")
-        .clone_block("f", uuid_of(&source), "f")
-        .end();
-    let report = answer::receive(&site, stream).unwrap();
-    assert_eq!(report.fallbacks.clones_copied, 1);
-    assert_eq!(fs::read(site.path().join("s/f")).unwrap(), [b'n'; 4096]);
 }
 
 /// What the subvolume's root has passed to every inode made in it.
@@ -310,7 +290,6 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(every_holder_of_a_uuid_is_considered),
         test!(an_unreachable_clone_source_is_fatal),
         test!(a_power_cut_right_after_loses_nothing),
-        test!(a_refused_clone_is_copied),
         test!(nothing_leaks_from_the_root),
         test!(damage_ends_the_receive_whatever_the_budget),
         test!(errors_stick_to_their_subvolume),

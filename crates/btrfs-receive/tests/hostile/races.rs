@@ -1,11 +1,15 @@
 //! Another process changes the tree while it is being received.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use btrfs_receive::{BtrfsDestination, Options, Receiver};
 use btrfs_testkit::raw::{OWN_UUID, RawStream, attr};
 use btrfs_testkit::{LoopFilesystem, Site, Test, files, test};
+
+use crate::answer::receive;
 
 /// Directories, each with a link beside it that leads out.
 const PAIRS: usize = 24;
@@ -97,9 +101,25 @@ fn while_swapping(subvolume: &Path, body: impl FnOnce()) -> u64 {
     })
 }
 
+/// Nobody else comes in before the end, whatever the stream or the umask
+/// says.
+fn a_subvolume_under_construction_is_closed() {
+    let filesystem = LoopFilesystem::new();
+    let site = Site::new(filesystem.path(), "closed");
+    let open = [attr::path(""), attr::mode(0o777)];
+    let stream = RawStream::new(1).command(18, open).mkfile("f");
+    let mode = || fs::metadata(site.path().join("s")).unwrap().mode() & 0o7777;
+    receive(&site, stream.clone()).unwrap_err();
+    assert_eq!(mode(), 0o700);
+    site.clear();
+    receive(&site, stream.end()).unwrap();
+    assert_eq!(mode(), 0o777);
+}
+
 pub(crate) fn tests() -> Vec<Test> {
-    [false, true]
-        .into_iter()
-        .map(|without_openat2| test!(directories_are_swapped_for_links, without_openat2))
-        .collect()
+    vec![
+        test!(directories_are_swapped_for_links, false),
+        test!(directories_are_swapped_for_links, true),
+        test!(a_subvolume_under_construction_is_closed),
+    ]
 }
