@@ -66,7 +66,7 @@ impl HeldTimes {
                         give(self.held.remove(0).given_out());
                     }
                     self.held.push(Held {
-                        step,
+                        step: detached(step),
                         changed: false,
                     });
                     return;
@@ -120,6 +120,15 @@ impl HeldTimes {
             }
         }
     }
+}
+
+/// `step` with a path of its own, so as not to keep the buffer alive that it
+/// was read into.
+fn detached(mut step: Step) -> Step {
+    if let Op::Utimes { path, .. } = &mut step.op {
+        *path = path.borrow().to_owned();
+    }
+    step
 }
 
 impl Held {

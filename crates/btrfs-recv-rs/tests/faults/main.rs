@@ -1,14 +1,20 @@
 //! The command under faults that its destination has no part in: failing
-//! system calls, full and failing filesystems, power cuts.
+//! system calls, full and failing filesystems, signals, power cuts.
 
 mod full;
 mod injected;
+mod killed;
 mod power_cut;
 mod support;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests = [full::tests(), injected::tests(), power_cut::tests()];
+    let tests = [
+        full::tests(),
+        injected::tests(),
+        killed::tests(),
+        power_cut::tests(),
+    ];
     btrfs_testkit::main(tests.into_iter().flatten())
 }
