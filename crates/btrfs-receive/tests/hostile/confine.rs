@@ -118,6 +118,38 @@ fn a_fifo_leads_nowhere(walk: bool) {
     assert_eq!(rustix::io::read(&reader, &mut buffer), Ok(0));
 }
 
+/// Owner, mode, times and attributes are set without opening what could
+/// block, rewind or print a page.
+fn special_files_are_not_opened(walk: bool) {
+    let filesystem = LoopFilesystem::new();
+    let site = Site::new(filesystem.path(), "special");
+    let kinds = [
+        (5, 0o60_600, corpus::NO_DEVICE),
+        (5, 0o20_600, corpus::NO_DEVICE),
+        (6, 0o10_600, 0),
+        (7, 0o140_600, 0),
+    ];
+    for (number, mode, rdev) in kinds {
+        let path = || attr::path("n");
+        let xattr = |name: &str| [path(), attr::xattr_name(name), attr::xattr_data("x")];
+        let stream = RawStream::new(2)
+            .special(number, "n", mode, rdev)
+            .command(19, [path(), attr::uid(1), attr::gid(2)])
+            .command(18, [path(), attr::mode(0o640)])
+            .command(24, [path(), attr::fileattr(0x10)])
+            .command(13, xattr("trusted.x"))
+            .utimes("n", 5, 6);
+        receive(&site, walk, stream.clone().end()).unwrap();
+        let meta = fs::symlink_metadata(site.path().join("s/n")).unwrap();
+        assert_eq!((meta.uid(), meta.gid(), meta.mtime()), (1, 2, 5));
+        assert_eq!(meta.mode() & 0o7777, 0o640);
+        site.clear();
+        // Refused by the kernel; what is tried then must not open it either.
+        let stream = stream.command(13, xattr("user.x")).end();
+        assert_refused(&site, walk, stream, "System.PermissionDenied");
+    }
+}
+
 /// The parent was made by somebody else, and is full of traps.
 fn a_hostile_parent_leads_nowhere(walk: bool) {
     let filesystem = LoopFilesystem::new();
@@ -225,6 +257,7 @@ pub(crate) fn tests() -> Vec<Test> {
         tests.extend([
             test!(a_disk_is_out_of_reach, without_openat2),
             test!(a_fifo_leads_nowhere, without_openat2),
+            test!(special_files_are_not_opened, without_openat2),
             test!(a_hostile_parent_leads_nowhere, without_openat2),
             test!(paths_over_path_max_arrive, without_openat2),
         ]);
