@@ -30,6 +30,8 @@ read-only; one that could not be completed stays writable and has none.
     -m ROOTMOUNT       the mount point that PATH lies in
     --force-decompress decompress data here instead of passing it to the
                        filesystem compressed
+    --test-encoded     decompress data to test it before it is passed on; a
+                       filesystem stores compressed data without a look
     --dump             print the commands of the stream, receive nothing
     -q, --quiet        print errors and warnings only
     -v, --verbose      print more; may be repeated
@@ -70,6 +72,8 @@ pub(crate) struct Receive {
     pub(crate) root_mount: Option<PathBuf>,
     /// Whether to decompress data instead of handing it on compressed.
     pub(crate) force_decompress: bool,
+    /// Whether to test compressed data before it is handed on.
+    pub(crate) test_encoded: bool,
     /// 0 quiet, 1 default, 2 data, 3 every command.
     pub(crate) verbosity: u8,
 }
@@ -99,6 +103,7 @@ enum Id {
     MaxErrors,
     RootMount,
     ForceDecompress,
+    TestEncoded,
     Dump,
     Quiet,
     Verbose,
@@ -113,6 +118,7 @@ const OPTIONS: &[Spec<Id>] = &[
     option(Id::MaxErrors, Some(b'E'), Some("max-errors"), true),
     option(Id::RootMount, Some(b'm'), None, true),
     option(Id::ForceDecompress, None, Some("force-decompress"), false),
+    option(Id::TestEncoded, None, Some("test-encoded"), false),
     option(Id::Dump, None, Some("dump"), false),
     option(Id::Quiet, Some(b'q'), Some("quiet"), false),
     option(Id::Verbose, Some(b'v'), Some("verbose"), false),
@@ -173,6 +179,7 @@ struct Given {
     max_errors: u64,
     root_mount: Option<PathBuf>,
     force_decompress: bool,
+    test_encoded: bool,
     dump: bool,
     verbosity: u8,
 }
@@ -187,6 +194,7 @@ impl Default for Given {
             max_errors: 1,
             root_mount: None,
             force_decompress: false,
+            test_encoded: false,
             dump: false,
             verbosity: 1,
         }
@@ -199,6 +207,7 @@ impl Given {
             Id::StopAtEnd => self.stop_at_end = true,
             Id::Chroot => self.confine_sources = true,
             Id::ForceDecompress => self.force_decompress = true,
+            Id::TestEncoded => self.test_encoded = true,
             Id::Dump => self.dump = true,
             Id::Quiet => self.verbosity = 0,
             // Counts up from where a -q before it left off: -q -v is the
@@ -238,6 +247,7 @@ impl Given {
             max_errors: self.max_errors,
             root_mount: self.root_mount,
             force_decompress: self.force_decompress,
+            test_encoded: self.test_encoded,
             verbosity: self.verbosity,
         }))
     }

@@ -84,7 +84,9 @@ fn open_destination(options: &Receive) -> Result<BtrfsDestination, String> {
     if let Some(mount) = &options.root_mount {
         check_root_mount(mount, path)?;
     }
-    let mut builder = BtrfsDestination::builder().force_decompress(options.force_decompress);
+    let mut builder = BtrfsDestination::builder()
+        .force_decompress(options.force_decompress)
+        .check_encoded(options.test_encoded);
     if options.confine_sources {
         builder = builder.jail(path);
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::support::{Sent, command, encode, names_in, receive, run_with_input, text};
-use btrfs_sendstream::{Command, StreamPath, SubvolumeName, Uuid};
+use btrfs_sendstream::{Command, EncodedWrite, StreamPath, SubvolumeName, Uuid, Version};
 use btrfs_testkit::{LoopFilesystem, Mount, Sender, Test, assert_same_tree, subvolume, test};
 
 /// The tests of this file.
@@ -33,6 +33,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_destination_that_is_no_btrfs_is_refused),
         test!(a_missing_file_is_a_failure),
         test!(compressed_data_may_be_decompressed_here),
+        test!(compressed_data_may_be_tested_first),
     ]
 }
 
@@ -223,24 +224,27 @@ fn truncated_input_leaves_a_writable_rest() {
 fn max_errors_never_completes_what_failed() {
     let to = LoopFilesystem::new();
     let path = |name: &'static str| StreamPath::parse(name.as_bytes()).unwrap();
-    let stream = encode(&[
-        Command::Subvol {
-            name: SubvolumeName::parse(&b"bad"[..]).unwrap(),
-            uuid: Uuid::from_u128(1),
-            ctransid: 1,
-        },
-        Command::Unlink {
-            path: path("missing"),
-        },
-        Command::Mkfile {
-            path: path("file"),
-            ino: 257,
-        },
-        Command::Rmdir {
-            path: path("missing"),
-        },
-        Command::End,
-    ]);
+    let stream = encode(
+        Version::V1,
+        &[
+            Command::Subvol {
+                name: SubvolumeName::parse(&b"bad"[..]).unwrap(),
+                uuid: Uuid::from_u128(1),
+                ctransid: 1,
+            },
+            Command::Unlink {
+                path: path("missing"),
+            },
+            Command::Mkfile {
+                path: path("file"),
+                ino: 257,
+            },
+            Command::Rmdir {
+                path: path("missing"),
+            },
+            Command::End,
+        ],
+    );
     let bad = to.path().join("bad");
     for (options, errors) in [
         (&["-E0"][..], 2),
@@ -388,6 +392,54 @@ fn compressed_data_may_be_decompressed_here() {
         let decompressed = options.contains(&"--force-decompress");
         assert_eq!(used > SIZE / 2, decompressed, "{used} bytes used");
     }
+}
+
+fn compressed_data_may_be_tested_first() {
+    let path = |name: &'static str| StreamPath::parse(name.as_bytes()).unwrap();
+    let stream = encode(
+        Version::V2,
+        &[
+            Command::Subvol {
+                name: SubvolumeName::parse(&b"sub"[..]).unwrap(),
+                uuid: Uuid::from_u128(5),
+                ctransid: 5,
+            },
+            Command::Mkfile {
+                path: path("file"),
+                ino: 257,
+            },
+            // No zlib stream at all.
+            Command::EncodedWrite(EncodedWrite {
+                path: path("file"),
+                offset: 0,
+                unencoded_file_len: 8192,
+                unencoded_len: 8192,
+                unencoded_offset: 0,
+                compression: Some(1),
+                encryption: Some(0),
+                data: &[0x55; 4096][..],
+            }),
+            Command::End,
+        ],
+    );
+    let to = LoopFilesystem::new();
+    assert!(receive(&stream, &[], to.path()).status.success());
+    // What the kernel stored cannot be read.
+    assert!(fs::read(to.path().join("sub/file")).is_err());
+
+    let to = LoopFilesystem::new();
+    let output = receive(&stream, &["--test-encoded"], to.path());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let stderr = text(&output).1;
+    assert!(
+        stderr.contains("ERROR: encoded_write file failed: cannot decode"),
+        "{stderr}"
+    );
+    assert!(
+        subvolume::facts(&to.path().join("sub"))
+            .received_uuid
+            .is_none()
+    );
 }
 
 fn free_bytes(path: &Path) -> u64 {

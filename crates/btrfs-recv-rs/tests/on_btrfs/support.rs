@@ -88,9 +88,9 @@ pub(crate) fn run_with_input(command: &mut Command, stream: &[u8]) -> Output {
 }
 
 /// A stream of version 1 that holds `commands`.
-pub(crate) fn encode(commands: &[CommandRef<'_>]) -> Vec<u8> {
+pub(crate) fn encode(version: Version, commands: &[CommandRef<'_>]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
-    writer.header(Version::V1).unwrap();
+    writer.header(version).unwrap();
     for command in commands {
         writer.command(command).unwrap();
     }
