@@ -102,7 +102,8 @@ pub struct Fallbacks {
     pub encoded_writes_decoded: u64,
     /// Clones that were refused; the range was copied.
     pub clones_copied: u64,
-    /// `btrfs.compression` that a NOCOW file refused.
+    /// `btrfs.compression` that a file refused which is NOCOW, or has no
+    /// checksums.
     pub compression_refused: u64,
     /// Inode flags that could not be set (NOCOW on a file with content).
     pub flags_refused: u64,

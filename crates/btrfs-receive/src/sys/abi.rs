@@ -46,6 +46,8 @@ pub(super) const INO_LOOKUP_USER: Opcode = opcode::read_write::<InoLookupUserArg
 pub(super) const SNAP_DESTROY_V2: Opcode = opcode::write::<VolArgsV2>(MAGIC, 63);
 pub(super) const SNAP_DESTROY: Opcode = opcode::write::<VolArgs>(MAGIC, 15);
 pub(super) const ENCODED_WRITE: Opcode = opcode::write::<EncodedIoArgs>(MAGIC, 64);
+/// Declared with a `long`, which it does not write: an `int` is.
+pub(super) const GETVERSION: Opcode = opcode::read::<std::ffi::c_long>(b'v', 1);
 pub(super) const ENABLE_VERITY: Opcode = opcode::write::<EnableVerityArgs>(b'f', 133);
 
 pub(super) const FSGETXATTR: Opcode = opcode::read::<fsxattr>(b'X', 31);

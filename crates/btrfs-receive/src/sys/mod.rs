@@ -32,4 +32,4 @@ pub(crate) use subvolume::{
 };
 pub(crate) use sync::{start_sync, sync, sync_file_range_write, wait_sync};
 pub(crate) use thread::unshare_fs;
-pub(crate) use xflags::{XFlags, fs_get_xflags, fs_set_xflags};
+pub(crate) use xflags::{XFlags, fs_get_xflags, fs_set_xflags, inode_generation};

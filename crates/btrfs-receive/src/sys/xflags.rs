@@ -1,6 +1,7 @@
-//! Inode flags by `FS_IOC_FSGETXATTR` and `FS_IOC_FSSETXATTR`.
+//! Inode flags by `FS_IOC_FSGETXATTR` and `FS_IOC_FSSETXATTR`, and what else
+//! an inode says by an ioctl of every filesystem.
 //!
-//! Unlike `FS_IOC_SETFLAGS` these leave compression alone.
+//! Unlike `FS_IOC_SETFLAGS` the two leave compression alone.
 
 #![allow(unsafe_code)]
 
@@ -56,4 +57,13 @@ pub(crate) fn fs_set_xflags(fd: impl AsFd, flags: XFlags) -> Result<()> {
     };
     // SAFETY: the call reads a `struct fsxattr`, which holds no pointers.
     unsafe { abi::write::<{ abi::FSSETXATTR }, _>(fd.as_fd(), args) }
+}
+
+/// `FS_IOC_GETVERSION`: the generation of an inode, its lower 32 bits.
+///
+/// # Errors
+/// Those of the call; `ENOTTY` where the filesystem does not have it.
+pub(crate) fn inode_generation(fd: impl AsFd) -> Result<u32> {
+    // SAFETY: the call writes an `int`, whatever its number says.
+    unsafe { abi::read::<{ abi::GETVERSION }, u32>(fd.as_fd()) }
 }

@@ -9,6 +9,7 @@ use btrfs_receive::{BtrfsDestination, Receiver};
 use btrfs_testkit::{Compared, LoopFilesystem, Test, assert_same_tree_in, files, test};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
+use rustix::fs::FileType;
 
 use crate::support::{Extent, Pair, Script, receive, receive_plainly, time};
 
@@ -19,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_capability_from_an_old_kernel_survives_the_owner),
         test!(an_owner_given_by_another_name_is_overridden),
         test!(attributes_grow_vanish_and_are_empty),
+        test!(attributes_of_large_nodes_are_kept),
         test!(a_missing_attribute_is_removed),
         test!(times_are_kept_to_the_nanosecond),
         test!(holes_stay_holes),
@@ -44,10 +46,21 @@ fn set_id_bits_and_capabilities_survive_a_new_owner() {
                 files::set_mode(&path, mode).unwrap();
                 let value = files::capability(mode);
                 files::set_xattr(&path, "security.capability", &value).unwrap();
+                let fifo = work.join(format!("fifo {mode:o}"));
+                files::make_node(&fifo, FileType::Fifo, (0, 0)).unwrap();
+                files::set_mode(&fifo, mode).unwrap();
+                let directory = work.join(format!("directory {mode:o}"));
+                std::fs::create_dir(&directory).unwrap();
+                files::set_mode(&directory, mode).unwrap();
             }
         },
         |work| {
             for mode in MODES {
+                for kind in ["fifo", "directory"] {
+                    let path = work.join(format!("{kind} {mode:o}"));
+                    files::set_owner(&path, 1000, 1001).unwrap();
+                    files::set_mode(&path, mode).unwrap();
+                }
                 let path = path(work, mode);
                 files::set_owner(&path, 1000, 1001).unwrap();
                 files::set_mode(&path, mode).unwrap();
@@ -139,6 +152,26 @@ fn attributes_grow_vanish_and_are_empty() {
                 files::set_xattr(path, "user.comes", b"").unwrap();
                 files::remove_xattr(path, "system.posix_acl_access").unwrap();
             });
+        },
+    );
+}
+
+/// 64 KiB nodes hold values that only version 2 can carry.
+fn attributes_of_large_nodes_are_kept() {
+    let large = || LoopFilesystem::builder().nodesize(65_536).build();
+    let pair = Pair {
+        from: large(),
+        to: large(),
+    };
+    pair.carry_change(
+        |work| {
+            std::fs::write(work.join("file"), b"x").unwrap();
+            let value = files::pattern(1, 65_300, false);
+            files::set_xattr(&work.join("file"), "user.large", &value).unwrap();
+        },
+        |work| {
+            let value = files::pattern(2, 65_300, false);
+            files::set_xattr(&work.join("file"), "user.large", &value).unwrap();
         },
     );
 }

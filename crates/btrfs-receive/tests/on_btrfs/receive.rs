@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use btrfs_testkit::{Sample, Sender, Test, assert_same_tree_in, files, subvolume, test};
+use btrfs_testkit::{
+    LoopFilesystem, Sample, Sender, Test, assert_same_tree_in, files, subvolume, test,
+};
 
 use crate::support::{
     Pair, assert_received, everything, receive, receive_plainly, sample, try_receive,
@@ -13,6 +15,9 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(the_sample_arrives, 1, false),
         test!(the_sample_arrives, 2, false),
         test!(the_sample_arrives, 2, true),
+        test!(the_sample_arrives_under, "compress-force=zstd"),
+        test!(the_sample_arrives_under, "nodatacow"),
+        test!(the_sample_arrives_under, "nodatasum,noatime,max_inline=0"),
         test!(several_subvolumes_in_one_input, false),
         test!(several_subvolumes_in_one_input, true),
         test!(a_copied_extent_goes_there_and_back),
@@ -47,6 +52,35 @@ fn the_sample_arrives(version: u32, compressed: bool) {
         // The parent of the second could be either copy of the first.
         receive_plainly(&stream, &plain);
         assert_same_tree_in(&received, &plain.join(name), &everything(0));
+    }
+}
+
+/// Mount options decide how content is kept, not what it is.
+fn the_sample_arrives_under(options: &str) {
+    let pair = Pair {
+        from: LoopFilesystem::new(),
+        to: LoopFilesystem::builder().mount_options(options).build(),
+    };
+    let (first, second) = sample(&pair.from, Sample::default());
+    let sender = |snapshot: &Path| Sender::new(snapshot).version(2).compressed();
+    let mut compared = everything(0);
+    if options.starts_with("nodata") {
+        // New files are NOCOW or without checksums there, and do not take
+        // the attribute.
+        compared.without_xattrs = vec![b"btrfs.compression".to_vec()];
+    }
+    for (snapshot, sender) in [
+        (&first, sender(&first)),
+        (&second, sender(&second).parent(&first)),
+    ] {
+        let report = receive(&sender.to_vec(), pair.to.path());
+        if options.starts_with("nodata") {
+            let fallbacks = report.fallbacks;
+            assert_ne!(fallbacks.encoded_writes_decoded, 0);
+            assert_ne!(fallbacks.compression_refused, 0);
+        }
+        let received = pair.to.path().join(snapshot.file_name().unwrap());
+        assert_same_tree_in(snapshot, &received, &compared);
     }
 }
 

@@ -222,7 +222,7 @@ impl ContentWriter {
             // btrfs can refuse to replace a value by a larger one where the
             // larger one alone would fit.
             Err(Errno::NOSPC) if fremovexattr(&file.fd, name).is_ok() => set(),
-            Err(Errno::INVAL) if name == flags::COMPRESSION && flags::is_nocow(&file.fd) => {
+            Err(Errno::INVAL) if name == flags::COMPRESSION && flags::is_algorithm(data) => {
                 self.flags.compression_refused(&file.fd, data);
                 Ok(())
             }

@@ -83,10 +83,11 @@ pub(super) struct SharedFlags(Arc<Mutex<Waiting>>);
 #[derive(Debug, Default)]
 struct Waiting {
     /// Immutable and append-only flags that wait for the end, by inode
-    /// number.
-    forbidding: BTreeMap<u64, XFlags>,
-    /// `btrfs.compression` that a NOCOW inode has refused, by inode number:
-    /// the FILEATTR that takes NOCOW off comes after the attribute.
+    /// number; with the generation, without which kernels before 6.2 do not
+    /// open an inode by number.
+    forbidding: BTreeMap<u64, (u32, XFlags)>,
+    /// `btrfs.compression` that an inode has refused, by inode number: the
+    /// FILEATTR that takes NOCOW off comes after the attribute.
     compression: BTreeMap<u64, Bytes>,
     /// Attributes that were refused and wait no longer.
     compression_refused: u64,
@@ -98,12 +99,14 @@ impl SharedFlags {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, inode: u64, flags: XFlags) -> Result<(), Cause> {
+    fn note(&self, fd: impl AsFd, inode: u64, flags: XFlags) -> Result<(), Cause> {
         let waiting = &mut self.lock().forbidding;
         if flags.is_empty() {
             waiting.remove(&inode);
         } else if waiting.len() < MAX_WAITING || waiting.contains_key(&inode) {
-            waiting.insert(inode, flags);
+            // 0 is "any" to later kernels.
+            let generation = sys::inode_generation(fd).unwrap_or(0);
+            waiting.insert(inode, (generation, flags));
         } else {
             return Err(Cause::Limit {
                 what: "immutable or append-only files in one stream",
@@ -113,8 +116,8 @@ impl SharedFlags {
         Ok(())
     }
 
-    /// Remembers a value of `btrfs.compression` that a NOCOW inode refused,
-    /// until a FILEATTR takes NOCOW off.
+    /// Remembers a value of `btrfs.compression` that an inode refused, until
+    /// a FILEATTR takes NOCOW off.
     pub(super) fn compression_refused(&self, fd: impl AsFd, value: &Bytes) {
         let inode = fstat(fd).map(|stat| stat.st_ino);
         let mut waiting = self.lock();
@@ -148,14 +151,14 @@ impl SharedFlags {
     }
 
     /// Sets what has waited. `open` opens an inode of the subvolume by its
-    /// number; `None` if it is gone.
+    /// number and generation; `None` if it is gone.
     pub(super) fn restore(
         &self,
-        mut open: impl FnMut(u64) -> Result<Option<OwnedFd>, Cause>,
+        mut open: impl FnMut(u64, u32) -> Result<Option<OwnedFd>, Cause>,
     ) -> Result<(), Cause> {
         let waiting = std::mem::take(&mut self.lock().forbidding);
-        for (inode, wanted) in waiting {
-            if let Some(fd) = open(inode)? {
+        for (inode, (generation, wanted)) in waiting {
+            if let Some(fd) = open(inode, generation)? {
                 change_xflags(&fd, XFlags::empty(), wanted)?;
             }
         }
@@ -179,7 +182,7 @@ pub(super) fn lift(fd: impl AsFd, waiting: &SharedFlags) -> bool {
     };
     // A FILEATTR that came before says what the end is to be.
     if !waiting.lock().forbidding.contains_key(&stat.st_ino)
-        && waiting.note(stat.st_ino, found).is_err()
+        && waiting.note(&fd, stat.st_ino, found).is_err()
     {
         return false;
     }
@@ -191,9 +194,14 @@ pub(super) fn forbid_names(flags: u32) -> bool {
     flags & IMMUTABLE_FL != 0
 }
 
-/// Whether a file or directory is NOCOW.
-pub(super) fn is_nocow(fd: impl AsFd) -> bool {
-    ioctl_getflags(fd).is_ok_and(|flags| flags.bits() & NOCOW_FL != 0)
+/// Whether a refusal (`EINVAL`) of this value of `btrfs.compression` is the
+/// inode's doing: NOCOW ones take none, nor do those without checksums, which
+/// a mount option makes and no call tells. The rest are values that no inode
+/// takes.
+pub(super) fn is_algorithm(value: &[u8]) -> bool {
+    // The level may follow.
+    let known = [&b"zlib"[..], b"lzo", b"zstd"];
+    known.iter().any(|name| value.starts_with(name)) || matches!(value, b"no" | b"none")
 }
 
 /// Applies FILEATTR as far as an inode's flags can be set; immutable and
@@ -208,7 +216,7 @@ pub(super) fn apply(fd: impl AsFd, attributes: u64, waiting: &SharedFlags) -> Re
         XFlags::IMMUTABLE | XFlags::APPEND | XFlags::SYNC | XFlags::NODUMP | XFlags::NOATIME,
         pick(&BY_FSSETXATTR, attributes),
     )?;
-    waiting.note(stat.st_ino, forbidding)?;
+    waiting.note(&fd, stat.st_ino, forbidding)?;
     if !set_flags(&fd, attributes)? {
         waiting.lock().flags_refused += 1;
     }

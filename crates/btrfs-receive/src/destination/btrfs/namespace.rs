@@ -230,14 +230,14 @@ impl Namespace {
         self.creator.inheritance_changed(path, name);
         let result = self.lifting(&[path], |root| root.set_xattr(path, name, data));
         match result {
-            Err(cause) if name == flags::COMPRESSION && is_errno(&cause, Errno::INVAL) => {
-                match self.root.open_for_flags(path) {
-                    Ok(fd) if flags::is_nocow(&fd) => {
-                        self.flags.compression_refused(fd, data);
-                        Ok(())
-                    }
-                    _ => Err(cause),
-                }
+            Err(cause)
+                if name == flags::COMPRESSION
+                    && flags::is_algorithm(data)
+                    && is_errno(&cause, Errno::INVAL) =>
+            {
+                let fd = self.root.open_for_flags(path)?;
+                self.flags.compression_refused(fd, data);
+                Ok(())
             }
             result => result,
         }
@@ -386,14 +386,14 @@ impl Namespace {
         let id = sys::subvolume_info(self.root.fd())
             .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
             .id;
-        self.flags.restore(
-            |inode| match sys::open_inode(self.root.fd(), id, inode, 0) {
+        self.flags.restore(|inode, generation| {
+            match sys::open_inode(self.root.fd(), id, inode, generation) {
                 Ok(fd) => Ok(Some(fd)),
                 // It was removed since.
                 Err(Errno::STALE) => Ok(None),
                 Err(errno) => Err(Cause::system("open_by_handle_at", errno)),
-            },
-        )
+            }
+        })
     }
 
     /// Makes `call`; if that is forbidden by the immutable or append-only
