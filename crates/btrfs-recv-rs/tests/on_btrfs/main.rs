@@ -1,5 +1,6 @@
 //! The command on a real btrfs.
 
+mod hostile;
 mod messages;
 mod signals;
 mod support;
@@ -7,6 +8,6 @@ mod support;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests = [messages::tests(), signals::tests()];
+    let tests = [hostile::tests(), messages::tests(), signals::tests()];
     btrfs_testkit::main(tests.into_iter().flatten())
 }
