@@ -117,7 +117,12 @@ impl<D: Destination> Receiver<D> {
                 Err(_) if self.options.cancel.is_cancelled() => {
                     return Err(self.stop(StopReason::Cancelled, observer));
                 }
-                Err(error) => return Err(self.stop(StopReason::Stream(error), observer)),
+                Err(error) => {
+                    // What came before the damage counts as if nothing had
+                    // been held back: it may fail too, and did so first.
+                    self.flush_held(observer)?;
+                    return Err(self.stop(StopReason::Stream(error), observer));
+                }
             };
             self.report.bytes = reader.consumed();
             if self.item(item, reader.position(), observer)? == Progress::Done {
@@ -256,10 +261,21 @@ impl<D: Destination> Receiver<D> {
                 at,
             });
         }
-        if let Err(failure) = self.planner.command(command, at, &mut self.steps) {
-            self.fail(failure, observer)?;
+        let planned = self.planner.command(command, at, &mut self.steps);
+        self.apply_steps(observer)?;
+        match planned {
+            Ok(()) => Ok(()),
+            Err(failure) => self.fail(failure, observer),
         }
-        self.apply_steps(observer)
+    }
+
+    /// Applies what the planner holds back for fusing.
+    fn flush_held(&mut self, observer: &mut dyn Observer) -> Result<(), ReceiveError> {
+        if matches!(self.state, State::Building(_)) {
+            self.planner.flush(&mut self.steps);
+            self.apply_steps(observer)?;
+        }
+        Ok(())
     }
 
     fn apply_steps(&mut self, observer: &mut dyn Observer) -> Result<(), ReceiveError> {

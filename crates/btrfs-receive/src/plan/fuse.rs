@@ -42,12 +42,14 @@ pub struct Rules {
     ///
     /// Same result: see the text in `plan/times.rs`.
     pub drop_superseded_times: bool,
-    /// Clones that follow each other in the stream, in the file and in the
-    /// source become one.
+    /// Clones of one length that follow each other in the stream, in the file
+    /// and in the source become one.
     ///
     /// Same result: one range or its parts refer to the same extents. If the
     /// source is the destination file itself the parts could overlap, so the
-    /// rule does not apply there.
+    /// rule does not apply there; that they are one file under two names is
+    /// for the destination to find. A destination that cannot clone the whole
+    /// range does it part by part, which the equal lengths allow.
     pub join_clones: bool,
 }
 
@@ -289,6 +291,7 @@ impl Fuser {
             && held.source_ctransid == next.source_ctransid
             && held.source_path == next.source_path
             && held.source_path != held.path
+            && Some(next.len) == held.len.checked_div(fused.len() as u64 + 1)
             && held.offset.checked_add(held.len) == Some(next.offset)
             && held.source_offset.checked_add(held.len) == Some(next.source_offset)
             && fused.len() < MAX_PIECES;

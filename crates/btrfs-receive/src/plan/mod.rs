@@ -60,15 +60,21 @@ impl Planner {
     ///
     /// # Errors
     /// A value is out of the range that the operation can carry. The command
-    /// is dropped; the planner can go on.
+    /// is dropped; the planner can go on. `steps` gets what was held back,
+    /// which came before: one of those may fail first.
     pub fn command(
         &mut self,
         command: CommandBuf,
         at: Position,
         steps: &mut Vec<Step>,
     ) -> Result<(), Failure> {
-        let Some(op) = op_of(command, at)? else {
-            return Ok(());
+        let op = match op_of(command, at) {
+            Ok(Some(op)) => op,
+            Ok(None) => return Ok(()),
+            Err(failure) => {
+                self.flush(steps);
+                return Err(failure);
+            }
         };
         let again = self.capability.after(&op);
         if let Some(step) = self.root.withhold(Step::new(op, at)) {
@@ -84,9 +90,14 @@ impl Planner {
     /// Ends the subvolume: appends everything still held back, the root's
     /// attributes last.
     pub fn finish(&mut self, steps: &mut Vec<Step>) {
+        self.flush(steps);
+        self.root.release(steps);
+    }
+
+    /// Appends what is held back for fusing, and goes on.
+    pub(crate) fn flush(&mut self, steps: &mut Vec<Step>) {
         self.fuser.flush(steps);
         self.times.release(|step| steps.push(step));
-        self.root.release(steps);
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Step {
     pub at: Position,
     /// The further commands that were fused into it, in order: for
     /// [`Op::Create`] the rename, for [`Op::Write`] and [`Op::Clone`] one for
-    /// each piece after the first.
+    /// each piece after the first; the pieces of a clone are equally long.
     pub fused: Vec<Position>,
 }
 
@@ -49,6 +49,20 @@ impl Step {
             fused: Vec::new(),
         }
     }
+}
+
+/// The pieces that a joined clone was made of: `count` of equal length.
+pub(crate) fn pieces_of(range: &CloneRange, count: usize) -> impl Iterator<Item = CloneRange> {
+    let count = (count as u64).max(1);
+    let len = range.len / count;
+    (0..count).map(move |index| CloneRange {
+        offset: range.offset.saturating_add(index.saturating_mul(len)),
+        source_offset: range
+            .source_offset
+            .saturating_add(index.saturating_mul(len)),
+        len,
+        ..range.clone()
+    })
 }
 
 /// What kind of inode to create.

@@ -194,22 +194,39 @@ fn writes_that_follow_each_other_are_joined() {
 
 #[test]
 fn clones_that_follow_each_other_are_joined() {
-    let clone = |offset, source: &str| {
-        Command::Clone(CloneRange {
-            path: path("f"),
-            offset,
-            len: 10,
-            source_uuid: Uuid::from_u128(1),
-            source_ctransid: 5,
-            source_path: path(source),
-            source_offset: offset + 100,
-        })
+    let range = |offset, len, source: &str| CloneRange {
+        path: path("f"),
+        offset,
+        len,
+        source_uuid: Uuid::from_u128(1),
+        source_ctransid: 5,
+        source_path: path(source),
+        source_offset: offset + 100,
     };
+    let clone = |offset, source: &str| Command::Clone(range(offset, 10, source));
     let steps = fused(vec![clone(0, "s"), clone(10, "s"), clone(30, "s")]);
     assert_eq!(names(&steps), ["clone", "clone"]);
     // Ranges of one file could overlap when joined.
     let steps = fused(vec![clone(0, "f"), clone(10, "f")]);
     assert_eq!(names(&steps), ["clone", "clone"]);
+    // The pieces could not be found again.
+    let steps = fused(vec![clone(0, "s"), Command::Clone(range(10, 5, "s"))]);
+    assert_eq!(names(&steps), ["clone", "clone"]);
+    let joined: Vec<CloneRange> = op::pieces_of(&range(0, 30, "s"), 3).collect();
+    assert_eq!(joined, [0, 10, 20].map(|offset| range(offset, 10, "s")));
+}
+
+#[test]
+fn what_was_held_back_comes_before_a_refusal() {
+    let mut planner = Planner::default();
+    let mut steps = Vec::new();
+    for command in [mkfile("o1"), rename("o1", "f")] {
+        planner.command(command, at(1), &mut steps).unwrap();
+    }
+    assert!(steps.is_empty());
+    let refused = planner.command(chmod("f", 0o10_000), at(3), &mut steps);
+    assert_eq!(refused.unwrap_err().at, at(3));
+    assert_eq!(names(&steps), ["mkfile"]);
 }
 
 #[test]

@@ -178,9 +178,11 @@ impl ContentWriter {
                 source_offset,
                 offset,
                 len,
-            } => self
-                .data
-                .clone_range(&source.fd, *source_offset, &file.fd, *offset, *len)?,
+            } => {
+                let ranges = (*source_offset, *offset, *len);
+                self.data
+                    .clone_pieces(&source.fd, &file.fd, ranges, task.fused.len() + 1)?;
+            }
             Action::EncodedWrite(write) => self.data.encoded_write(&file.fd, write)?,
             Action::Truncate(size) => {
                 ftruncate(&file.fd, *size).map_err(named("ftruncate"))?;

@@ -84,6 +84,36 @@ impl DataWriter {
         Ok(())
     }
 
+    /// Clones a range, given as (offset in the source, offset, length), that
+    /// was joined from `count` pieces of equal length: in one call if the
+    /// kernel takes it, else piece by piece, to do what the pieces would have
+    /// done and to learn which of them fails.
+    pub(super) fn clone_pieces(
+        &mut self,
+        source: &OwnedFd,
+        file: &OwnedFd,
+        (source_offset, offset, len): (u64, u64, u64),
+        count: usize,
+    ) -> Result<(), StepError> {
+        if count > 1
+            && len > 0
+            && sys::ficlonerange(source, source_offset, len, file, offset).is_ok()
+        {
+            return Ok(());
+        }
+        let piece = len / (count as u64).max(1);
+        for part in 0..count {
+            let skip = piece * part as u64;
+            self.clone_range(source, source_offset + skip, file, offset + skip, piece)
+                .map_err(|cause| StepError {
+                    part,
+                    operation: None,
+                    cause,
+                })?;
+        }
+        Ok(())
+    }
+
     /// Clones a range; copies it where the destination cannot share it.
     pub(super) fn clone_range(
         &mut self,

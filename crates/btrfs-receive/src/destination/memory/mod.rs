@@ -28,7 +28,7 @@ use self::xattr::{COMPRESSION, DEFAULT_ACL};
 use super::{Begun, Destination, Finished, Withheld};
 use crate::decompress::Decompressor;
 use crate::error::{Cause, Failure};
-use crate::plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};
+use crate::plan::op::{NewInode, NewSubvolume, Op, SourceId, Step, pieces_of};
 use crate::report::{Fallbacks, SourceUsed};
 
 /// How much memory a destination may use, by default: 1 GiB, counted as if
@@ -156,9 +156,9 @@ impl MemoryDestination {
         Ok(Begun { parent, withheld })
     }
 
-    /// Carries out an operation; on failure says which of its fused commands
-    /// it was.
-    fn try_apply(&mut self, op: &Op) -> Result<(), (usize, Cause)> {
+    /// Carries out an operation that was made of `parts` commands; on failure
+    /// says which of them it was.
+    fn try_apply(&mut self, op: &Op, parts: usize) -> Result<(), (usize, Cause)> {
         let (tree, current) = match (self.subvolumes.last_mut(), &mut self.current) {
             (Some(subvolume), Some(current)) => (&mut subvolume.tree, current),
             _ => return Err((0, Cause::NothingToFinish)),
@@ -171,7 +171,12 @@ impl MemoryDestination {
                 mode,
             } => return create(tree, path, created_as.as_ref(), kind, *mode),
             Op::Write { path, offset, data } => return write(tree, path, *offset, data),
-            Op::Clone(range) => self.clone_range(range),
+            Op::Clone(range) => {
+                for (index, piece) in pieces_of(range, parts).enumerate() {
+                    self.clone_range(&piece).map_err(|cause| (index, cause))?;
+                }
+                Ok(())
+            }
             Op::EncodedWrite(write) => match self.decompressor.decode_write(write) {
                 Ok(data) => tree.write(&write.path, write.offset, data),
                 Err(error) => Err(error.into()),
@@ -256,16 +261,17 @@ impl Destination for MemoryDestination {
     }
 
     fn apply(&mut self, step: Step) -> Result<(), Failure> {
-        self.try_apply(&step.op).map_err(|(index, cause)| {
-            let fused = index.checked_sub(1).and_then(|index| step.fused.get(index));
-            let renaming = matches!(step.op, Op::Create { .. }) && index == 1;
-            Failure::new(
-                fused.copied().unwrap_or(step.at),
-                if renaming { "rename" } else { step.op.name() },
-                step.op.path().as_bytes(),
-                cause,
-            )
-        })
+        self.try_apply(&step.op, step.fused.len() + 1)
+            .map_err(|(index, cause)| {
+                let fused = index.checked_sub(1).and_then(|index| step.fused.get(index));
+                let renaming = matches!(step.op, Op::Create { .. }) && index == 1;
+                Failure::new(
+                    fused.copied().unwrap_or(step.at),
+                    if renaming { "rename" } else { step.op.name() },
+                    step.op.path().as_bytes(),
+                    cause,
+                )
+            })
     }
 
     fn settle(&mut self) -> Result<(), Failure> {
