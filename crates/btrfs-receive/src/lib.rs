@@ -1,11 +1,17 @@
 //! Applies btrfs send streams.
 
+#[cfg(feature = "bare-calls")]
+#[doc(hidden)]
+pub mod bare_calls;
 // Pruned once the destination is complete.
 #[allow(dead_code)]
 mod confine;
 mod decompress;
 mod destination;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod observer;
 mod options;
 mod plan;

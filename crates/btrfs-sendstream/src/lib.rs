@@ -68,6 +68,9 @@ mod decoder;
 mod encoder;
 mod error;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod reader;
 mod sequence;

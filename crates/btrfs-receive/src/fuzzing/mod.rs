@@ -1,0 +1,15 @@
+//! Bodies of the fuzz targets (feature `fuzzing`), so that stable tests can
+//! run them over the corpus. Not part of the public interface: anything here
+//! may change in any release.
+//!
+//! Each function takes whatever bytes a fuzzer comes up with and panics if
+//! what it is to prove does not hold.
+
+mod confine;
+mod decompress;
+mod plan;
+mod program;
+
+pub use confine::confine;
+pub use decompress::decompress;
+pub use plan::plan;
