@@ -40,5 +40,5 @@ fn programs_get_far() {
         complete += u64::from(whole);
     }
     println!("{commands} commands in {runs} programs, {complete} without a failure");
-    assert!(commands > 15 * runs && complete > runs / 20);
+    assert!(commands > 10 * runs && complete > runs / 50);
 }

@@ -1,0 +1,247 @@
+//! What is received: trees, made anew each time from fixed seeds.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
+
+/// A kind of stream.
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    /// Fills the subvolume; with `change` it is a parent first.
+    pub(crate) fill: fn(&Path, f64),
+    /// Changes it, for an incremental stream.
+    pub(crate) change: Option<fn(&Path, f64)>,
+    /// Whether to send compressed extents as they are, from a filesystem
+    /// that compresses.
+    pub(crate) compressed: bool,
+    /// What a plain copy of the same tree is made with, if that means
+    /// anything.
+    pub(crate) copy: Option<Copy>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Copy {
+    /// `cp -a`
+    Cp,
+    /// `dd bs=1M` of the one file.
+    Dd,
+}
+
+pub(crate) const ALL: &[Workload] = &[
+    Workload {
+        name: "small",
+        fill: small_files,
+        change: None,
+        compressed: false,
+        copy: Some(Copy::Cp),
+    },
+    Workload {
+        name: "incremental",
+        fill: small_files,
+        change: Some(change_small_files),
+        compressed: false,
+        copy: None,
+    },
+    Workload {
+        name: "clones",
+        fill: clone_sources,
+        change: Some(clone_much),
+        compressed: false,
+        copy: None,
+    },
+    Workload {
+        name: "large",
+        fill: one_large_file,
+        change: None,
+        compressed: false,
+        copy: Some(Copy::Dd),
+    },
+    Workload {
+        name: "medium",
+        fill: medium_files,
+        change: None,
+        compressed: false,
+        copy: Some(Copy::Cp),
+    },
+    Workload {
+        name: "compressed",
+        fill: text_files,
+        change: None,
+        compressed: true,
+        copy: Some(Copy::Cp),
+    },
+];
+
+/// A plain generator: the same numbers every time.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        (self.next() >> 11) % end.max(1)
+    }
+
+    /// Bytes that no compressor shortens.
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(len + 8);
+        while bytes.len() < len {
+            bytes.extend_from_slice(&self.next().to_le_bytes());
+        }
+        bytes.truncate(len);
+        bytes
+    }
+
+    /// Words out of a few thousand, which compress as text does.
+    fn text(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(len + 16);
+        while bytes.len() < len {
+            let word = self.below(4096).wrapping_mul(2_654_435_761) % 90_000_007;
+            bytes.extend_from_slice(format!("{word:x} ").as_bytes());
+        }
+        bytes.truncate(len);
+        bytes
+    }
+}
+
+/// `count`, made smaller or larger, at least 1.
+fn scaled(count: u64, scale: f64) -> u64 {
+    ((count as f64 * scale) as u64).max(1)
+}
+
+fn must<T>(result: std::io::Result<T>, path: &Path) -> T {
+    result.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    must(fs::write(path, bytes), path);
+}
+
+fn directory_of(root: &Path, number: u64) -> PathBuf {
+    root.join(format!("d{}", number / 300))
+        .join(format!("e{}", number / 12 % 25))
+}
+
+fn small_file(root: &Path, number: u64) -> PathBuf {
+    directory_of(root, number).join(format!("file-{number}.rs"))
+}
+
+/// 27,000 files in 2,300 directories: most of a few KiB, one in nine empty
+/// or a symbolic link, owners and modes as a home directory has them.
+fn small_files(root: &Path, scale: f64) {
+    let mut random = Random(0x5eed_0001);
+    for number in 0..scaled(27_000, scale) {
+        let path = small_file(root, number);
+        if number % 12 == 0 {
+            let directory = directory_of(root, number);
+            must(fs::create_dir_all(&directory), &directory);
+        }
+        match number % 18 {
+            0 => write(&path, b""),
+            1 => must(symlink(format!("file-{}.rs", number - 1), &path), &path),
+            _ => {
+                let most = 1 << (8 + random.below(8));
+                let len = random.below(most);
+                write(&path, &random.text(len as usize));
+            }
+        }
+        must(lchown(&path, Some(1000), Some(1000)), &path);
+        if number % 7 == 2 {
+            must(
+                fs::set_permissions(&path, PermissionsExt::from_mode(0o755)),
+                &path,
+            );
+        }
+    }
+}
+
+/// Renames, deletes, rewrites and adds: a tenth of the files each, and some
+/// whole directories renamed.
+fn change_small_files(root: &Path, scale: f64) {
+    let mut random = Random(0x5eed_0002);
+    let count = scaled(27_000, scale);
+    for number in 0..count {
+        let path = small_file(root, number);
+        match random.below(10) {
+            0 => must(fs::rename(&path, path.with_extension("renamed")), &path),
+            1 => must(fs::remove_file(&path), &path),
+            2 if number % 18 > 1 => {
+                let len = random.below(8192) as usize;
+                write(&path, &random.text(len));
+            }
+            3 => write(&path.with_extension("new"), &random.text(2000)),
+            4 if number % 18 > 1 => {
+                must(
+                    fs::set_permissions(&path, PermissionsExt::from_mode(0o600)),
+                    &path,
+                );
+            }
+            _ => {}
+        }
+    }
+    for number in (0..count / 300).step_by(3) {
+        let (from, to) = (format!("d{number}"), format!("moved-{number}"));
+        must(fs::rename(root.join(&from), root.join(to)), root);
+    }
+}
+
+/// Files to clone from: 100 MiB in files of 256 KiB.
+fn clone_sources(root: &Path, scale: f64) {
+    let mut random = Random(0x5eed_0003);
+    for number in 0..scaled(400, scale) {
+        let path = root.join(format!("source-{number}"));
+        write(&path, &random.bytes(256 << 10));
+    }
+}
+
+/// 20,000 clones of one block each, no two of them adjacent: 200 files.
+fn clone_much(root: &Path, scale: f64) {
+    let mut random = Random(0x5eed_0004);
+    let sources = scaled(400, scale);
+    for number in 0..scaled(200, scale) {
+        let path = root.join(format!("target-{number}"));
+        let target = must(fs::File::create_new(&path), &path);
+        for block in 0..100 {
+            let source = root.join(format!("source-{}", random.below(sources)));
+            let source = must(fs::File::open(&source), &source);
+            let (mut from, mut to) = (random.below(64) * 4096, block * 4096);
+            let shared =
+                rustix::fs::copy_file_range(&source, Some(&mut from), &target, Some(&mut to), 4096);
+            assert_eq!(shared, Ok(4096), "{}", path.display());
+        }
+    }
+}
+
+/// 1 GiB that does not compress.
+fn one_large_file(root: &Path, scale: f64) {
+    let mut random = Random(0x5eed_0005);
+    let path = root.join("large");
+    let mut file = must(fs::File::create_new(&path), &path);
+    for _ in 0..scaled(1024, scale) {
+        must(file.write_all(&random.bytes(1 << 20)), &path);
+    }
+}
+
+/// 400 files of 2 MiB on average.
+fn medium_files(root: &Path, scale: f64) {
+    let mut random = Random(0x5eed_0006);
+    for number in 0..scaled(400, scale) {
+        let len = (1 << 20) + random.below(2 << 20) as usize;
+        write(&root.join(format!("medium-{number}")), &random.bytes(len));
+    }
+}
+
+/// 3,000 files of text, 600 MB.
+fn text_files(root: &Path, scale: f64) {
+    let mut random = Random(0x5eed_0007);
+    for number in 0..scaled(3000, scale) {
+        let len = random.below(400 << 10) as usize;
+        write(&root.join(format!("text-{number}")), &random.text(len));
+    }
+}
