@@ -131,7 +131,7 @@ impl Messages {
             (done.clones_copied, "clones were copied"),
             (
                 done.compression_refused,
-                "NOCOW files lost btrfs.compression",
+                "files without copy-on-write or checksums lost btrfs.compression",
             ),
             (done.flags_refused, "files lost inode flags"),
         ] {

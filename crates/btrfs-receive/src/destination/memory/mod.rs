@@ -383,8 +383,6 @@ fn write(
     Ok(())
 }
 
-/// Sets an attribute; `btrfs.compression` that a NOCOW file refuses is
-/// counted.
 /// Sets the owner and keeps set-id bits, see [`Op::Chown`].
 fn chown(tree: &mut Tree, path: &StreamPath, uid: u32, gid: u32) -> Result<(), Cause> {
     let mode = tree.get(path).map(Inode::mode);
@@ -395,6 +393,8 @@ fn chown(tree: &mut Tree, path: &StreamPath, uid: u32, gid: u32) -> Result<(), C
     }
 }
 
+/// Sets an attribute; `btrfs.compression` that a NOCOW file refuses is
+/// counted.
 fn set_xattr(
     tree: &mut Tree,
     current: &mut Current,
