@@ -9,12 +9,13 @@ use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
 use crate::support::{COMMAND, Sent, check, clear, run};
 
 /// The calls a receive consists of.
-const CALLS: [&str; 24] = [
+const CALLS: [&str; 25] = [
     "pwrite64",
     "pwritev",
     "fsetxattr",
     "setxattr",
     "lsetxattr",
+    "fgetxattr",
     "fremovexattr",
     "fchmod",
     "fchmodat",
@@ -38,9 +39,11 @@ const CALLS: [&str; 24] = [
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        test!(a_failed_call_is_a_failed_receive, 1),
-        test!(a_failed_call_is_a_failed_receive, 3),
-        test!(a_failed_call_is_a_failed_receive, 20),
+        test!(a_failed_call_is_a_failed_receive, 1, "EIO"),
+        test!(a_failed_call_is_a_failed_receive, 2, "EINVAL"),
+        test!(a_failed_call_is_a_failed_receive, 3, "ENOSPC"),
+        test!(a_failed_call_is_a_failed_receive, 4, "EPERM"),
+        test!(a_failed_call_is_a_failed_receive, 20, "EIO"),
         test!(the_stamp_is_taken_back),
     ]
 }
@@ -73,7 +76,7 @@ fn receive(stream: &[u8], directory: &Path, log: &Path, inject: &str) -> Output 
     run(command.arg(COMMAND).arg(directory), stream)
 }
 
-fn a_failed_call_is_a_failed_receive(k: u32) {
+fn a_failed_call_is_a_failed_receive(k: u32, error: &str) {
     if no_strace() {
         return;
     }
@@ -81,7 +84,7 @@ fn a_failed_call_is_a_failed_receive(k: u32) {
     let to = LoopFilesystem::new();
     let mut failed = 0;
     for call in CALLS {
-        let inject = format!("{call}:error=EIO:when={k}");
+        let inject = format!("{call}:error={error}:when={k}");
         let output = receive(&sent.stream, to.path(), Path::new("/dev/null"), &inject);
         let received = check(to.path(), sent.from.path());
         let stderr = String::from_utf8_lossy(&output.stderr);

@@ -264,7 +264,8 @@ fn set_flags(fd: impl AsFd, attributes: u64) -> Result<bool, Cause> {
     let mut value = [0; 64];
     let compression = match fgetxattr(&fd, COMPRESSION, &mut value[..]) {
         Ok(len) => value.get(..len),
-        Err(_) => None,
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
+        Err(errno) => return Err(Cause::system("fgetxattr", errno)),
     };
     let compresses = compression.is_some() || attributes & inode_item::COMPRESS != 0;
     let mut mask = NOCOW_FL | DIRSYNC_FL;

@@ -16,7 +16,7 @@ use super::flags::{self, INHERITED_FL, SharedFlags};
 use crate::destination::Withheld;
 use crate::error::{Cause, Occupant};
 use crate::plan::op::NewSubvolume;
-use crate::sys::{self, XFlags};
+use crate::sys;
 
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 const COMPRESSION: &[u8] = b"btrfs.compression";
@@ -90,7 +90,7 @@ fn open_root(destination: &OwnedFd, new: &NewSubvolume) -> Result<OwnedFd, Cause
 ///
 /// An immutable or append-only root is made changeable until the end.
 pub(super) fn withhold(root: &OwnedFd, waiting: &SharedFlags) -> Result<Withheld, Cause> {
-    let xflags = sys::fs_get_xflags(root).unwrap_or(XFlags::empty());
+    let xflags = sys::fs_get_xflags(root).map_err(named("FS_IOC_FSGETXATTR"))?;
     flags::lift(root, waiting);
     let stat = fstat(root).map_err(named("fstat"))?;
     let mut withheld = Withheld {
