@@ -33,7 +33,12 @@ pub(crate) fn read(
     if !ignore_unknown && let Some(attribute) = fields.table.unexpected(used_by(kind, version)) {
         return Err(unexpected(kind, attribute, attributes));
     }
-    Ok(fields.command()?)
+    let mut command = fields.command()?;
+    if let (Version::V1, Command::Utimes { otime, .. }) = (version, &mut command) {
+        // Not of this version here; where it is not refused, it is ignored.
+        *otime = None;
+    }
+    Ok(command)
 }
 
 #[cold]
