@@ -1,10 +1,67 @@
-//! Applies btrfs send streams.
+//! Applies btrfs send streams: what `btrfs receive` does, as a library.
+//!
+//! A send stream is a list of commands (*make a file*, *rename*, *write*)
+//! that turns an empty subvolume, or a snapshot of its parent, into a copy of
+//! a snapshot elsewhere. This crate carries them out on a mounted btrfs, on a
+//! model in memory, or on a [`Destination`] of your own.
+//!
+//! ```no_run
+//! use btrfs_receive::{BtrfsDestination, Receiver};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let destination = BtrfsDestination::open("/backup")?;
+//!     let report = Receiver::new(destination).receive(std::io::stdin(), &mut ())?;
+//!     for subvolume in &report.subvolumes {
+//!         println!("{}: {:?}", subvolume.name, subvolume.outcome);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What `Ok` means
+//!
+//! Every subvolume of the input holds exactly what was sent, is on disk, has
+//! its received UUID and is read-only. A subvolume in which anything failed is
+//! left writable and without received UUID, and the receive ends in a
+//! [`ReceiveError`] that says what failed and where. [`Options::max_errors`]
+//! only decides how much is tried in spite of that.
+//!
+//! Paths of the stream are resolved beneath the new subvolume, without
+//! following symbolic links; data goes to regular files only. Nothing of the
+//! process is changed: no umask, working directory or signal handler. Nothing
+//! is printed.
+//!
+//! # Privileges
+//!
+//! Capabilities decide, not the user id. Without one, what needs it fails and
+//! says so, but for the two that have a fallback.
+//!
+//! | capability | for |
+//! |---|---|
+//! | `CAP_CHOWN`, `CAP_FOWNER`, `CAP_DAC_OVERRIDE` | owners, modes and times of any file |
+//! | `CAP_FSETID` | keeping set-id bits |
+//! | `CAP_MKNOD` | device nodes |
+//! | `CAP_SETFCAP` | file capabilities |
+//! | `CAP_LINUX_IMMUTABLE` | immutable and append-only files |
+//! | `CAP_SYS_ADMIN` | `trusted.*` attributes; encoded writes (else decoded); the UUID tree (else subvolumes are walked) |
+//! | `CAP_DAC_READ_SEARCH` | sources outside of what is mounted (else paths are tried) |
+//!
+//! # Memory
+//!
+//! Bounded, whatever the stream: see [`Receiver`], [`BtrfsDestination`],
+//! [`Planner`] and [`source::Resolver`], each of which states its share. For
+//! streams that kernels write, less than 64 MiB in all, unless files are
+//! immutable by the hundred thousand.
+//!
+//! # Features
+//!
+//! None. The crate is for Linux, and has no dependency that compiles or links
+//! C. Which kernel features it uses, and what it does without them, stands in
+//! `docs/kernel.md` of the repository.
 
 #[cfg(feature = "bare-calls")]
 #[doc(hidden)]
 pub mod bare_calls;
-// Pruned once the destination is complete.
-#[allow(dead_code)]
 mod confine;
 mod decompress;
 mod destination;
@@ -18,7 +75,6 @@ mod plan;
 mod receiver;
 mod report;
 pub mod source;
-#[allow(dead_code, unused_imports)]
 mod sys;
 #[cfg(test)]
 mod testing;

@@ -19,7 +19,7 @@ impl Root {
     /// Creates a directory.
     ///
     /// # Errors
-    /// As [`Root::directory`], and those of `mkdirat(2)`.
+    /// As [`Root::parent`], and those of `mkdirat(2)`.
     pub(crate) fn mkdir(&self, path: &StreamPath, mode: u32) -> Result<(), Cause> {
         let (directory, name) = self.parent(path)?;
         mkdirat(&*directory, name, permissions(mode)).map_err(named("mkdirat"))?;
@@ -31,7 +31,7 @@ impl Root {
     /// writing.
     ///
     /// # Errors
-    /// As [`Root::directory`]; `EEXIST` if the name is taken, be it by a
+    /// As [`Root::parent`]; `EEXIST` if the name is taken, be it by a
     /// dangling symbolic link; those of `openat(2)`.
     pub(crate) fn create_file(&self, path: &StreamPath, mode: u32) -> Result<OwnedFd, Cause> {
         let (directory, name) = self.parent(path)?;
@@ -53,7 +53,7 @@ impl Root {
     ///
     /// # Errors
     /// [`Cause::OutOfRange`] for other types and larger numbers; as
-    /// [`Root::directory`]; those of `mknodat(2)`.
+    /// [`Root::parent`]; those of `mknodat(2)`.
     pub(crate) fn mknod(&self, path: &StreamPath, mode: u32, rdev: u64) -> Result<(), Cause> {
         let kind = FileType::from_raw_mode(mode);
         if !matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
@@ -68,7 +68,7 @@ impl Root {
     /// Creates a FIFO; of `mode` only the permission bits count.
     ///
     /// # Errors
-    /// As [`Root::directory`], and those of `mknodat(2)`.
+    /// As [`Root::parent`], and those of `mknodat(2)`.
     pub(crate) fn mkfifo(&self, path: &StreamPath, mode: u32) -> Result<(), Cause> {
         self.make_node(path, FileType::Fifo, mode, 0)
     }
@@ -77,7 +77,7 @@ impl Root {
     /// permission bits count.
     ///
     /// # Errors
-    /// As [`Root::directory`], and those of `mknodat(2)`.
+    /// As [`Root::parent`], and those of `mknodat(2)`.
     pub(crate) fn mksock(&self, path: &StreamPath, mode: u32) -> Result<(), Cause> {
         self.make_node(path, FileType::Socket, mode, 0)
     }
@@ -85,7 +85,7 @@ impl Root {
     /// Creates a symbolic link that holds `target`, whatever that is.
     ///
     /// # Errors
-    /// As [`Root::directory`], and those of `symlinkat(2)`.
+    /// As [`Root::parent`], and those of `symlinkat(2)`.
     pub(crate) fn symlink(&self, path: &StreamPath, target: &[u8]) -> Result<(), Cause> {
         let (directory, name) = self.parent(path)?;
         symlinkat(target, &*directory, name).map_err(named("symlinkat"))?;
@@ -97,7 +97,7 @@ impl Root {
     /// further name `path`.
     ///
     /// # Errors
-    /// As [`Root::directory`] for both, and those of `linkat(2)`.
+    /// As [`Root::parent`] for both, and those of `linkat(2)`.
     pub(crate) fn link(&self, existing: &StreamPath, path: &StreamPath) -> Result<(), Cause> {
         let (from, old) = self.parent(existing)?;
         let (to, new) = self.parent(path)?;
@@ -110,7 +110,7 @@ impl Root {
     /// taken is an error.
     ///
     /// # Errors
-    /// As [`Root::directory`] for both, and those of `renameat2(2)`.
+    /// As [`Root::parent`] for both, and those of `renameat2(2)`.
     pub(crate) fn rename(
         &self,
         path: &StreamPath,
@@ -134,7 +134,7 @@ impl Root {
     /// Removes a name of anything but a directory.
     ///
     /// # Errors
-    /// As [`Root::directory`], and those of `unlinkat(2)`.
+    /// As [`Root::parent`], and those of `unlinkat(2)`.
     pub(crate) fn unlink(&self, path: &StreamPath) -> Result<(), Cause> {
         let (directory, name) = self.parent(path)?;
         unlinkat(&*directory, name, AtFlags::empty()).map_err(named("unlinkat"))?;
@@ -145,7 +145,7 @@ impl Root {
     /// Removes an empty directory.
     ///
     /// # Errors
-    /// As [`Root::directory`], and those of `unlinkat(2)`.
+    /// As [`Root::parent`], and those of `unlinkat(2)`.
     pub(crate) fn rmdir(&self, path: &StreamPath) -> Result<(), Cause> {
         let (directory, name) = self.parent(path)?;
         unlinkat(&*directory, name, AtFlags::REMOVEDIR).map_err(named("unlinkat"))?;

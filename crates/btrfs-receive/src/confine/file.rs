@@ -32,11 +32,6 @@ impl Inode {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
-    /// What `fstat` said when it was found.
-    pub(crate) fn stat(&self) -> &Stat {
-        &self.stat
-    }
-
     /// What it is, in words for an error.
     pub(super) fn found(&self) -> &'static str {
         match self.file_type() {
@@ -63,7 +58,7 @@ impl Root {
     /// symbolic link. Not for the empty path: [`Root::fd`] is the root.
     ///
     /// # Errors
-    /// As [`Root::directory`].
+    /// As [`Root::parent`].
     pub(crate) fn inode(&self, path: &StreamPath) -> Result<Inode, Cause> {
         self.inode_at(path.as_bytes())
     }
@@ -76,7 +71,7 @@ impl Root {
     ///
     /// # Errors
     /// [`Cause::NotRegularFile`] for anything else, a symbolic link
-    /// included; otherwise as [`Root::directory`].
+    /// included; otherwise as [`Root::parent`].
     pub(crate) fn open_file(&self, path: &StreamPath, access: Access) -> Result<OwnedFd, Cause> {
         if path.is_root() {
             return Err(Cause::NotRegularFile { found: "directory" });

@@ -1,21 +1,18 @@
 //! Calls that change what an inode says about itself.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use btrfs_sendstream::{StreamPath, Timespec};
 use rustix::fs::{
-    AtFlags, FileType, Gid, IFlags, OFlags, Timestamps, UTIME_OMIT, Uid, XattrFlags, chownat,
-    fchmod, fchown, fgetxattr, fremovexattr, fsetxattr, fstat, ftruncate, futimens, ioctl_getflags,
-    ioctl_setflags, lgetxattr, lremovexattr, lsetxattr, utimensat,
+    AtFlags, FileType, Gid, OFlags, Timestamps, UTIME_OMIT, Uid, XattrFlags, chownat, fchmod,
+    fchown, fremovexattr, fsetxattr, fstat, futimens, lremovexattr, lsetxattr, utimensat,
 };
 use rustix::io::Errno;
 
 use super::change::{named, out_of_range, permissions};
-use super::{Access, Inode, Root};
+use super::{Directory, Inode, Root};
 use crate::error::Cause;
-
-/// Longest value of an extended attribute, `XATTR_SIZE_MAX`.
-const MAX_XATTR: usize = 65536;
 
 impl Root {
     /// Creates or replaces an extended attribute, of a symbolic link itself
@@ -25,7 +22,7 @@ impl Root {
     /// where the larger one alone would fit; it is then removed first.
     ///
     /// # Errors
-    /// As [`Root::directory`], and those of `setxattr(2)`.
+    /// As [`Root::parent`], and those of `setxattr(2)`.
     pub(crate) fn set_xattr(
         &self,
         path: &StreamPath,
@@ -43,24 +40,11 @@ impl Root {
     /// Removes an extended attribute; one that is missing is no error.
     ///
     /// # Errors
-    /// As [`Root::directory`], and those of `removexattr(2)`.
+    /// As [`Root::parent`], and those of `removexattr(2)`.
     pub(crate) fn remove_xattr(&self, path: &StreamPath, name: &[u8]) -> Result<(), Cause> {
         match self.xattr_holder(path)?.remove(name) {
             Ok(()) | Err(Errno::NODATA) => Ok(()),
             Err(errno) => Err(Cause::system("removexattr", errno)),
-        }
-    }
-
-    /// Reads an extended attribute, at most 64 KiB by the kernel's limit;
-    /// `None` if there is none of that name.
-    ///
-    /// # Errors
-    /// As [`Root::directory`], and those of `getxattr(2)`.
-    pub(crate) fn xattr(&self, path: &StreamPath, name: &[u8]) -> Result<Option<Vec<u8>>, Cause> {
-        match self.xattr_holder(path)?.get(name) {
-            Ok(value) => Ok(Some(value)),
-            Err(Errno::NODATA) => Ok(None),
-            Err(errno) => Err(Cause::system("getxattr", errno)),
         }
     }
 
@@ -69,7 +53,7 @@ impl Root {
     ///
     /// # Errors
     /// [`Cause::OutOfRange`] for the id that means "leave it" to the kernel;
-    /// as [`Root::directory`]; those of `fchownat(2)`.
+    /// as [`Root::parent`]; those of `fchownat(2)`.
     pub(crate) fn chown(&self, path: &StreamPath, uid: u32, gid: u32) -> Result<(), Cause> {
         for (what, id) in [("user id", uid), ("group id", gid)] {
             if id == u32::MAX {
@@ -90,7 +74,7 @@ impl Root {
     /// # Errors
     /// [`Cause::OutOfRange`] for nanoseconds of a second or more, among
     /// which are the values that mean "now" and "leave it" to the kernel;
-    /// as [`Root::directory`]; those of `utimensat(2)`.
+    /// as [`Root::parent`]; those of `utimensat(2)`.
     pub(crate) fn utimens(
         &self,
         path: &StreamPath,
@@ -110,7 +94,7 @@ impl Root {
     ///
     /// # Errors
     /// [`Cause::ModeNotKept`]; [`Cause::NoProc`]; `EOPNOTSUPP` for a symbolic
-    /// link; as [`Root::directory`]; those of `chmod(2)`.
+    /// link; as [`Root::parent`]; those of `chmod(2)`.
     pub(crate) fn chmod(&self, path: &StreamPath, mode: u32) -> Result<(), Cause> {
         if mode > 0o7777 {
             return Err(out_of_range("mode", mode.into()));
@@ -134,40 +118,10 @@ impl Root {
         check_mode(inode.as_fd(), mode)
     }
 
-    /// Sets the size of a regular file, in bytes.
-    ///
-    /// # Errors
-    /// As [`Root::open_file`], and those of `ftruncate(2)`.
-    pub(crate) fn truncate(&self, path: &StreamPath, size: u64) -> Result<(), Cause> {
-        let fd = self.open_file(path, Access::Write)?;
-        ftruncate(fd, size).map_err(named("ftruncate"))
-    }
-
-    /// Reads the inode flags (`FS_*_FL`) of a regular file or a directory.
-    ///
-    /// # Errors
-    /// [`Cause::NoInodeFlags`] for anything else; as [`Root::directory`];
-    /// those of `FS_IOC_GETFLAGS`.
-    pub(crate) fn flags(&self, path: &StreamPath) -> Result<u32, Cause> {
-        ioctl_getflags(self.open_for_flags(path)?)
-            .map(|flags| flags.bits())
-            .map_err(named("FS_IOC_GETFLAGS"))
-    }
-
-    /// Sets all the inode flags (`FS_*_FL`) of a regular file or a directory.
-    ///
-    /// # Errors
-    /// [`Cause::NoInodeFlags`] for anything else; as [`Root::directory`];
-    /// those of `FS_IOC_SETFLAGS`.
-    pub(crate) fn set_flags(&self, path: &StreamPath, flags: u32) -> Result<(), Cause> {
-        let flags = IFlags::from_bits_retain(flags);
-        ioctl_setflags(self.open_for_flags(path)?, flags).map_err(named("FS_IOC_SETFLAGS"))
-    }
-
     /// A descriptor for inode flags, of a regular file or a directory.
     ///
     /// # Errors
-    /// [`Cause::NoInodeFlags`] for anything else; as [`Root::directory`].
+    /// [`Cause::NoInodeFlags`] for anything else; as [`Root::parent`].
     pub(crate) fn open_for_flags(&self, path: &StreamPath) -> Result<OwnedFd, Cause> {
         if path.is_root() {
             return rustix::io::fcntl_dupfd_cloexec(self.fd(), 0).map_err(named("dup"));
@@ -190,8 +144,10 @@ impl Root {
         }
         if let Some(proc_fd) = &self.proc_fd {
             let (directory, name) = self.parent(path)?;
-            let link = proc_fd.path_to(directory.as_fd(), name);
-            return Ok(XattrHolder::Path(link, directory));
+            return Ok(XattrHolder::Path {
+                path: proc_fd.path_to(directory.as_fd(), name),
+                _directory: directory,
+            });
         }
         let inode = self.inode(path)?;
         match inode.file_type() {
@@ -203,15 +159,18 @@ impl Root {
     }
 }
 
-/// Where extended attributes are set, removed and read.
+/// Where extended attributes are set and removed.
 ///
 /// There is no call for an `O_PATH` descriptor before Linux 6.13, so the
 /// usual way is a path through `/proc/self/fd`, with the calls that do not
 /// follow a symbolic link in the last component.
 enum XattrHolder<'r> {
     Root(&'r Root),
-    /// The path goes through the directory's descriptor, so that stays open.
-    Path(Vec<u8>, std::sync::Arc<super::Directory>),
+    Path {
+        path: Vec<u8>,
+        /// Stays open: the path goes through its descriptor.
+        _directory: Arc<Directory>,
+    },
     Open(OwnedFd),
 }
 
@@ -220,7 +179,7 @@ impl XattrHolder<'_> {
         let flags = XattrFlags::empty();
         match self {
             Self::Root(root) => fsetxattr(root.fd(), name, value, flags),
-            Self::Path(path, _) => lsetxattr(path.as_slice(), name, value, flags),
+            Self::Path { path, .. } => lsetxattr(path.as_slice(), name, value, flags),
             Self::Open(fd) => fsetxattr(fd, name, value, flags),
         }
     }
@@ -228,20 +187,9 @@ impl XattrHolder<'_> {
     fn remove(&self, name: &[u8]) -> Result<(), Errno> {
         match self {
             Self::Root(root) => fremovexattr(root.fd(), name),
-            Self::Path(path, _) => lremovexattr(path.as_slice(), name),
+            Self::Path { path, .. } => lremovexattr(path.as_slice(), name),
             Self::Open(fd) => fremovexattr(fd, name),
         }
-    }
-
-    fn get(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
-        let mut value = vec![0; MAX_XATTR];
-        let len = match self {
-            Self::Root(root) => fgetxattr(root.fd(), name, value.as_mut_slice()),
-            Self::Path(path, _) => lgetxattr(path.as_slice(), name, value.as_mut_slice()),
-            Self::Open(fd) => fgetxattr(fd, name, value.as_mut_slice()),
-        }?;
-        value.truncate(len);
-        Ok(value)
     }
 }
 

@@ -70,10 +70,7 @@ pub(crate) struct Root {
 
 /// An open directory of a subvolume.
 #[derive(Debug)]
-pub(crate) struct Directory {
-    fd: OwnedFd,
-    inode: u64,
-}
+pub(crate) struct Directory(OwnedFd);
 
 /// How paths are resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,10 +141,7 @@ impl Root {
             mount: proc::mount_id(fd.as_fd()),
         };
         Ok(Self {
-            directory: Arc::new(Directory {
-                fd,
-                inode: stat.st_ino,
-            }),
+            directory: Arc::new(Directory(fd)),
             boundary,
             resolver,
             proc_fd: ProcFd::open(),
@@ -163,23 +157,14 @@ impl Root {
     /// The directory that holds `path`, and its name there.
     ///
     /// # Errors
-    /// [`Cause::RootItself`] for the empty path; otherwise as
-    /// [`Root::directory`].
+    /// [`Cause::RootItself`] for the empty path; [`Cause::Escape`] if the
+    /// path leads out of the subvolume or over a symbolic link;
+    /// [`Cause::System`] if the directory is not there or is none.
     pub(crate) fn parent<'p>(
         &self,
         path: &'p StreamPath,
     ) -> Result<(Arc<Directory>, &'p [u8]), Cause> {
         self.parent_at(path.as_bytes())
-    }
-
-    /// A directory, the subvolume's root for the empty path.
-    ///
-    /// # Errors
-    /// [`Cause::Escape`] if the path leads out of the subvolume or over a
-    /// symbolic link; [`Cause::System`] if it is not there or not a
-    /// directory.
-    pub(crate) fn directory(&self, path: &StreamPath) -> Result<Arc<Directory>, Cause> {
-        self.directory_at(path.as_bytes())
     }
 
     fn parent_at<'p>(&self, path: &'p [u8]) -> Result<(Arc<Directory>, &'p [u8]), Cause> {
@@ -192,6 +177,7 @@ impl Root {
         }
     }
 
+    /// A directory, the subvolume's root for the empty path.
     fn directory_at(&self, path: &[u8]) -> Result<Arc<Directory>, Cause> {
         if path.is_empty() {
             return Ok(Arc::clone(&self.directory));
@@ -203,10 +189,7 @@ impl Root {
         let fd = self.open(&base, path, start, OFlags::DIRECTORY)?;
         let stat = fstat(&fd).map_err(|errno| Cause::system("fstat", errno))?;
         self.check_device(path, stat.st_dev)?;
-        let directory = Arc::new(Directory {
-            fd,
-            inode: stat.st_ino,
-        });
+        let directory = Arc::new(Directory(fd));
         self.cache.borrow_mut().insert(path, Arc::clone(&directory));
         Ok(directory)
     }
@@ -271,18 +254,10 @@ impl Root {
     }
 }
 
-impl Directory {
-    /// Its inode number: names the directory within its subvolume, whatever
-    /// it is renamed to.
-    pub(crate) fn inode(&self) -> u64 {
-        self.inode
-    }
-}
-
 impl AsFd for Directory {
     /// An `O_PATH` descriptor, except for the subvolume's root.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.0.as_fd()
     }
 }
 

@@ -1,9 +1,10 @@
 //! The unsafe room: system calls that rustix does not have.
 //!
 //! Only safe functions leave it. Each takes descriptors by borrow and typed
-//! arguments, makes one call, and gives back the kernel's error number as it
-//! is. Numbers, layouts and meanings are those of the kernel's `linux/btrfs.h`,
-//! `linux/fs.h` and `linux/fsverity.h`; [`abi`] checks them at compile time.
+//! arguments, makes one kind of call (listings and searches repeat it), and
+//! gives back the kernel's error number as it is. Numbers, layouts and meanings
+//! are those of the kernel's `linux/btrfs.h`, `linux/fs.h` and
+//! `linux/fsverity.h`; the tests of [`abi`] compare them.
 //!
 //! What rustix has (`FS_IOC_GETFLAGS`, `openat2`, `syncfs`, xattrs and so on)
 //! is called through rustix where it is needed, not wrapped here.
@@ -14,7 +15,6 @@ mod handle;
 mod lookup;
 mod search;
 mod subvolume;
-mod sync;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -22,14 +22,11 @@ mod xflags;
 
 pub(crate) use data::{EncodedRange, Verity, enable_verity, encoded_write, ficlonerange};
 pub(crate) use handle::{open_inode, open_subvolume};
-pub(crate) use lookup::{
-    RootRef, UserPath, containing_subvolume, ino_lookup_user, subvolume_rootrefs,
-};
-pub(crate) use search::{Item, Key, tree_search};
+pub(crate) use lookup::{RootRef, containing_subvolume, ino_lookup_user, subvolume_rootrefs};
+pub(crate) use search::{Key, tree_search};
 pub(crate) use subvolume::{
-    FsInfo, Received, SubvolumeInfo, fs_info, set_received_subvol, snap_create, snap_destroy,
-    subvol_create, subvol_is_read_only, subvol_set_read_only, subvolume_info,
+    SubvolumeInfo, fs_info, set_received_subvol, snap_create, subvol_create, subvol_set_read_only,
+    subvolume_info,
 };
-pub(crate) use sync::{start_sync, sync, sync_file_range_write, wait_sync};
 pub(crate) use thread::unshare_fs;
 pub(crate) use xflags::{XFlags, fs_get_xflags, fs_set_xflags, inode_generation};

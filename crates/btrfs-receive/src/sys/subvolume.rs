@@ -1,11 +1,11 @@
-//! Subvolumes: create, snapshot, delete, seal, describe.
+//! Subvolumes: create, snapshot, seal, describe.
 
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd};
 
 use linux_raw_sys::btrfs::BTRFS_SUBVOL_RDONLY;
-use rustix::io::{Errno, Result};
+use rustix::io::Result;
 use uuid::Uuid;
 
 use super::abi::{
@@ -56,40 +56,6 @@ pub(crate) fn snap_create(
     // not looked at without BTRFS_SUBVOL_QGROUP_INHERIT; its descriptor is
     // open as long as `source` is borrowed.
     unsafe { abi::write::<{ abi::SNAP_CREATE_V2 }, _>(parent.as_fd(), args) }
-}
-
-/// `BTRFS_IOC_SNAP_DESTROY_V2`, by name: deletes the subvolume `name` in the
-/// directory `parent`. Kernels before 5.7 are asked by `SNAP_DESTROY`.
-///
-/// # Errors
-/// `ENOENT`; `EINVAL` for a plain directory; `ENOTEMPTY` if a subvolume is
-/// nested in it; `EPERM` without `CAP_SYS_ADMIN`, for the default subvolume,
-/// and while it is being sent.
-pub(crate) fn snap_destroy(parent: impl AsFd, name: &[u8]) -> Result<()> {
-    let args = vol_args_v2(name)?;
-    // SAFETY: SNAP_DESTROY_V2 reads a `btrfs_ioctl_vol_args_v2`; without
-    // flags it looks at the name only.
-    let v2 = unsafe { abi::write::<{ abi::SNAP_DESTROY_V2 }, _>(parent.as_fd(), args) };
-    if v2 != Err(Errno::NOTTY) {
-        return v2;
-    }
-    let args = VolArgs {
-        fd: 0,
-        name: name_field(name)?,
-    };
-    // SAFETY: SNAP_DESTROY reads a `btrfs_ioctl_vol_args`, which holds no
-    // pointers.
-    unsafe { abi::write::<{ abi::SNAP_DESTROY }, _>(parent.as_fd(), args) }
-}
-
-/// `BTRFS_IOC_SUBVOL_GETFLAGS`: whether the subvolume is read-only.
-///
-/// # Errors
-/// `EINVAL` if `root` is not the root of a subvolume.
-pub(crate) fn subvol_is_read_only(root: impl AsFd) -> Result<bool> {
-    // SAFETY: SUBVOL_GETFLAGS writes one 64-bit word.
-    let flags = unsafe { abi::read::<{ abi::SUBVOL_GETFLAGS }, u64>(root.as_fd()) }?;
-    Ok(flags & RDONLY != 0)
 }
 
 /// `BTRFS_IOC_SUBVOL_SETFLAGS`: makes the subvolume read-only or writable.

@@ -1,41 +1,16 @@
 //! What only btrfs can show: subvolumes inside the subvolume, and its limits
-//! on extended attributes. Needs root and loop devices; elsewhere left out,
-//! unless `BTRFS_TESTS=required` is in the environment.
+//! on extended attributes.
 
 use std::path::Path;
-use std::process::Command;
 
-use btrfs_testkit::{LoopFilesystem, subvolume};
+use btrfs_testkit::subvolume;
 use rustix::io::Errno;
 
 use super::operations::ALL;
-use super::{assert_escape, errno, is_root, open_directory, path};
+use super::{assert_escape, errno, open_directory, path};
 use crate::confine::{Resolver, Root};
 use crate::error::Barrier;
-
-const CHILD: &str = "CONFINE_PRIVATE_MOUNTS";
-
-/// Runs a case in a process with a mount namespace of its own: even if it is
-/// killed, nothing stays mounted.
-fn on_btrfs(name: &str, case: impl FnOnce(&Path)) {
-    if std::env::var_os(CHILD).is_some() {
-        return case(LoopFilesystem::new().path());
-    }
-    let required = std::env::var_os("BTRFS_TESTS").is_some_and(|value| value == "required");
-    let possible = is_root() && Path::new("/dev/loop-control").exists();
-    if !required && !possible {
-        eprintln!("left out: needs root and loop devices");
-        return;
-    }
-    let status = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "--"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("confine::tests::btrfs::{name}")])
-        .env(CHILD, "1")
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
+use crate::testing::on_btrfs;
 
 fn roots(subvolume: &Path) -> [Root; 2] {
     [Resolver::Openat2, Resolver::Walk]
@@ -45,7 +20,8 @@ fn roots(subvolume: &Path) -> [Root; 2] {
 /// Nothing is mounted at a nested subvolume, so only `st_dev` tells.
 #[test]
 fn nested_subvolumes_are_not_entered() {
-    on_btrfs("nested_subvolumes_are_not_entered", |top| {
+    on_btrfs(|fs| {
+        let top = fs.path();
         let received = subvolume::create(&top.join("received"));
         std::fs::create_dir(received.join("d")).unwrap();
         std::fs::write(received.join("other"), b"other").unwrap();
@@ -74,7 +50,8 @@ fn nested_subvolumes_are_not_entered() {
 /// subvolume, but can be removed.
 #[test]
 fn the_stub_of_a_nested_subvolume_can_only_go() {
-    on_btrfs("the_stub_of_a_nested_subvolume_can_only_go", |top| {
+    on_btrfs(|fs| {
+        let top = fs.path();
         let work = subvolume::create(&top.join("work"));
         subvolume::create(&work.join("nested"));
         let snapshot = subvolume::snapshot_writable(&work, &top.join("snapshot"));
@@ -94,7 +71,8 @@ fn the_stub_of_a_nested_subvolume_can_only_go() {
 /// btrfs refuses this replacement, though the larger value alone fits.
 #[test]
 fn a_larger_xattr_replaces_a_smaller_one() {
-    on_btrfs("a_larger_xattr_replaces_a_smaller_one", |top| {
+    on_btrfs(|fs| {
+        let top = fs.path();
         std::fs::write(top.join("file"), b"").unwrap();
         std::fs::create_dir(top.join("d")).unwrap();
         for root in roots(top) {
@@ -113,7 +91,8 @@ fn a_larger_xattr_replaces_a_smaller_one() {
 
 #[test]
 fn inode_flags_are_set_and_read() {
-    on_btrfs("inode_flags_are_set_and_read", |top| {
+    on_btrfs(|fs| {
+        let top = fs.path();
         const NOCOW: u32 = 0x0080_0000;
         const NOATIME: u32 = 0x80;
         let work = subvolume::create(&top.join("work"));

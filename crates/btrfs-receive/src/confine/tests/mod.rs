@@ -9,6 +9,7 @@ mod follows;
 mod limits;
 mod operations;
 mod races;
+mod root;
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
