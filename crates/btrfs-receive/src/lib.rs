@@ -50,14 +50,14 @@
 //!
 //! Bounded, whatever the stream: see [`Receiver`], [`BtrfsDestination`],
 //! [`Planner`] and [`source::Resolver`], each of which states its share. For
-//! streams that kernels write, less than 64 MiB in all, unless files are
-//! immutable by the hundred thousand.
+//! streams that kernels write, less than 64 MiB in all.
 //!
 //! # Features
 //!
-//! None. The crate is for Linux, and has no dependency that compiles or links
-//! C. Which kernel features it uses, and what it does without them, stands in
-//! `docs/kernel.md` of the repository.
+//! None to choose: `fuzzing` and `bare-calls` are for the project's own tests
+//! and benchmarks. The crate is for Linux, and has no dependency that compiles
+//! or links C. Which kernel features it uses, and what it does without them,
+//! stands in `docs/kernel.md` of the repository.
 
 #[cfg(feature = "bare-calls")]
 #[doc(hidden)]

@@ -32,6 +32,11 @@ impl Inode {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
+    /// What `fstat` said when it was found.
+    pub(crate) fn stat(&self) -> &Stat {
+        &self.stat
+    }
+
     /// What it is, in words for an error.
     pub(super) fn found(&self) -> &'static str {
         match self.file_type() {

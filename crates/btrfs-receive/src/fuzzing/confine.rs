@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arbitrary::{Result, Unstructured};
 use btrfs_sendstream::{Bytes, StreamPath, Timespec};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, ftruncate, openat};
 
 use crate::confine::{Access, Resolver, Root};
 use crate::error::Cause;
@@ -63,7 +63,9 @@ fn operation(input: &mut Unstructured<'_>, root: &Root) -> Result<()> {
         10 => root.chown(&path, 12, 34),
         11 => root.set_xattr(&path, b"user.a", b"value"),
         12 => root.remove_xattr(&path, b"user.a"),
-        13 => root.truncate(&path, 1),
+        13 => root
+            .open_file(&path, Access::Write)
+            .and_then(|file| ftruncate(file, 1).map_err(|errno| Cause::system("ftruncate", errno))),
         14 => root.utimens(&path, Timespec::default(), Some(Timespec::default())),
         15 => root.mkfifo(&path, mode),
         _ => root.open_file(&path, Access::Write).map(drop),

@@ -430,9 +430,9 @@ fn xattr(input: &mut Unstructured<'_>, is_regular: bool, wild: bool) -> Result<(
             let words = [0x0200_0001_u32, 0x2000, 0, 0, 0];
             words.into_iter().flat_map(u32::to_le_bytes).collect()
         }
-        b"btrfs.compression" => Bytes::from_static(*input.choose(&[&b"zstd"[..], b"none"])?),
+        b"btrfs.compression" => Bytes::from_static(input.choose(&[&b"zstd"[..], b"none"])?),
         name if name.starts_with(b"system.") => acl(input.int_in_range(0..=7)?),
-        _ => Bytes::from_static(*input.choose(&[&b""[..], b"value"])?),
+        _ => Bytes::from_static(input.choose(&[&b""[..], b"value"])?),
     };
     Ok((Bytes::from_static(name), value))
 }
