@@ -135,6 +135,14 @@ pub enum Cause {
         /// What has it.
         by: Occupant,
     },
+    /// The subvolume was created, and then something failed before anything
+    /// could be applied: it is there, writable and without received UUID.
+    #[error("{cause}; the subvolume exists and is incomplete")]
+    LeftIncomplete {
+        /// What failed.
+        #[source]
+        cause: Box<Cause>,
+    },
     /// The stream says that a file changed, and not how.
     #[error(
         "the stream was sent without file data (btrfs send --no-data): it shows what \

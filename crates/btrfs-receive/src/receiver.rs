@@ -5,7 +5,7 @@ use std::io::Read;
 use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader};
 
 use crate::destination::Destination;
-use crate::error::{Failure, ReceiveError, StopReason};
+use crate::error::{Cause, Failure, ReceiveError, StopReason};
 use crate::observer::{Event, Observer};
 use crate::options::Options;
 use crate::plan::Planner;
@@ -232,6 +232,9 @@ impl<D: Destination> Receiver<D> {
                 Ok(())
             }
             Err(failure) => {
+                if matches!(*failure.cause, Cause::LeftIncomplete { .. }) {
+                    subvolume.outcome = Outcome::Abandoned;
+                }
                 self.state = State::Skipping(subvolume);
                 self.fail(failure, observer)
             }

@@ -40,7 +40,7 @@ use self::namespace::{Namespace, Tools};
 use self::root_names::RootNames;
 use self::sources::CloneSources;
 use self::worker::{Bound, Worker};
-use super::{Begun, Destination, Finished};
+use super::{Begun, Destination, Finished, Withheld};
 use crate::error::{Cause, Failure, OpenError};
 use crate::plan::op::{NewSubvolume, Step};
 use crate::report::Fallbacks;
@@ -404,16 +404,27 @@ impl Engine {
 
     fn begin(&mut self, new: NewSubvolume) -> Result<Begun, Cause> {
         self.abandon();
-        let mut begun = Begun::default();
-        let fd = match new.parent {
-            None => subvolume::create(&self.destination, &new, self.private_umask)?,
+        let (fd, parent) = match new.parent {
+            None => (
+                subvolume::create(&self.destination, &new, self.private_umask)?,
+                None,
+            ),
             Some(wanted) => {
                 let parent = self.sources.resolver().resolve(wanted)?;
-                begun.parent = Some(parent.used());
                 let fd = subvolume::snapshot(&self.destination, &new, &*parent)?;
-                begun.withheld = subvolume::withhold(&fd, &self.flags)?;
-                fd
+                (fd, Some(parent.used()))
             }
+        };
+        self.prepare(new, fd)
+            .map(|withheld| Begun { parent, withheld })
+            .map_err(subvolume::left_incomplete)
+    }
+
+    /// Makes a subvolume that was just created the one under construction.
+    fn prepare(&mut self, new: NewSubvolume, fd: OwnedFd) -> Result<Withheld, Cause> {
+        let withheld = match new.parent {
+            None => Withheld::default(),
+            Some(_) => subvolume::withhold(&fd, &self.flags)?,
         };
         let id = sys::subvolume_info(&fd)
             .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
@@ -426,7 +437,7 @@ impl Engine {
         };
         let creator = Creator::new(self.private_umask, names, self.flags.clone());
         self.current = Some(Namespace::new(new, root, self.flags.clone(), creator));
-        Ok(begun)
+        Ok(withheld)
     }
 
     fn finish(&mut self) -> Result<Finished, Cause> {

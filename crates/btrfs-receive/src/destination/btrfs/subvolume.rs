@@ -41,8 +41,10 @@ pub(super) fn create(
         umask(Mode::empty());
     }
     created.map_err(|errno| not_made(destination, new, "BTRFS_IOC_SUBVOL_CREATE", errno))?;
-    let root = open_root(destination, new)?;
-    fchmod(&root, Mode::from_raw_mode(CLOSED)).map_err(named("fchmod"))?;
+    let root = open_root(destination, new).map_err(left_incomplete)?;
+    fchmod(&root, Mode::from_raw_mode(CLOSED))
+        .map_err(named("fchmod"))
+        .map_err(left_incomplete)?;
     Ok(root)
 }
 
@@ -54,7 +56,14 @@ pub(super) fn snapshot(
 ) -> Result<OwnedFd, Cause> {
     sys::snap_create(destination, new.name.as_bytes(), parent, false)
         .map_err(|errno| not_made(destination, new, "BTRFS_IOC_SNAP_CREATE_V2", errno))?;
-    open_root(destination, new)
+    open_root(destination, new).map_err(left_incomplete)
+}
+
+/// A failure after the subvolume came into being.
+pub(super) fn left_incomplete(cause: Cause) -> Cause {
+    Cause::LeftIncomplete {
+        cause: Box::new(cause),
+    }
 }
 
 /// Why the subvolume could not be made; if its name is taken, by what.
