@@ -103,7 +103,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(at: Position, operation: &'static str, path: &[u8], cause: Cause) -> Self {
+    /// A failure; the fields say what each argument is.
+    pub fn new(at: Position, operation: &'static str, path: &[u8], cause: Cause) -> Self {
         Self {
             at,
             operation,

@@ -78,6 +78,7 @@ pub mod source;
 mod sys;
 #[cfg(test)]
 mod testing;
+mod xattr;
 
 pub use btrfs_sendstream;
 

@@ -45,6 +45,16 @@ enum State {
     Skipping(Box<SubvolumeReport>),
 }
 
+impl<D: std::fmt::Debug> std::fmt::Debug for Receiver<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiver")
+            .field("destination", &self.destination)
+            .field("options", &self.options)
+            .field("report", &self.report)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Whether to go on with the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -397,5 +407,24 @@ impl<D: Destination> Receiver<D> {
             self.listed_sources += subvolume.clone_sources.len();
             self.report.subvolumes.push(subvolume);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BtrfsDestination;
+    use crate::memory::MemoryDestination;
+
+    /// A receive can be given to a thread, and so can what came of it.
+    #[test]
+    fn receives_can_move_between_threads() {
+        fn is_send<T: Send>() {}
+        is_send::<Receiver<BtrfsDestination>>();
+        is_send::<Receiver<MemoryDestination>>();
+        is_send::<CommandBuf>();
+        is_send::<Report>();
+        is_send::<ReceiveError>();
+        is_send::<btrfs_sendstream::Error>();
     }
 }

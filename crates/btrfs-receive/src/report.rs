@@ -138,3 +138,15 @@ pub struct SourceUsed {
     /// Its path from the top of the filesystem, as far as that is known.
     pub path: Option<Bytes>,
 }
+
+impl SourceUsed {
+    /// A source whose path is not known.
+    pub fn new(wanted: SourceId, subvolume_id: u64, uuid: Uuid) -> Self {
+        Self {
+            wanted,
+            subvolume_id,
+            uuid,
+            path: None,
+        }
+    }
+}

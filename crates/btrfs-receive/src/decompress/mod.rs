@@ -36,6 +36,12 @@ pub struct Decompressor {
     zstd: Option<zstd::Zstd>,
 }
 
+impl std::fmt::Debug for Decompressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decompressor").finish_non_exhaustive()
+    }
+}
+
 impl Decompressor {
     /// A decompressor that has allocated nothing yet.
     pub fn new() -> Self {

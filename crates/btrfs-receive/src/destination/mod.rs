@@ -67,6 +67,7 @@ pub trait Destination {
 
 /// What [`Destination::begin`] found and took off the root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Begun {
     /// The parent a snapshot was taken of.
     pub parent: Option<SourceUsed>,
@@ -76,6 +77,7 @@ pub struct Begun {
 
 /// Attributes of the root that inodes created in it would inherit or change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Withheld {
     /// Value of `system.posix_acl_default`.
     pub default_acl: Option<Bytes>,
@@ -94,6 +96,7 @@ pub struct Withheld {
 
 /// What [`Destination::finish`] made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finished {
     /// Id of the subvolume on the destination's filesystem, if it has one.
     pub subvolume_id: Option<u64>,

@@ -7,8 +7,7 @@
 use btrfs_sendstream::{Bytes, StreamPath};
 
 use super::op::Op;
-
-const CAPABILITY: &[u8] = b"security.capability";
+use crate::xattr::CAPABILITY;
 
 /// The capability that was set last, as long as the commands that follow
 /// concern the same path.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 /// The subvolume that a SUBVOL or SNAPSHOT command asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NewSubvolume {
     /// Its name, one component.
     pub name: SubvolumeName,
@@ -16,6 +17,18 @@ pub struct NewSubvolume {
     pub ctransid: u64,
     /// The parent to take a snapshot of; `None` for a full stream.
     pub parent: Option<SourceId>,
+}
+
+impl NewSubvolume {
+    /// A subvolume: empty, or a snapshot of `parent`.
+    pub fn new(name: SubvolumeName, uuid: Uuid, ctransid: u64, parent: Option<SourceId>) -> Self {
+        Self {
+            name,
+            uuid,
+            ctransid,
+            parent,
+        }
+    }
 }
 
 /// How a stream names a subvolume to take a snapshot of or to clone from.
@@ -29,6 +42,7 @@ pub struct SourceId {
 
 /// An [`Op`] and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Step {
     /// What to do.
     pub op: Op,
@@ -101,6 +115,7 @@ pub enum NewInode {
 /// Most mirror one command of the stream; [`Op::Create`] and [`Op::Write`]
 /// may stand for several that were fused.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Op {
     /// A new inode. Nothing it would inherit from its directory (default
     /// ACL, `btrfs.compression`, inode flags, group) may remain on it.

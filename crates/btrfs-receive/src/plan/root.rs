@@ -10,10 +10,7 @@ use btrfs_sendstream::{Bytes, Position, StreamPath};
 
 use super::op::{Op, Step};
 use crate::destination::Withheld;
-
-const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
-const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-const COMPRESSION: &[u8] = b"btrfs.compression";
+use crate::xattr::{ACCESS_ACL, COMPRESSION, DEFAULT_ACL};
 
 /// What one deferred step sets; a later one with the same key replaces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,11 +85,10 @@ impl RootAttributes {
     /// Appends the deferred steps: flags after everything they could forbid,
     /// times after everything that moves them.
     pub(super) fn release(&mut self, steps: &mut Vec<Step>) {
-        let late = |key: &Key| matches!(key, Key::Flags | Key::Times);
         self.steps.sort_by_key(|(key, _)| match key {
+            Key::Xattr(_) | Key::Owner | Key::Mode => 0,
+            Key::Flags => 1,
             Key::Times => 2,
-            key if late(key) => 1,
-            _ => 0,
         });
         steps.extend(self.steps.drain(..).map(|(_, step)| step));
     }

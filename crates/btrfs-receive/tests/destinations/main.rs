@@ -138,12 +138,8 @@ fn destinations_agree() {
     let result = runner.run(&calls, |calls| {
         number.set(number.get() + 1);
         let name = format!("sub{}", number.get());
-        let new = NewSubvolume {
-            name: SubvolumeName::parse(Bytes::from(name.clone())).unwrap(),
-            uuid: STREAM,
-            ctransid: 7,
-            parent: None,
-        };
+        let subvolume = SubvolumeName::parse(Bytes::from(name.clone())).unwrap();
+        let new = NewSubvolume::new(subvolume, STREAM, 7, None);
         let mut model = MemoryDestination::new();
         let mut btrfs = BtrfsDestination::open(filesystem.path()).unwrap();
         model.begin(&new, AT).unwrap();

@@ -25,6 +25,7 @@ use super::flags::{self, SharedFlags};
 use crate::confine::timestamps;
 use crate::error::{Cause, Failure};
 use crate::report::Fallbacks;
+use crate::xattr::COMPRESSION;
 
 /// An open regular file of the subvolume.
 #[derive(Debug)]
@@ -119,8 +120,9 @@ pub(super) enum Action {
 }
 
 impl Action {
-    /// Whether it changes the content, which can clear set-id bits.
-    fn is_data(&self) -> bool {
+    /// Whether it changes the content: needs a descriptor that can be written
+    /// to, and can clear set-id bits.
+    pub(super) fn changes_content(&self) -> bool {
         matches!(
             self,
             Self::Write { .. }
@@ -168,7 +170,7 @@ impl ContentWriter {
     fn act(&mut self, task: &Task) -> Result<(), StepError> {
         let file = &*task.file;
         let special = match self.keeps_set_id {
-            false if task.action.is_data() => special_bits(file)?,
+            false if task.action.changes_content() => special_bits(file)?,
             _ => None,
         };
         match &task.action {
@@ -224,7 +226,7 @@ impl ContentWriter {
             // btrfs can refuse to replace a value by a larger one where the
             // larger one alone would fit.
             Err(Errno::NOSPC) if fremovexattr(&file.fd, name).is_ok() => set(),
-            Err(Errno::INVAL) if name == flags::COMPRESSION && flags::is_algorithm(data) => {
+            Err(Errno::INVAL) if name == COMPRESSION && flags::is_algorithm(data) => {
                 self.flags.compression_refused(&file.fd, data);
                 Ok(())
             }

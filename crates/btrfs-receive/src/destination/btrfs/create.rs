@@ -12,12 +12,10 @@ use super::root_names::RootNames;
 use crate::confine::{PathCache, Root};
 use crate::error::Cause;
 use crate::plan::op::NewInode;
+use crate::xattr::{COMPRESSION, DEFAULT_ACL};
 
 /// Directories whose inheritance is remembered.
 const MAX_DIRECTORIES: usize = 1024;
-
-const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
-const COMPRESSION: &[u8] = b"btrfs.compression";
 
 /// Creates inodes.
 ///

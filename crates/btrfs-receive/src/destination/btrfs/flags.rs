@@ -18,6 +18,7 @@ use super::error::named;
 use crate::error::Cause;
 use crate::report::Fallbacks;
 use crate::sys::{self, XFlags};
+use crate::xattr::COMPRESSION;
 
 /// `BTRFS_INODE_*` in an inode item (`fs/btrfs/btrfs_inode.h`), as FILEATTR
 /// carries them.
@@ -62,8 +63,6 @@ const FORBIDDING: [(u64, XFlags); 2] = [
     (inode_item::IMMUTABLE, XFlags::IMMUTABLE),
     (inode_item::APPEND, XFlags::APPEND),
 ];
-
-pub(super) const COMPRESSION: &[u8] = b"btrfs.compression";
 
 /// Inodes whose flags wait for the end, at most: 12 bytes each and the map's
 /// own cost, about 15 MB when full.

@@ -208,6 +208,12 @@ impl BtrfsDestination {
     }
 }
 
+impl std::fmt::Debug for BtrfsDestination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BtrfsDestination").finish_non_exhaustive()
+    }
+}
+
 impl Destination for BtrfsDestination {
     fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
         let operation = match new.parent {

@@ -22,6 +22,7 @@ use crate::confine::{Access, PathCache, Root};
 use crate::error::{Cause, Failure};
 use crate::plan::op::{NewInode, NewSubvolume, Op, Step};
 use crate::sys;
+use crate::xattr::COMPRESSION;
 
 /// Files kept open at most. Consecutive commands concern few files; a file's
 /// UTIMES, its last command, closes it early.
@@ -157,7 +158,7 @@ impl Namespace {
             Op::FileAttr { path, attributes } => (path, Action::FileAttr(attributes)),
             Op::Utimes { path, atime, mtime } => (path, Action::Utimes { atime, mtime }),
         };
-        match self.known(&path, action.needs_write())? {
+        match self.known(&path, action.changes_content())? {
             Known::File(file) => {
                 if matches!(action, Action::Utimes { .. }) {
                     // The last command of an inode, from every kernel.
@@ -231,7 +232,7 @@ impl Namespace {
         let result = self.lifting(&[path], |root| root.set_xattr(path, name, data));
         match result {
             Err(cause)
-                if name == flags::COMPRESSION
+                if name == COMPRESSION
                     && flags::is_algorithm(data)
                     && is_errno(&cause, Errno::INVAL) =>
             {
@@ -426,19 +427,5 @@ impl Namespace {
         self.root
             .open_for_flags(path)
             .is_ok_and(|fd| flags::lift(fd, &self.flags))
-    }
-}
-
-impl Action {
-    /// Whether it needs a descriptor that can be written to.
-    fn needs_write(&self) -> bool {
-        matches!(
-            self,
-            Self::Write { .. }
-                | Self::Clone { .. }
-                | Self::EncodedWrite(_)
-                | Self::Truncate(_)
-                | Self::Fallocate { .. }
-        )
     }
 }

@@ -89,31 +89,25 @@ impl CloneSources {
     }
 
     fn root(&mut self, wanted: SourceId) -> Result<&mut SourceRoot, Cause> {
-        match self.open.iter().position(|(id, _)| *id == wanted) {
-            Some(last) if last + 1 == self.open.len() => {}
-            Some(index) => {
-                let entry = self.open.remove(index);
-                self.open.push(entry);
-            }
-            None => {
-                let source = self.resolver.resolve(wanted)?;
-                let used = source.used();
-                if self.used.len() < MAX_REPORTED && !self.used.contains(&used) {
-                    self.used.push(used);
-                }
-                let fd = fcntl_dupfd_cloexec(&*source, 0).map_err(named("dup"))?;
-                let root = self.confine(fd)?;
-                if self.open.len() >= MAX_SOURCES {
-                    self.open.remove(0);
-                }
-                let files = PathCache::new(MAX_FILES);
-                self.open.push((wanted, SourceRoot { root, files }));
-            }
+        let entry = match self.open.iter().position(|(id, _)| *id == wanted) {
+            Some(index) => self.open.remove(index),
+            None => (wanted, self.open_root(wanted)?),
+        };
+        if self.open.len() >= MAX_SOURCES {
+            self.open.remove(0);
         }
-        match self.open.last_mut() {
-            Some((_, source)) => Ok(source),
-            // One was found or pushed above.
-            None => Err(Cause::ThreadPanicked),
+        Ok(&mut self.open.push_mut(entry).1)
+    }
+
+    fn open_root(&mut self, wanted: SourceId) -> Result<SourceRoot, Cause> {
+        let source = self.resolver.resolve(wanted)?;
+        let used = source.used();
+        if self.used.len() < MAX_REPORTED && !self.used.contains(&used) {
+            self.used.push(used);
         }
+        let fd = fcntl_dupfd_cloexec(&*source, 0).map_err(named("dup"))?;
+        let root = self.confine(fd)?;
+        let files = PathCache::new(MAX_FILES);
+        Ok(SourceRoot { root, files })
     }
 }

@@ -17,9 +17,7 @@ use crate::destination::Withheld;
 use crate::error::{Cause, Occupant};
 use crate::plan::op::NewSubvolume;
 use crate::sys;
-
-const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
-const COMPRESSION: &[u8] = b"btrfs.compression";
+use crate::xattr::{COMPRESSION, DEFAULT_ACL};
 
 /// Inode number of every subvolume's root, `BTRFS_FIRST_FREE_OBJECTID`.
 const ROOT_INODE: u64 = 256;

@@ -70,6 +70,12 @@ struct Current {
     sources: Vec<SourceUsed>,
 }
 
+impl std::fmt::Debug for MemoryDestination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryDestination").finish_non_exhaustive()
+    }
+}
+
 impl Default for MemoryDestination {
     fn default() -> Self {
         Self::new()

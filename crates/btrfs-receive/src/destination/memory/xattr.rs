@@ -7,10 +7,7 @@ use rustix::io::Errno;
 
 use super::inode::Kind;
 
-pub(super) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
-pub(super) const CAPABILITY: &[u8] = b"security.capability";
-pub(super) const COMPRESSION: &[u8] = b"btrfs.compression";
+pub(super) use crate::xattr::{ACCESS_ACL, CAPABILITY, COMPRESSION, DEFAULT_ACL};
 
 /// `XATTR_NAME_MAX` and `XATTR_SIZE_MAX` of `linux/limits.h`.
 const NAME_MAX: usize = 255;
