@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use btrfs_receive::{BtrfsDestination, Cancel, OpenError, Options, Receiver, StopReason};
 
+use rustix::process::{Resource, getrlimit, setrlimit};
+
 use crate::args::Receive;
 use crate::input::{self, Input};
 use crate::messages::{Messages, strerror};
@@ -16,6 +18,7 @@ use crate::signals::Signals;
 /// stopped it, if one did.
 pub(crate) fn command(options: &Receive) -> bool {
     let mut messages = Messages::new(options.verbosity).max_failures(options.max_errors);
+    allow_descriptors();
     let cancel = Cancel::new();
     let signals = match Signals::watch(&cancel.flag()) {
         Ok(signals) => signals,
@@ -34,6 +37,18 @@ pub(crate) fn command(options: &Receive) -> bool {
         signal.die();
     }
     success
+}
+
+/// The library keeps more files open where it may: a process starts with
+/// 1,024 descriptors and is commonly allowed many more.
+fn allow_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX).min(8192);
+    if limit.current.is_some_and(|current| current < most) {
+        limit.current = Some(most);
+        // Fewer do as well.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
 }
 
 fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Messages) -> bool {

@@ -149,6 +149,11 @@ impl Root {
         })
     }
 
+    /// Keeps at most this many directories open from now on.
+    pub(crate) fn keep_directories(&mut self, most: usize) {
+        *self.cache.get_mut() = PathCache::new(most);
+    }
+
     /// The descriptor of the subvolume's root, as it was given.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use btrfs_sendstream::CloneRange;
 use rustix::io::fcntl_dupfd_cloexec;
+use rustix::process::{Resource, getrlimit};
 
 use super::content::OpenFile;
 use super::error::named;
@@ -16,10 +17,11 @@ use crate::source::Resolver;
 
 /// Source subvolumes kept open at most; a stream rarely names more than its
 /// parent.
-const MAX_SOURCES: usize = 4;
+const MAX_SOURCES: usize = 2;
 
-/// Files of one source kept open at most.
-const MAX_FILES: usize = 32;
+/// Files of one source kept open at most. A stream's clones go back and
+/// forth between a few hundred files.
+const MAX_FILES: u64 = 512;
 
 /// Sources that are listed in a report at most.
 const MAX_REPORTED: usize = 256;
@@ -106,8 +108,17 @@ impl CloneSources {
             self.used.push(used);
         }
         let fd = fcntl_dupfd_cloexec(&*source, 0).map_err(named("dup"))?;
-        let root = self.confine(fd)?;
-        let files = PathCache::new(MAX_FILES);
+        let mut root = self.confine(fd)?;
+        let capacity = file_capacity();
+        root.keep_directories(capacity / 2);
+        let files = PathCache::new(capacity);
         Ok(SourceRoot { root, files })
     }
+}
+
+/// An eighth of the descriptors the process may have: with their directories
+/// all sources together take a little over a third.
+fn file_capacity() -> usize {
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from((allowed / 8).clamp(1, MAX_FILES)).unwrap_or(1)
 }
