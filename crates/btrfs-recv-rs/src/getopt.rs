@@ -59,7 +59,7 @@ impl fmt::Display for OptionError {
                 write!(f, "unrecognized option '{}'", printable(option))
             }
             Self::Invalid(letter) => {
-                write!(f, "invalid option -- '{}'", letter.escape_ascii())
+                write!(f, "invalid option '{}'", letter.escape_ascii())
             }
             Self::Ambiguous(option, names) => {
                 let option = printable(option);
@@ -286,7 +286,7 @@ mod tests {
         for (line, text) in [
             ("--x", "unrecognized option '--x'"),
             ("--x=1", "unrecognized option '--x=1'"),
-            ("-eZ", "invalid option -- 'Z'"),
+            ("-eZ", "invalid option 'Z'"),
             ("-f", "option requires an argument -- 'f'"),
             ("--file", "option '--file' requires an argument"),
             ("--dum=1", "option '--dump' doesn't allow an argument"),

@@ -46,7 +46,7 @@ fn print(text: &[&str]) -> ExitCode {
 fn refuse(error: &UsageError) -> ExitCode {
     let text = match error {
         UsageError::Option(error) => {
-            format!("btrfs-recv-rs: {error}\nTry 'btrfs-recv-rs --help' for more information.\n")
+            format!("btrfs-recv-rs: {error}\nTry 'btrfs-recv-rs --help' for more information\n")
         }
         UsageError::PathCount(_) | UsageError::PathWithDump(_) => {
             format!("btrfs-recv-rs: {error}\n{}", args::USAGE)

@@ -106,11 +106,20 @@ fn open_destination(options: &Receive) -> Result<BtrfsDestination, String> {
         builder = builder.jail(path);
     }
     builder.open(path).map_err(|error| match error {
-        OpenError::System { call, path, error } => format!(
-            "cannot open destination directory {}: {} ({call})",
-            path.display(),
-            strerror(&error)
-        ),
+        OpenError::System { call, path, error } => match resolve(&path) {
+            // The common mistake, in the words of `btrfs receive`. Asked for
+            // only now: a path into another mount namespace may be opened
+            // and yet not be resolved.
+            Err(unresolved) => unresolved,
+            Ok(_) => format!(
+                "cannot open destination directory {}: {} ({call})",
+                path.display(),
+                strerror(&error)
+            ),
+        },
+        OpenError::NotBtrfs { path } => {
+            format!("{} doesn't belong to btrfs mount point", path.display())
+        }
         other => other.to_string(),
     })
 }

@@ -43,7 +43,7 @@ fn wrong_options_are_refused_in_the_words_callers_look_for() {
             &["--x", "D"][..],
             "btrfs-recv-rs: unrecognized option '--x'",
         ),
-        (&["D", "-Z"], "btrfs-recv-rs: invalid option -- 'Z'"),
+        (&["D", "-Z"], "btrfs-recv-rs: invalid option 'Z'"),
         (
             &["-ef"],
             "btrfs-recv-rs: option requires an argument -- 'f'",
@@ -63,7 +63,7 @@ fn wrong_options_are_refused_in_the_words_callers_look_for() {
         assert!(output.stdout.is_empty());
         let (first, rest) = stderr(&output).split_once('\n').unwrap();
         assert_eq!(first, text);
-        assert_eq!(rest, "Try 'btrfs-recv-rs --help' for more information.\n");
+        assert_eq!(rest, "Try 'btrfs-recv-rs --help' for more information\n");
     }
 }
 

@@ -338,8 +338,11 @@ fn chroot_refuses_a_parent_outside() {
 fn a_destination_that_is_no_btrfs_is_refused() {
     let sent = Sent::small();
     let plain = Mount::tmpfs(1 << 20);
-    let missing = "ERROR: cannot open destination directory /no/such: No such file or directory (";
-    let not_btrfs = format!("ERROR: {} is not on a btrfs", plain.path().display());
+    let missing = "ERROR: realpath(/no/such) failed: No such file or directory\n";
+    let not_btrfs = format!(
+        "ERROR: {} doesn't belong to btrfs mount point\n",
+        plain.path().display()
+    );
     for (path, text_of_it) in [
         (plain.path(), not_btrfs.as_str()),
         (Path::new("/no/such"), missing),
