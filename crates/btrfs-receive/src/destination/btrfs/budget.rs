@@ -12,6 +12,9 @@ const MOST: usize = 8 << 20;
 /// kept back by a thread that hands over its work in batches, and would never
 /// be given back while everyone waits.
 const SLACK: usize = 512 << 10;
+/// Who waits goes on when no more than this is under way. More than [`SLACK`],
+/// which may be kept back for as long as someone waits.
+const LOW: usize = MOST / 2;
 /// What an operation costs apart from its input, rounded up generously: it
 /// also bounds how many are under way, and so how many can fail at once.
 const OVERHEAD: usize = 1024;
@@ -94,7 +97,10 @@ impl Drop for Share {
     fn drop(&mut self) {
         let mut held = self.shared.lock();
         held.bytes -= self.bytes;
-        if std::mem::take(&mut held.wanted) {
+        // Who waits is woken for a good part of the budget, not for each
+        // operation.
+        if held.wanted && held.bytes <= LOW {
+            held.wanted = false;
             self.shared.freed.notify_one();
         }
     }

@@ -17,6 +17,7 @@ use rustix::fs::{
     fstat, ftruncate, futimens,
 };
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::budget::Share;
 use super::data::DataWriter;
@@ -26,6 +27,18 @@ use crate::confine::timestamps;
 use crate::error::{Cause, Failure};
 use crate::report::Fallbacks;
 use crate::xattr::COMPRESSION;
+
+/// Files of one subvolume kept open at most. Clones go back and forth between
+/// a few hundred files, and opening one takes four calls.
+const MAX_FILES: u64 = 512;
+
+/// How many files of one subvolume to keep open: an eighth of the descriptors
+/// the process may have, since up to three subvolumes and their directories
+/// are open at a time.
+pub(super) fn file_capacity() -> usize {
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from((allowed / 8).clamp(1, MAX_FILES)).unwrap_or(1)
+}
 
 /// An open regular file of the subvolume.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::budget::Share;
-use super::content::{Action, OpenFile, Task};
+use super::content::{Action, OpenFile, Task, file_capacity};
 use super::create::Creator;
 use super::error::{StepError, is_errno, named};
 use super::flags::{self, SharedFlags};
@@ -23,10 +23,6 @@ use crate::error::{Cause, Failure};
 use crate::plan::op::{NewInode, NewSubvolume, Op, Step};
 use crate::sys;
 use crate::xattr::COMPRESSION;
-
-/// Files kept open at most. Consecutive commands concern few files; a file's
-/// UTIMES, its last command, closes it early.
-const MAX_OPEN_FILES: usize = 64;
 
 /// The subvolume under construction.
 pub(super) struct Namespace {
@@ -65,7 +61,7 @@ impl Namespace {
             root,
             flags,
             creator,
-            inodes: PathCache::new(MAX_OPEN_FILES),
+            inodes: PathCache::new(file_capacity()),
         }
     }
 

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use btrfs_sendstream::CloneRange;
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::{Resource, getrlimit};
 
-use super::content::OpenFile;
+use super::content::{OpenFile, file_capacity};
 use super::error::named;
 use crate::confine::{Access, PathCache, Root};
 use crate::error::Cause;
@@ -18,10 +17,6 @@ use crate::source::Resolver;
 /// Source subvolumes kept open at most; a stream rarely names more than its
 /// parent.
 const MAX_SOURCES: usize = 2;
-
-/// Files of one source kept open at most. A stream's clones go back and
-/// forth between a few hundred files.
-const MAX_FILES: u64 = 512;
 
 /// Sources that are listed in a report at most.
 const MAX_REPORTED: usize = 256;
@@ -114,11 +109,4 @@ impl CloneSources {
         let files = PathCache::new(capacity);
         Ok(SourceRoot { root, files })
     }
-}
-
-/// An eighth of the descriptors the process may have: with their directories
-/// all sources together take a little over a third.
-fn file_capacity() -> usize {
-    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from((allowed / 8).clamp(1, MAX_FILES)).unwrap_or(1)
 }
