@@ -23,6 +23,8 @@ pub struct Rules {
     pub create_at_final_name: bool,
     /// The permission bits of a CHMOD among the commands that directly
     /// follow a creation, and concern the same inode, are given at creation.
+    /// A mode without write permission stays where it is if an extended
+    /// attribute is set before.
     ///
     /// Same result: between the two there are only steps on this inode,
     /// which a destination makes through the descriptor it got at creation,
@@ -201,11 +203,17 @@ impl Fuser {
             return Some(step);
         };
         match step.op {
-            // A directory cannot move below itself: let the rename fail.
+            // A directory cannot move below itself: let the rename fail. The
+            // root's times are set last; another directory would show that
+            // a name came and went.
             Op::Rename {
                 path: ref from,
                 ref to,
-            } if from == path && !to.starts_with(from) => {
+            } if from == path
+                && !to.starts_with(from)
+                && (from.parent().is_some_and(|parent| parent.is_root())
+                    || from.parent() == to.parent()) =>
+            {
                 *created_as = Some(std::mem::replace(path, to.clone()));
                 fused.push(step.at);
                 None
@@ -222,6 +230,15 @@ impl Fuser {
         else {
             return Some(step);
         };
+        // The mode decides who may set `user.*` attributes, also through a
+        // descriptor.
+        let sets_xattrs = self
+            .group
+            .iter()
+            .any(|step| matches!(step.op, Op::SetXattr { .. } | Op::RemoveXattr { .. }));
+        if sets_xattrs && bits & 0o200 == 0 {
+            return Some(step);
+        }
         match self.group.first_mut().map(|first| &mut first.op) {
             Some(Op::Create {
                 path,

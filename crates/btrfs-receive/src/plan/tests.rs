@@ -422,3 +422,36 @@ fn times_of_files_are_not_held() {
     ]);
     assert_eq!(names(&steps), ["mkfile", "utimes", "utimes", "utimes"]);
 }
+
+#[test]
+fn a_rename_that_may_do_nothing_leaves_held_times() {
+    let steps = fused(vec![
+        mkfile("d/f"),
+        Command::Link {
+            path: path("d/g"),
+            existing: path("d/f"),
+        },
+        utimes("d", 1),
+        rename("d/f", "d/g"),
+    ]);
+    assert_eq!(names(&steps), ["mkfile", "link", "utimes", "rename"]);
+    assert!(matches!(steps[2].op, Op::Utimes { mtime: Some(_), .. }));
+}
+
+#[test]
+fn a_first_name_outside_the_root_is_not_fused() {
+    let steps = fused(vec![mkfile("d/t"), rename("d/t", "e/t")]);
+    assert_eq!(names(&steps), ["mkfile", "rename"]);
+    let steps = fused(vec![mkfile("d/t"), rename("d/t", "d/u")]);
+    assert_eq!(names(&steps), ["mkfile"]);
+}
+
+#[test]
+fn a_read_only_mode_comes_after_attributes() {
+    let commands = |mode| vec![mkfile("f"), set_xattr("f", "user.a"), chmod("f", mode)];
+    assert_eq!(
+        names(&fused(commands(0o444))),
+        ["mkfile", "set_xattr", "chmod"]
+    );
+    assert_eq!(names(&fused(commands(0o644))), ["mkfile", "set_xattr"]);
+}

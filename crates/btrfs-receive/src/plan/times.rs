@@ -20,7 +20,7 @@ const MAX_HELD: usize = 64;
 /// and if it is changed once more without another UTIMES, its mtime is that
 /// of the change, so just the atime is set at the end. Before a directory is
 /// moved or removed its times are given out, so that a held path always
-/// names what it named.
+/// names what it named; and before a rename that may do nothing.
 #[derive(Debug, Default)]
 pub(super) struct HeldTimes {
     on: bool,
@@ -29,6 +29,8 @@ pub(super) struct HeldTimes {
     /// The directories that the last command changed: one, or two for a
     /// rename or a link.
     changed: Vec<Bytes>,
+    /// The inode that the last step created.
+    created: Option<StreamPath>,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,7 @@ impl HeldTimes {
     }
 
     pub(super) fn clear(&mut self) {
+        self.created = None;
         self.held.clear();
         self.changed.clear();
     }
@@ -72,11 +75,22 @@ impl HeldTimes {
                     return;
                 }
             }
-            Op::Create { path, .. } | Op::Unlink { path } => self.note(&[path]),
+            Op::Create { path, .. } => {
+                self.note(&[path]);
+                self.created = Some(path.borrow().to_owned());
+                return give(step);
+            }
+            Op::Unlink { path } => self.note(&[path]),
             Op::Link { path, .. } => self.note(&[path]),
             Op::Rename { path, to } => {
                 self.release_below(path, &mut give);
                 self.release_below(to, &mut give);
+                // rename(2) does nothing, to the times neither, where both
+                // names are one inode's; a new inode has one name.
+                if path == to || self.created.as_ref() != Some(path) {
+                    self.release_at(path.parent(), &mut give);
+                    self.release_at(to.parent(), &mut give);
+                }
                 self.note(&[path, to]);
             }
             Op::Rmdir { path } => {
@@ -85,6 +99,7 @@ impl HeldTimes {
             }
             _ => self.changed.clear(),
         }
+        self.created = None;
         give(step);
     }
 
@@ -107,6 +122,16 @@ impl HeldTimes {
             if !parent.is_root() {
                 self.changed.push(Bytes::copy_from_slice(parent.as_bytes()));
             }
+        }
+    }
+
+    /// Gives out the times of one directory.
+    fn release_at(&mut self, path: Option<StreamPath<&[u8]>>, give: &mut impl FnMut(Step)) {
+        let at = self.held.iter().position(|held| {
+            path.is_some_and(|path| path.as_bytes() == held.step.op.path().as_bytes())
+        });
+        if let Some(at) = at {
+            give(self.held.remove(at).given_out());
         }
     }
 

@@ -12,6 +12,7 @@ use crate::support::{Pair, Script, receive, receive_plainly, time};
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test!(nothing_comes_from_the_root),
+        test!(nothing_comes_from_the_subvolume_around),
         test!(nothing_comes_from_directories_of_the_parent),
         test!(nothing_comes_from_directories_of_the_same_stream),
         test!(nothing_comes_from_directories_that_changed_names),
@@ -66,6 +67,18 @@ fn nothing_comes_from_the_root() {
     let first = pair.carry_with_flags("first", None, COMPR);
     fill(&work, "second");
     std::fs::write(work.join("inherits too"), b"x").unwrap();
+    pair.carry_with_flags("second", Some(&first), COMPR);
+}
+
+/// The kernel hands `btrfs.compression` on to a new subvolume.
+fn nothing_comes_from_the_subvolume_around() {
+    let pair = Pair::new();
+    make_hand_down(pair.to.path());
+    let work = pair.work();
+    std::fs::create_dir(work.join("dir")).unwrap();
+    std::fs::write(work.join("dir/file"), files::pattern(1, 5000, true)).unwrap();
+    let first = pair.carry_with_flags("first", None, COMPR);
+    std::fs::write(work.join("more"), b"x").unwrap();
     pair.carry_with_flags("second", Some(&first), COMPR);
 }
 

@@ -42,8 +42,23 @@ pub(super) fn create(
     let root = open_root(destination, new).map_err(left_incomplete)?;
     fchmod(&root, Mode::from_raw_mode(CLOSED))
         .map_err(named("fchmod"))
+        .and_then(|()| clean(&root))
         .map_err(left_incomplete)?;
     Ok(root)
+}
+
+/// Takes off a new root what it got from the root of the subvolume around
+/// it: the kernel hands `btrfs.compression` on.
+fn clean(root: &OwnedFd) -> Result<(), Cause> {
+    take_xattr(root, COMPRESSION)?;
+    let flags = ioctl_getflags(root)
+        .map_err(named("FS_IOC_GETFLAGS"))?
+        .bits();
+    if flags & INHERITED_FL != 0 {
+        let cleared = IFlags::from_bits_retain(flags & !INHERITED_FL);
+        ioctl_setflags(root, cleared).map_err(named("FS_IOC_SETFLAGS"))?;
+    }
+    Ok(())
 }
 
 /// Takes a writable snapshot of `parent`.
