@@ -30,7 +30,10 @@ fn a_signal_at_any_moment() {
         let (before, after) = sent
             .stream
             .split_at((place >> 20) as usize % sent.stream.len());
-        let mut child = Command::new(COMMAND)
+        // A signal that was ignored when the command starts stays ignored:
+        // SIGHUP is under nohup, SIGINT in the background of a script.
+        let mut child = Command::new("env")
+            .args(["--default-signal=HUP,INT,TERM", COMMAND])
             .arg(to.path())
             .stdin(Stdio::piped())
             .stderr(Stdio::null())

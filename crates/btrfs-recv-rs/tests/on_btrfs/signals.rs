@@ -72,6 +72,18 @@ impl Waiting {
     }
 }
 
+/// A receive into `to` that ignores no signal, whatever the tests inherited:
+/// SIGHUP is ignored under nohup, SIGINT in the background of a script.
+fn listening(to: &Path) -> Command {
+    let mut env = Command::new("env");
+    env.arg("--default-signal=HUP,INT,TERM")
+        .arg(command(&[]).get_program())
+        .arg(to)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    env
+}
+
 fn assert_partial(path: &Path) {
     let facts = subvolume::facts(path);
     assert!(!facts.read_only && facts.received_uuid.is_none());
@@ -81,8 +93,7 @@ fn stops_says_what_it_leaves_and_dies_by_it(stop: Stop) {
     let (signal, name) = stop.signal();
     let sent = Sent::small();
     let to = LoopFilesystem::new();
-    let mut receive = command(&[]);
-    receive.arg(to.path());
+    let receive = listening(to.path());
     let mut waiting = Waiting::start(receive, &sent.full[..sent.full.len() - 30]);
     waiting.send(signal);
     // The pipe stays open: it is the signal that ends the read.
