@@ -251,9 +251,9 @@ pub enum Cause {
 pub enum Occupant {
     /// A writable subvolume without received UUID.
     #[error(
-        "a writable subvolume without received UUID, as a receive that did not finish \
-         leaves it; if it is such a leftover, remove it (btrfs subvolume delete), otherwise \
-         move it away or receive into another directory"
+        "a writable subvolume without received UUID, as a receive leaves it that is still \
+         running or did not finish; make sure none is running, then remove it (btrfs subvolume \
+         delete), or move it away, or receive into another directory"
     )]
     Incomplete,
     /// A subvolume received from the very source of the stream.
