@@ -15,6 +15,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_nocow_directory_becomes_a_compressed_one),
         test!(immutable_files_are_changed_by_later_streams),
         test!(an_immutable_root_is_changed_by_later_streams),
+        test!(both_threads_lift_the_flags_of_a_file),
+        test!(flags_that_go_before_a_rename_are_gone),
         test!(immutable_inodes_are_removed_and_replaced),
         test!(flags_for_inodes_without_flags_are_passed_over),
         test!(a_failed_receive_leaves_nothing_immutable),
@@ -236,6 +238,75 @@ fn an_immutable_root_is_changed_by_later_streams() {
     std::fs::write(work.join("newest"), b"new").unwrap();
     pair.carry_with_flags("fourth", Some(&third), ALL);
     assert!(subvolume::facts(&pair.received("fourth")).read_only);
+}
+
+/// An attribute is set on one thread while the other opens the file for the
+/// data that follows it: whoever finds the flag first, neither may fail.
+fn both_threads_lift_the_flags_of_a_file() {
+    const FILES: usize = 300;
+    const ROUNDS: usize = 4;
+    let pair = Pair::new();
+    let work = pair.work();
+    let paths: Vec<_> = (0..FILES).map(|file| work.join(file.to_string())).collect();
+    for path in &paths {
+        std::fs::write(path, b"zero").unwrap();
+    }
+    // A full stream carries no flags.
+    let zero = pair.carry("zero", None);
+    for path in &paths {
+        set(path, IFlags::IMMUTABLE);
+    }
+    let mut parent = pair.carry_with_flags("round 0", Some(&zero), ALL);
+    for round in 1..=ROUNDS {
+        let value = round.to_string();
+        for (file, path) in paths.iter().enumerate() {
+            clear(path, IFlags::IMMUTABLE);
+            // From few to more than go to the other thread at once, so that
+            // it comes to the first of them at every moment there is.
+            for name in 0..=file % 40 {
+                files::set_xattr(path, &format!("user.{name}"), value.as_bytes()).unwrap();
+            }
+            files::write(path, 0, value.as_bytes()).unwrap();
+            set(path, IFlags::IMMUTABLE);
+        }
+        parent = pair.carry_with_flags(&format!("round {round}"), Some(&parent), ALL);
+    }
+}
+
+/// A FILEATTR on one thread, while a rename on the other finds the flag that
+/// it takes off.
+fn flags_that_go_before_a_rename_are_gone() {
+    const FILES: usize = 3000;
+    /// As many as go to the other thread at once.
+    const TOGETHER: usize = 96;
+    const NODUMP_ATTRIBUTE: u64 = 0x100;
+    let pair = Pair::new();
+    let work = pair.work();
+    for file in 0..FILES {
+        files::make_file(&work.join(format!("old {file}"))).unwrap();
+    }
+    // A full stream carries no flags.
+    let zero = pair.carry("zero", None);
+    for file in 0..FILES {
+        set(&work.join(format!("old {file}")), IFlags::IMMUTABLE);
+    }
+    pair.carry_with_flags("first", Some(&zero), ALL);
+    let mut script = Script::change_of(&pair.received("first"), "second");
+    let all: Vec<_> = (0..FILES).collect();
+    for together in all.chunks(TOGETHER) {
+        for file in together {
+            script = script.attributes(&format!("old {file}"), NODUMP_ATTRIBUTE);
+        }
+        for file in together {
+            script = script.rename(&format!("old {file}"), &format!("new {file}"));
+        }
+    }
+    receive(&script.end(), pair.to.path());
+    for file in 0..FILES {
+        let file = std::fs::File::open(pair.received("second").join(format!("new {file}")));
+        let flags = rustix::fs::ioctl_getflags(file.unwrap()).unwrap();
+        assert_eq!(flags, IFlags::NODUMP);
+    }
 }
 
 fn immutable_inodes_are_removed_and_replaced() {

@@ -174,8 +174,12 @@ impl ContentWriter {
     pub(super) fn run(&mut self, task: Task) -> Result<(), Failure> {
         let mut result = self.act(&task);
         let forbidden = |error: &StepError| is_errno(&error.cause, Errno::PERM);
-        if result.as_ref().is_err_and(forbidden) && flags::lift(&task.file.fd, &self.flags) {
-            result = self.act(&task);
+        if result.as_ref().is_err_and(forbidden) {
+            // Tried again even if there is nothing to lift: the other thread
+            // may have lifted it since.
+            result = flags::lift(&task.file.fd, &self.flags)
+                .map_err(StepError::from)
+                .and_then(|()| self.act(&task));
         }
         result.map_err(|error| error.at(task.at, &task.fused, task.operation, &task.path))
     }

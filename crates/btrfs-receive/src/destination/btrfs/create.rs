@@ -220,7 +220,7 @@ impl Creator {
             .map_err(named("FS_IOC_GETFLAGS"))?
             .bits();
         if flags::forbid_names(bits) {
-            flags::lift(&fd, &self.flags);
+            flags::lift(&fd, &self.flags)?;
         }
         let found = stat.st_mode & 0o2000 != 0
             || bits & INHERITED_FL != 0

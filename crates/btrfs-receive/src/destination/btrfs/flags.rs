@@ -76,6 +76,11 @@ const MAX_COMPRESSIONS: usize = 1024;
 const MAX_COMPRESSION_LEN: usize = 32;
 
 /// What could not be set yet, and what could not be set at all.
+///
+/// Both threads change flags, of the same inode too. Flags can only be set
+/// all at once, so whoever changes some holds the lock from reading them until
+/// they are set and noted; or one thread would put back what the other has
+/// just taken off.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SharedFlags(Arc<Mutex<Waiting>>);
 
@@ -93,19 +98,16 @@ struct Waiting {
     flags_refused: u64,
 }
 
-impl SharedFlags {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note(&self, fd: impl AsFd, inode: u64, flags: XFlags) -> Result<(), Cause> {
-        let waiting = &mut self.lock().forbidding;
+impl Waiting {
+    /// Keeps immutable and append-only flags of an inode for the end, instead
+    /// of what was kept before.
+    fn note(&mut self, fd: impl AsFd, inode: u64, flags: XFlags) -> Result<(), Cause> {
         if flags.is_empty() {
-            waiting.remove(&inode);
-        } else if waiting.len() < MAX_WAITING || waiting.contains_key(&inode) {
+            self.forbidding.remove(&inode);
+        } else if self.forbidding.len() < MAX_WAITING || self.forbidding.contains_key(&inode) {
             // 0 is "any" to later kernels.
             let generation = sys::inode_generation(fd).unwrap_or(0);
-            waiting.insert(inode, (generation, flags));
+            self.forbidding.insert(inode, (generation, flags));
         } else {
             return Err(Cause::Limit {
                 what: "immutable or append-only files in one stream",
@@ -113,6 +115,12 @@ impl SharedFlags {
             });
         }
         Ok(())
+    }
+}
+
+impl SharedFlags {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers a value of `btrfs.compression` that an inode refused, until
@@ -155,8 +163,8 @@ impl SharedFlags {
         &self,
         mut open: impl FnMut(u64, u32) -> Result<Option<OwnedFd>, Cause>,
     ) -> Result<(), Cause> {
-        let waiting = std::mem::take(&mut self.lock().forbidding);
-        for (inode, (generation, wanted)) in waiting {
+        let mut waiting = self.lock();
+        for (inode, (generation, wanted)) in std::mem::take(&mut waiting.forbidding) {
             if let Some(fd) = open(inode, generation)? {
                 change_xflags(&fd, XFlags::empty(), wanted)?;
             }
@@ -166,26 +174,30 @@ impl SharedFlags {
 }
 
 /// Takes immutable and append-only off an inode, to be put back at the end.
-/// `false` if it has neither, or that is not allowed.
-pub(super) fn lift(fd: impl AsFd, waiting: &SharedFlags) -> bool {
+///
+/// Does not tell whether there was anything to take off: the other thread may
+/// have done so a moment ago, so what was forbidden is worth another try in
+/// any case. That try also fails as it should where these flags may not be
+/// changed, without CAP_LINUX_IMMUTABLE.
+///
+/// # Errors
+/// [`Cause::Limit`] for more such inodes than can be remembered.
+pub(super) fn lift(fd: impl AsFd, waiting: &SharedFlags) -> Result<(), Cause> {
     let forbidding = XFlags::IMMUTABLE | XFlags::APPEND;
-    let Ok(flags) = sys::fs_get_xflags(&fd) else {
-        return false;
+    let mut waiting = waiting.lock();
+    let (Ok(flags), Ok(stat)) = (sys::fs_get_xflags(&fd), fstat(&fd)) else {
+        return Ok(());
     };
     let found = flags & forbidding;
     if found.is_empty() {
-        return false;
+        return Ok(());
     }
-    let Ok(stat) = fstat(&fd) else {
-        return false;
-    };
     // A FILEATTR that came before says what the end is to be.
-    if !waiting.lock().forbidding.contains_key(&stat.st_ino)
-        && waiting.note(&fd, stat.st_ino, found).is_err()
-    {
-        return false;
+    if !waiting.forbidding.contains_key(&stat.st_ino) {
+        waiting.note(&fd, stat.st_ino, found)?;
     }
-    sys::fs_set_xflags(&fd, flags - forbidding).is_ok()
+    let _ = sys::fs_set_xflags(&fd, flags - forbidding);
+    Ok(())
 }
 
 /// Whether these flags (`FS_*_FL`) keep names out of a directory.
@@ -209,6 +221,7 @@ pub(super) fn is_algorithm(value: &[u8]) -> bool {
 pub(super) fn apply(fd: impl AsFd, attributes: u64, waiting: &SharedFlags) -> Result<(), Cause> {
     let stat = fstat(&fd).map_err(named("fstat"))?;
     let forbidding = pick(&FORBIDDING, attributes);
+    let mut waiting = waiting.lock();
     // Taken off even where it is to stay: more may be done to this inode.
     change_xflags(
         &fd,
@@ -217,16 +230,15 @@ pub(super) fn apply(fd: impl AsFd, attributes: u64, waiting: &SharedFlags) -> Re
     )?;
     waiting.note(&fd, stat.st_ino, forbidding)?;
     if !set_flags(&fd, attributes)? {
-        waiting.lock().flags_refused += 1;
+        waiting.flags_refused += 1;
     }
-    let compression = waiting.lock().compression.remove(&stat.st_ino);
-    let Some(value) = compression else {
+    let Some(value) = waiting.compression.remove(&stat.st_ino) else {
         return Ok(());
     };
     match fsetxattr(&fd, COMPRESSION, &value, XattrFlags::empty()) {
         Ok(()) => Ok(()),
         Err(Errno::INVAL) => {
-            waiting.lock().compression_refused += 1;
+            waiting.compression_refused += 1;
             Ok(())
         }
         Err(errno) => Err(Cause::system("fsetxattr", errno)),
@@ -240,6 +252,7 @@ fn pick(pairs: &[(u64, XFlags)], attributes: u64) -> XFlags {
         .fold(XFlags::empty(), |flags, (_, flag)| flags | *flag)
 }
 
+/// Reads and sets; the caller keeps others from doing so in between.
 fn change_xflags(fd: impl AsFd, remove: XFlags, add: XFlags) -> Result<(), Cause> {
     let old = sys::fs_get_xflags(&fd).map_err(named("FS_IOC_FSGETXATTR"))?;
     let new = (old - remove) | add;

@@ -116,22 +116,22 @@ impl Namespace {
         let (path, action) = match op {
             // Done by `apply`, which can say at which of its two steps.
             Op::Create { .. } => return Ok(()),
-            Op::Rename { path, to } => return self.rename(&path, &to),
+            Op::Rename { path, to } => return self.rename(&path, &to, tools.content),
             Op::Link { path, existing } => {
                 self.creator.note_name(&path);
                 let link = |root: &Root| root.link(&existing, &path);
-                self.lifting(&[&existing, &path], link)?;
+                self.lifting(&[&existing, &path], tools.content, link)?;
                 self.inodes.remove(path.as_bytes());
                 self.touch(&existing);
                 return Ok(());
             }
             Op::Unlink { path } => {
-                self.lifting(&[&path], |root| root.unlink(&path))?;
+                self.lifting(&[&path], tools.content, |root| root.unlink(&path))?;
                 self.inodes.remove(path.as_bytes());
                 return Ok(());
             }
             Op::Rmdir { path } => {
-                self.lifting(&[&path], |root| root.rmdir(&path))?;
+                self.lifting(&[&path], tools.content, |root| root.rmdir(&path))?;
                 self.inodes.remove(path.as_bytes());
                 self.creator.forget(&path);
                 return Ok(());
@@ -154,7 +154,7 @@ impl Namespace {
             Op::FileAttr { path, attributes } => (path, Action::FileAttr(attributes)),
             Op::Utimes { path, atime, mtime } => (path, Action::Utimes { atime, mtime }),
         };
-        match self.known(&path, action.changes_content())? {
+        match self.known(&path, action.changes_content(), tools.content)? {
             Known::File(file) => {
                 if matches!(action, Action::Utimes { .. }) {
                     // The last command of an inode, from every kernel.
@@ -186,27 +186,32 @@ impl Namespace {
                     let known = Known::Other { untouched: false };
                     self.inodes.insert(path.as_bytes(), known);
                 }
-                self.act_on_other(&path, &action)
+                self.act_on_other(&path, &action, tools.content)
             }
         }
     }
 
     /// Carries out an action on something that is not a regular file.
-    fn act_on_other(&mut self, path: &StreamPath, action: &Action) -> Result<(), Cause> {
+    fn act_on_other(
+        &mut self,
+        path: &StreamPath,
+        action: &Action,
+        content: &mut Worker<Task>,
+    ) -> Result<(), Cause> {
         match action {
-            Action::SetXattr { name, data } => self.set_xattr(path, name, data),
+            Action::SetXattr { name, data } => self.set_xattr(path, name, data, content),
             Action::RemoveXattr { name } => {
-                self.lifting(&[path], |root| root.remove_xattr(path, name))
+                self.lifting(&[path], content, |root| root.remove_xattr(path, name))
             }
-            Action::Chown(uid, gid) => self.chown_other(path, *uid, *gid),
+            Action::Chown(uid, gid) => self.chown_other(path, *uid, *gid, content),
             Action::Chmod(mode) => {
                 if mode & 0o2000 != 0 {
                     self.creator.forget(path);
                 }
-                self.lifting(&[path], |root| root.chmod(path, *mode))
+                self.lifting(&[path], content, |root| root.chmod(path, *mode))
             }
             Action::Utimes { atime, mtime } => {
-                self.lifting(&[path], |root| root.utimens(path, *atime, *mtime))
+                self.lifting(&[path], content, |root| root.utimens(path, *atime, *mtime))
             }
             Action::FileAttr(attributes) => {
                 self.creator.forget(path);
@@ -223,9 +228,15 @@ impl Namespace {
         }
     }
 
-    fn set_xattr(&mut self, path: &StreamPath, name: &[u8], data: &Bytes) -> Result<(), Cause> {
+    fn set_xattr(
+        &mut self,
+        path: &StreamPath,
+        name: &[u8],
+        data: &Bytes,
+        content: &mut Worker<Task>,
+    ) -> Result<(), Cause> {
         self.creator.inheritance_changed(path, name);
-        let result = self.lifting(&[path], |root| root.set_xattr(path, name, data));
+        let result = self.lifting(&[path], content, |root| root.set_xattr(path, name, data));
         match result {
             Err(cause)
                 if name == COMPRESSION
@@ -240,9 +251,14 @@ impl Namespace {
         }
     }
 
-    fn rename(&mut self, path: &StreamPath, to: &StreamPath) -> Result<(), Cause> {
+    fn rename(
+        &mut self,
+        path: &StreamPath,
+        to: &StreamPath,
+        content: &mut Worker<Task>,
+    ) -> Result<(), Cause> {
         self.creator.note_name(to);
-        self.lifting(&[path, to], |root| root.rename(path, to, true))?;
+        self.lifting(&[path, to], content, |root| root.rename(path, to, true))?;
         // Where both names are one inode's, rename(2) does nothing, and what
         // is known of it holds for both.
         self.inodes.rename(path.as_bytes(), to.as_bytes());
@@ -257,12 +273,12 @@ impl Namespace {
         fused: Vec<Position>,
         tools: &mut Tools<'_>,
     ) -> Result<(), Cause> {
-        let Known::File(file) = self.known(&clone.path, true)? else {
+        let Known::File(file) = self.known(&clone.path, true, tools.content)? else {
             return Err(Cause::NotRegularFile { found: "directory" });
         };
         let source = if clone.source_uuid == self.new.uuid {
             // The subvolume under construction, which no search could find.
-            match self.known(&clone.source_path, false)? {
+            match self.known(&clone.source_path, false, tools.content)? {
                 Known::File(file) => file,
                 Known::Other { .. } => {
                     return Err(Cause::NotRegularFile { found: "directory" });
@@ -312,7 +328,12 @@ impl Namespace {
 
     /// What stands at `path`; a regular file is opened, for writing if that
     /// is needed.
-    fn known(&mut self, path: &StreamPath, write: bool) -> Result<Known, Cause> {
+    fn known(
+        &mut self,
+        path: &StreamPath,
+        write: bool,
+        content: &mut Worker<Task>,
+    ) -> Result<Known, Cause> {
         if path.is_root() {
             return match write {
                 true => Err(Cause::NotRegularFile { found: "directory" }),
@@ -326,7 +347,7 @@ impl Namespace {
         }
         let known = if write {
             let open = |root: &Root| root.open_file(path, Access::Write);
-            let fd = self.lifting(&[path], open)?;
+            let fd = self.lifting(&[path], content, open)?;
             Known::File(Arc::new(OpenFile::existing(fd, true)))
         } else {
             let inode = self.root.inode(path)?;
@@ -343,19 +364,26 @@ impl Namespace {
     }
 
     /// Sets the owner and, as for files, nothing else.
-    fn chown_other(&self, path: &StreamPath, uid: u32, gid: u32) -> Result<(), Cause> {
-        // The kernel leaves the bits of directories alone.
+    fn chown_other(
+        &self,
+        path: &StreamPath,
+        uid: u32,
+        gid: u32,
+        content: &mut Worker<Task>,
+    ) -> Result<(), Cause> {
         let special = match path.is_root() {
+            // The kernel leaves the bits of directories alone.
             true => None,
-            false => self.root.inode(path).ok().and_then(|inode| {
+            false => {
+                let inode = self.root.inode(path)?;
                 let mode = inode.stat().st_mode & 0o7777;
                 let cleared = inode.file_type() != FileType::Directory && mode & 0o6000 != 0;
                 cleared.then_some(mode)
-            }),
+            }
         };
-        self.lifting(&[path], |root| root.chown(path, uid, gid))?;
+        self.lifting(&[path], content, |root| root.chown(path, uid, gid))?;
         match special {
-            Some(mode) => self.lifting(&[path], |root| root.chmod(path, mode)),
+            Some(mode) => self.lifting(&[path], content, |root| root.chmod(path, mode)),
             None => Ok(()),
         }
     }
@@ -393,12 +421,17 @@ impl Namespace {
         })
     }
 
-    /// Makes `call`; if that is forbidden by the immutable or append-only
-    /// flag of one of `paths` or of a directory they lie in, takes the flag
-    /// off, to be put back at the end, and makes it again.
+    /// Makes `call`; if that is forbidden, takes the immutable and append-only
+    /// flags off `paths` and the directories they lie in, to be put back at
+    /// the end, and makes it again.
+    ///
+    /// Before that, `content` finishes what it has: a FILEATTR among it says
+    /// which flags the end is to have, and must not come after the look at
+    /// those that are there.
     fn lifting<T>(
         &self,
         paths: &[&StreamPath],
+        content: &mut Worker<Task>,
         call: impl Fn(&Root) -> Result<T, Cause>,
     ) -> Result<T, Cause> {
         let result = call(&self.root);
@@ -406,22 +439,25 @@ impl Namespace {
             Err(cause) if is_errno(cause, Errno::PERM) => {}
             _ => return result,
         }
-        let mut lifted = false;
+        if !content.wait() {
+            return Err(Cause::ThreadPanicked);
+        }
         for path in paths {
-            lifted |= self.lift(path);
+            self.lift(path)?;
             if let Some(parent) = path.parent() {
-                lifted |= self.lift(&parent.to_owned());
+                self.lift(&parent.to_owned())?;
             }
         }
-        match lifted {
-            true => call(&self.root),
-            false => result,
-        }
+        // Even if nothing was found: the content thread may have lifted it.
+        call(&self.root)
     }
 
-    fn lift(&self, path: &StreamPath) -> bool {
-        self.root
-            .open_for_flags(path)
-            .is_ok_and(|fd| flags::lift(fd, &self.flags))
+    fn lift(&self, path: &StreamPath) -> Result<(), Cause> {
+        match self.root.open_for_flags(path) {
+            Ok(fd) => flags::lift(fd, &self.flags),
+            // Not there yet, or of a kind that has no flags: not what forbids
+            // the call, which is made again and fails if it has to.
+            Err(_) => Ok(()),
+        }
     }
 }

@@ -113,7 +113,7 @@ fn open_root(destination: &OwnedFd, new: &NewSubvolume) -> Result<OwnedFd, Cause
 /// An immutable or append-only root is made changeable until the end.
 pub(super) fn withhold(root: &OwnedFd, waiting: &SharedFlags) -> Result<Withheld, Cause> {
     let xflags = sys::fs_get_xflags(root).map_err(named("FS_IOC_FSGETXATTR"))?;
-    flags::lift(root, waiting);
+    flags::lift(root, waiting)?;
     let stat = fstat(root).map_err(named("fstat"))?;
     let mut withheld = Withheld {
         times: Some(times_of(&stat)),
