@@ -202,6 +202,18 @@ pub enum Cause {
         #[source]
         error: io::Error,
     },
+    /// Encoded data that the kernel had accepted is a hole after the flush:
+    /// writing it to disk failed.
+    #[error(
+        "the disk did not take the data: inode {inode} has none at offset {offset}, where it was \
+         written; the kernel log may say why"
+    )]
+    DataLost {
+        /// Number of the inode in the new subvolume.
+        inode: u64,
+        /// Where in the file the data is missing, in bytes.
+        offset: u64,
+    },
     /// A value that the operation cannot carry.
     #[error("{what} {value} is out of range")]
     OutOfRange {

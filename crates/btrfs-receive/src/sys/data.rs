@@ -54,8 +54,9 @@ pub(crate) struct EncodedRange {
 }
 
 /// `BTRFS_IOC_ENCODED_WRITE`: stores an extent in the encoded form. The kernel
-/// does not check that it decodes. Returns the bytes consumed; any success
-/// means that all is done. Linux 5.18.
+/// does not check that it decodes. Returns the bytes consumed, which are all
+/// of `data`; 0 for no data, with which nothing is written. A failure to write
+/// it to disk is not reported by syncfs(2). Linux 5.18.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`; `ENOTTY` on older kernels; `EINVAL` for

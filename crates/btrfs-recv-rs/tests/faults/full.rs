@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use btrfs_testkit::raw::{OWN_UUID, RawStream, attr};
 use btrfs_testkit::{LoopFilesystem, Mount, Sender, Test, subvolume, test};
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -14,6 +15,9 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         test!(a_filesystem_that_fills_up),
         test!(a_disk_that_does_not_take_the_data),
+        test!(a_disk_that_does_not_take_encoded_data),
+        test!(encoded_data_may_go_again),
+        test!(an_encoded_write_without_data),
     ]
 }
 
@@ -54,13 +58,7 @@ fn a_disk_that_does_not_take_the_data() {
     let from = LoopFilesystem::new();
     let stream = send(&from, 20, 1 << 20);
     let below = Mount::tmpfs(300 << 20);
-    let to = LoopFilesystem::builder()
-        .directory(below.path())
-        .size(256 << 20)
-        .mount_options("nodiscard")
-        .build();
-    take_away_room_for_data(&to);
-    fill(&below.path().join("filler"), &[0; BLOCK]);
+    let to = without_room_for_data(&below);
 
     let output = receive(&stream, to.path());
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -74,6 +72,111 @@ fn a_disk_that_does_not_take_the_data() {
     to.sync();
     subvolume::set_read_only(&to.path().join("snap"), true);
     assert!(subvolume::facts(&to.path().join("snap")).read_only);
+}
+
+/// Data that the kernel takes as it is: syncfs has nothing to say about it.
+fn a_disk_that_does_not_take_encoded_data() {
+    let from = LoopFilesystem::builder()
+        .mount_options("compress-force=zstd")
+        .build();
+    let work = subvolume::create(&from.path().join("work"));
+    for number in 0..20 {
+        // Half of each extent compresses.
+        let content: Vec<u8> = (0..8)
+            .flat_map(|extent| [noise(number * 8 + extent + 1, 65_536), vec![0; 65_536]])
+            .flatten()
+            .collect();
+        std::fs::write(work.join(format!("file {number}")), content).unwrap();
+    }
+    let snapshot = subvolume::snapshot_read_only(&work, &from.path().join("snap"));
+    let stream = Sender::new(&snapshot).version(2).compressed().to_vec();
+
+    let healthy = LoopFilesystem::new();
+    let output = receive(&stream, healthy.path());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(check(healthy.path(), from.path()), 1);
+
+    let below = Mount::tmpfs(300 << 20);
+    let to = without_room_for_data(&below);
+    let output = receive(&stream, to.path());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("did not take the data"), "{stderr}");
+    let facts = subvolume::facts(&to.path().join("snap"));
+    assert!(facts.received_uuid.is_none() && !facts.read_only);
+}
+
+/// What was stored encoded, and then removed by the stream itself, is not
+/// missed at the end.
+fn encoded_data_may_go_again() {
+    const LEN: u64 = 131_072;
+    // As in linux/falloc.h; a hole keeps the size.
+    const PUNCH: u32 = 3;
+    const ZERO: u32 = 16;
+    const KEEP: u32 = 1;
+    // Nobody looks into it: the kernel does not, and the files are not read.
+    let extent = noise(1, 8192);
+    let names = [
+        "kept", "written", "punched", "zeroed", "room", "cut", "emptied", "cloned", "removed",
+    ];
+    let mut stream = RawStream::header(2).subvol("received").mkfile("hole");
+    stream = stream.command(17, [attr::path("hole"), attr::size(LEN)]);
+    for name in names {
+        stream = stream
+            .mkfile(name)
+            .encoded(name, [LEN, LEN, 0], [1, 0], &extent);
+    }
+    let fallocate = |path, mode, offset, len| {
+        [
+            attr::path(path),
+            attr::fallocate_mode(mode),
+            attr::file_offset(offset),
+            attr::size(len),
+        ]
+    };
+    let stream = stream
+        .write("written", 4096, &noise(2, 65_536))
+        .command(23, fallocate("punched", PUNCH, 8192, 4096))
+        .command(23, fallocate("zeroed", ZERO, 0, LEN))
+        .command(23, fallocate("room", KEEP, 0, 2 * LEN))
+        .command(17, [attr::path("cut"), attr::size(4096)])
+        .command(17, [attr::path("cut"), attr::size(LEN)])
+        .command(17, [attr::path("emptied"), attr::size(0)])
+        .clone_range("cloned", 0, LEN, (OWN_UUID, b"hole", 0))
+        .clone_range("hole", 0, LEN, (OWN_UUID, b"kept", 0))
+        .command(11, [attr::path("removed")])
+        .end();
+    let to = LoopFilesystem::new();
+    let output = receive(&stream.into_bytes(), to.path());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let facts = subvolume::facts(&to.path().join("received"));
+    assert!(facts.received_uuid.is_some() && facts.read_only);
+}
+
+/// The kernel has no objection, and writes nothing.
+fn an_encoded_write_without_data() {
+    let stream = RawStream::header(2)
+        .subvol("received")
+        .mkfile("file")
+        .encoded("file", [4096, 4096, 0], [1, 0], b"")
+        .end();
+    let to = LoopFilesystem::new();
+    let output = receive(&stream.into_bytes(), to.path());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let facts = subvolume::facts(&to.path().join("received"));
+    assert!(facts.received_uuid.is_none());
+}
+
+/// A filesystem on a tmpfs that is full, where only metadata has its room.
+fn without_room_for_data(below: &Mount) -> LoopFilesystem {
+    let filesystem = LoopFilesystem::builder()
+        .directory(below.path())
+        .size(256 << 20)
+        .mount_options("nodiscard")
+        .build();
+    take_away_room_for_data(&filesystem);
+    fill(&below.path().join("filler"), &[0; BLOCK]);
+    filesystem
 }
 
 const BLOCK: usize = 4096;

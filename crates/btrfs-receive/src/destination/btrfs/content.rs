@@ -21,6 +21,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::budget::Share;
 use super::data::DataWriter;
+use super::encoded::Accepted;
 use super::error::{StepError, is_errno, named};
 use super::flags::{self, SharedFlags};
 use crate::confine::timestamps;
@@ -150,6 +151,7 @@ impl Action {
 /// Carries out [`Task`]s.
 pub(super) struct ContentWriter {
     data: DataWriter,
+    accepted: Accepted,
     flags: SharedFlags,
     /// Without CAP_FSETID a write clears set-id bits, which the stream does
     /// not know of.
@@ -157,9 +159,15 @@ pub(super) struct ContentWriter {
 }
 
 impl ContentWriter {
-    pub(super) fn new(data: DataWriter, flags: SharedFlags, keeps_set_id: bool) -> Self {
+    pub(super) fn new(
+        data: DataWriter,
+        accepted: Accepted,
+        flags: SharedFlags,
+        keeps_set_id: bool,
+    ) -> Self {
         Self {
             data,
+            accepted,
             flags,
             keeps_set_id,
         }
@@ -201,16 +209,23 @@ impl ContentWriter {
                 let ranges = (*source_offset, *offset, *len);
                 self.data
                     .clone_pieces(&source.fd, &file.fd, ranges, task.fused.len() + 1)?;
+                self.accepted.cloned(&source.fd, &file.fd, ranges)?;
             }
             Action::EncodedWrite(write) => self.data.encoded_write(&file.fd, write)?,
             Action::Truncate(size) => {
                 ftruncate(&file.fd, *size).map_err(named("ftruncate"))?;
+                self.accepted.forget(&file.fd, *size, u64::MAX)?;
             }
             Action::Fallocate { mode, offset, len } => {
                 // An empty range is EINVAL to the kernel and nothing to do.
                 if *len > 0 {
                     let mode = FallocateFlags::from_bits_retain(*mode);
                     fallocate(&file.fd, mode, *offset, *len).map_err(named("fallocate"))?;
+                    // Setting room aside leaves data as it is; all else may
+                    // make holes.
+                    if !(mode - FallocateFlags::KEEP_SIZE).is_empty() {
+                        self.accepted.forget(&file.fd, *offset, *len)?;
+                    }
                 }
             }
             Action::Chown(uid, gid) => chown(file, *uid, *gid)?,

@@ -8,6 +8,7 @@ use btrfs_sendstream::{Bytes, EncodedWrite};
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, fstat, ftruncate, seek};
 use rustix::io::{Errno, pread, pwrite, pwritev};
 
+use super::encoded::Accepted;
 use super::error::{StepError, named};
 use crate::decompress::Decompressor;
 use crate::error::Cause;
@@ -31,16 +32,18 @@ pub(super) struct DataWriter {
     encoding: Encoding,
     /// The kernel said that it takes no encoded data from us at all.
     encoded_refused: bool,
+    accepted: Accepted,
     decompressor: Decompressor,
     buffer: Vec<u8>,
     fallbacks: Fallbacks,
 }
 
 impl DataWriter {
-    pub(super) fn new(encoding: Encoding) -> Self {
+    pub(super) fn new(encoding: Encoding, accepted: Accepted) -> Self {
         Self {
             encoding,
             encoded_refused: false,
+            accepted,
             decompressor: Decompressor::new(),
             buffer: Vec::new(),
             fallbacks: Fallbacks::default(),
@@ -197,7 +200,14 @@ impl DataWriter {
     ) -> Result<(), Cause> {
         let compression = write.compression.unwrap_or(0);
         let encryption = write.encryption.unwrap_or(0);
-        if !self.encoding.always_decode && !self.encoded_refused && compression != 0 {
+        // The kernel succeeds with no data at all, and writes nothing. And what
+        // could not be looked for at the end is not given to it.
+        if !self.encoding.always_decode
+            && !self.encoded_refused
+            && compression != 0
+            && !write.data.is_empty()
+            && self.accepted.is_verifiable()
+        {
             if self.encoding.check_first {
                 self.decompressor.decode_write(write)?;
             }
@@ -210,8 +220,10 @@ impl DataWriter {
                 encryption,
             };
             match sys::encoded_write(file, &range, &write.data) {
-                Ok(_) => return Ok(()),
-                Err(Errno::INVAL | Errno::NOSPC) => {}
+                Ok(taken) if taken == write.data.len() => {
+                    return self.accepted.note(file, range.offset, range.len);
+                }
+                Ok(_) | Err(Errno::INVAL | Errno::NOSPC) => {}
                 // No privilege, or no such call: it will not be there for
                 // the next extent either.
                 Err(Errno::PERM | Errno::NOTTY | Errno::OPNOTSUPP) => self.encoded_refused = true,

@@ -10,6 +10,7 @@ mod budget;
 mod content;
 mod create;
 mod data;
+mod encoded;
 mod error;
 mod flags;
 mod namespace;
@@ -34,6 +35,7 @@ use self::budget::{Budget, Meter, Share};
 use self::content::{ContentWriter, Task};
 use self::create::Creator;
 use self::data::{DataWriter, Encoding};
+use self::encoded::Accepted;
 use self::error::named;
 use self::flags::SharedFlags;
 use self::namespace::{Namespace, Tools};
@@ -68,15 +70,16 @@ const CONTENT_BOUND: Bound = Bound {
 /// privileges for: `CAP_CHOWN`, `CAP_FOWNER`, `CAP_FSETID`, `CAP_MKNOD`,
 /// `CAP_SETFCAP`, `CAP_DAC_OVERRIDE`, `CAP_LINUX_IMMUTABLE` for what a stream
 /// may set; `CAP_SYS_ADMIN` for `trusted.*` attributes and to store encoded
-/// writes as they are; `CAP_DAC_READ_SEARCH` to find sources outside of what
-/// is mounted. Capabilities decide, not the user id.
+/// writes as they are; `CAP_DAC_READ_SEARCH` for the latter too, and to find
+/// sources outside of what is mounted. Capabilities decide, not the user id.
 ///
 /// Nothing of the process is changed: umask, working directory, signal
 /// handlers stay as they are.
 ///
 /// Memory: 8 MiB of input under way, or one operation if that is larger; a
 /// few hundred open descriptors; 15 MB for the half million immutable or
-/// append-only files that one stream may have.
+/// append-only files that one stream may have; 8 MB for what encoded writes
+/// there are to look for at the end.
 pub struct BtrfsDestination {
     namespace: Worker<Request>,
     failures: Failures,
@@ -305,6 +308,7 @@ struct Engine {
     content: Worker<Task>,
     sources: CloneSources,
     flags: SharedFlags,
+    accepted: Accepted,
     fallbacks: Arc<Mutex<Fallbacks>>,
     failures: Failures,
     current: Option<Namespace>,
@@ -323,7 +327,9 @@ impl Engine {
         let fallbacks = Arc::new(Mutex::new(Fallbacks::default()));
         let keeps_set_id =
             capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::FSETID));
-        let writer = ContentWriter::new(DataWriter::new(encoding), flags.clone(), keeps_set_id);
+        let accepted = Accepted::default();
+        let data = DataWriter::new(encoding, accepted.clone());
+        let writer = ContentWriter::new(data, accepted.clone(), flags.clone(), keeps_set_id);
         let (failed, sum) = (failures.clone(), Arc::clone(&fallbacks));
         let content = Worker::start(
             "btrfs-content",
@@ -344,6 +350,7 @@ impl Engine {
             content,
             sources,
             flags,
+            accepted,
             fallbacks,
             failures,
             current: None,
@@ -436,6 +443,7 @@ impl Engine {
             .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
             .id;
         self.sources.resolver().set_under_construction(Some(id));
+        self.accepted.begin(&fd, id)?;
         let root = self.sources.confine(fd)?;
         let names = match new.parent {
             None => RootNames::of_new(),
@@ -460,7 +468,8 @@ impl Engine {
         }
         self.sources.close();
         current.restore_flags()?;
-        let id = subvolume::seal(current.root.fd(), &current.new)?;
+        let id = subvolume::seal(current.root.fd(), &current.new, &self.accepted)?;
+        self.accepted.clear();
         self.sources.resolver().set_under_construction(None);
         let mut fallbacks = self.take_fallbacks();
         fallbacks += self.flags.take_fallbacks();
@@ -478,6 +487,7 @@ impl Engine {
         self.sources.take_used();
         self.take_fallbacks();
         self.flags.clear();
+        self.accepted.clear();
         self.current = None;
     }
 

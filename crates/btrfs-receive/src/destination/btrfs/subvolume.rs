@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::umask;
 use uuid::Uuid;
 
+use super::encoded::Accepted;
 use super::error::named;
 use super::flags::{self, INHERITED_FL, SharedFlags};
 use crate::destination::Withheld;
@@ -20,7 +21,7 @@ use crate::sys;
 use crate::xattr::{COMPRESSION, DEFAULT_ACL};
 
 /// Inode number of every subvolume's root, `BTRFS_FIRST_FREE_OBJECTID`.
-const ROOT_INODE: u64 = 256;
+pub(super) const ROOT_INODE: u64 = 256;
 
 /// Mode of a new subvolume's root until the stream's own is set at the end.
 const CLOSED: u32 = 0o700;
@@ -168,9 +169,11 @@ fn take_xattr(root: &OwnedFd, name: &[u8]) -> Result<Option<Bytes>, Cause> {
 ///
 /// `root` must be a descriptor that was opened before the first write:
 /// syncfs(2) reports a failed write-back once to each. The ioctls that
-/// follow report none.
-pub(super) fn seal(root: impl AsFd, new: &NewSubvolume) -> Result<u64, Cause> {
+/// follow report none. Nor does it report encoded data that was lost, which
+/// `accepted` looks for.
+pub(super) fn seal(root: impl AsFd, new: &NewSubvolume, accepted: &Accepted) -> Result<u64, Cause> {
     syncfs(&root).map_err(named("syncfs"))?;
+    accepted.verify()?;
     let id = sys::subvolume_info(&root)
         .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
         .id;

@@ -1,0 +1,296 @@
+//! Encoded data that the kernel accepted, and whether it reached the disk.
+//!
+//! The kernel writes encoded data past the page cache, where a failed
+//! write-back leaves its mark: syncfs(2) has nothing to say about it, and
+//! fsync(2) only sometimes. What does show it is that no extent came into
+//! being. Hence the ranges are remembered, and looked at once everything is
+//! flushed: each must hold data.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{SeekFrom, fstat, seek, syncfs};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+
+use super::error::named;
+use super::subvolume::ROOT_INODE;
+use crate::error::Cause;
+use crate::sys;
+
+/// Ranges remembered before they are looked at and forgotten. Adjacent ones
+/// count as one. A clone takes along what is known of its source, so that
+/// twice as many exist at most, of 32 bytes and the map's own cost: 8 MB.
+const MAX_RANGES: usize = 1 << 16;
+
+/// The ranges of the subvolume under construction that hold accepted data.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Accepted(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The root of the subvolume and its id.
+    subvolume: Option<(OwnedFd, u64)>,
+    /// Whether inodes can be opened by number, once that was tried.
+    verifiable: Option<bool>,
+    ranges: Ranges,
+}
+
+impl Accepted {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins with a subvolume, of which nothing is remembered.
+    pub(super) fn begin(&self, root: impl AsFd, id: u64) -> Result<(), Cause> {
+        let root = fcntl_dupfd_cloexec(root, 0).map_err(named("fcntl"))?;
+        *self.lock() = State {
+            subvolume: Some((root, id)),
+            ..State::default()
+        };
+        Ok(())
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        *self.lock() = State::default();
+    }
+
+    /// Whether it can be found out later what became of accepted data, which
+    /// takes `CAP_DAC_READ_SEARCH`.
+    pub(super) fn is_verifiable(&self) -> bool {
+        let state = &mut *self.lock();
+        let subvolume = &state.subvolume;
+        *state.verifiable.get_or_insert_with(|| {
+            subvolume.as_ref().is_some_and(|(root, id)| {
+                let generation = sys::inode_generation(root).unwrap_or(0);
+                sys::open_inode(root, *id, ROOT_INODE, generation).is_ok()
+            })
+        })
+    }
+
+    /// Remembers accepted data.
+    pub(super) fn note(&self, file: impl AsFd, offset: u64, len: u64) -> Result<(), Cause> {
+        let inode = inode_of(&file)?;
+        let state = &mut *self.lock();
+        let generation = state.ranges.generation(inode, &file);
+        state
+            .ranges
+            .insert(inode, generation, offset, offset.saturating_add(len));
+        state.keep_bound()
+    }
+
+    /// Forgets a range that may be a hole from now on.
+    pub(super) fn forget(&self, file: impl AsFd, offset: u64, len: u64) -> Result<(), Cause> {
+        let state = &mut *self.lock();
+        if state.ranges.0.is_empty() {
+            return Ok(());
+        }
+        let inode = inode_of(file)?;
+        state
+            .ranges
+            .remove(inode, offset, offset.saturating_add(len));
+        // A range in whose middle something is forgotten becomes two.
+        state.keep_bound()
+    }
+
+    /// A range, given as (offset in the source, offset, length), was cloned:
+    /// what was remembered of the source now holds for the copy too, whatever
+    /// becomes of the source.
+    pub(super) fn cloned(
+        &self,
+        source: impl AsFd,
+        file: impl AsFd,
+        (source_offset, offset, len): (u64, u64, u64),
+    ) -> Result<(), Cause> {
+        let state = &mut *self.lock();
+        if state.ranges.0.is_empty() {
+            return Ok(());
+        }
+        let (from, to) = (fstat(source), fstat(&file));
+        let (from, to) = (from.map_err(named("fstat"))?, to.map_err(named("fstat"))?);
+        let ranges = &mut state.ranges;
+        let known = match from.st_dev == to.st_dev {
+            true => ranges.within(
+                from.st_ino,
+                source_offset,
+                source_offset.saturating_add(len),
+            ),
+            // A file of another subvolume, which may have the same number.
+            false => Vec::new(),
+        };
+        let generation = ranges.generation(to.st_ino, &file);
+        ranges.remove(to.st_ino, offset, offset.saturating_add(len));
+        for (start, end) in known {
+            let moved = |at: u64| offset.saturating_add(at - source_offset);
+            ranges.insert(to.st_ino, generation, moved(start), moved(end));
+        }
+        state.keep_bound()
+    }
+
+    /// Makes sure that everything accepted is on disk, and forgets it. To be
+    /// called after syncfs(2).
+    pub(super) fn verify(&self) -> Result<(), Cause> {
+        self.lock().verify()
+    }
+}
+
+impl State {
+    fn keep_bound(&mut self) -> Result<(), Cause> {
+        if self.ranges.0.len() <= MAX_RANGES {
+            return Ok(());
+        }
+        if let Some((root, _)) = &self.subvolume {
+            syncfs(root).map_err(named("syncfs"))?;
+        }
+        self.verify()
+    }
+
+    fn verify(&mut self) -> Result<(), Cause> {
+        let ranges = std::mem::take(&mut self.ranges);
+        let Some((root, id)) = &self.subvolume else {
+            return Ok(());
+        };
+        let mut open: Option<(u64, Option<OwnedFd>)> = None;
+        for ((inode, start), range) in ranges.0 {
+            if open.as_ref().is_none_or(|(number, _)| *number != inode) {
+                let file = match sys::open_inode(root, *id, inode, range.generation) {
+                    Ok(file) => Some(file),
+                    // Deleted since.
+                    Err(Errno::STALE | Errno::NOENT) => None,
+                    Err(errno) => return Err(Cause::system("open_by_handle_at", errno)),
+                };
+                open = Some((inode, file));
+            }
+            if let Some((_, Some(file))) = &open {
+                check(file, inode, start, range.end)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a range holds data up to its end.
+fn check(file: &OwnedFd, inode: u64, start: u64, end: u64) -> Result<(), Cause> {
+    let hole = match seek(file, SeekFrom::Hole(start)) {
+        Ok(hole) => hole,
+        // The file ends before: its size was to grow with the extent.
+        Err(Errno::NXIO) => start,
+        Err(errno) => return Err(Cause::system("lseek", errno)),
+    };
+    if hole < end {
+        return Err(Cause::DataLost {
+            inode,
+            offset: hole,
+        });
+    }
+    Ok(())
+}
+
+fn inode_of(file: impl AsFd) -> Result<u64, Cause> {
+    Ok(fstat(file).map_err(named("fstat"))?.st_ino)
+}
+
+/// Ranges by (inode number, offset). Those of one inode neither overlap nor
+/// touch.
+#[derive(Debug, Default)]
+struct Ranges(BTreeMap<(u64, u64), Range>);
+
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    end: u64,
+    /// Of the inode: kernels before 6.2 do not open it by number without.
+    generation: u32,
+}
+
+impl Ranges {
+    fn generation(&self, inode: u64, file: impl AsFd) -> u32 {
+        match self.0.range((inode, 0)..=(inode, u64::MAX)).next() {
+            Some((_, range)) => range.generation,
+            // 0 is "any" to later kernels.
+            None => sys::inode_generation(file).unwrap_or(0),
+        }
+    }
+
+    /// The last range of an inode that begins before `end`.
+    fn last_before(&self, inode: u64, end: u64) -> Option<(u64, Range)> {
+        let (&(_, start), &range) = self.0.range((inode, 0)..(inode, end)).next_back()?;
+        Some((start, range))
+    }
+
+    fn insert(&mut self, inode: u64, generation: u32, mut start: u64, mut end: u64) {
+        while let Some((other, range)) = self.last_before(inode, end.saturating_add(1))
+            && range.end >= start
+        {
+            self.0.remove(&(inode, other));
+            start = start.min(other);
+            end = end.max(range.end);
+        }
+        if start < end {
+            self.0.insert((inode, start), Range { end, generation });
+        }
+    }
+
+    fn remove(&mut self, inode: u64, start: u64, end: u64) {
+        while let Some((other, range)) = self.last_before(inode, end)
+            && range.end > start
+        {
+            self.0.remove(&(inode, other));
+            if range.end > end {
+                self.0.insert((inode, end), range);
+            }
+            if other < start {
+                let before = Range {
+                    end: start,
+                    ..range
+                };
+                self.0.insert((inode, other), before);
+            }
+        }
+    }
+
+    /// What of a range is remembered.
+    fn within(&self, inode: u64, start: u64, end: u64) -> Vec<(u64, u64)> {
+        // One range may begin before and reach into it.
+        let first = self.last_before(inode, start).map_or(start, |(at, _)| at);
+        self.0
+            .range((inode, first)..(inode, end.max(first)))
+            .map(|(&(_, at), range)| (at.max(start), range.end.min(end)))
+            .filter(|(at, to)| at < to)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(ranges: &Ranges) -> Vec<(u64, u64, u64)> {
+        let all = ranges.0.iter();
+        all.map(|(&(inode, start), range)| (inode, start, range.end))
+            .collect()
+    }
+
+    #[test]
+    fn ranges_join_and_split() {
+        let mut ranges = Ranges::default();
+        for (start, end) in [(0, 10), (10, 20), (30, 40), (50, 60)] {
+            ranges.insert(7, 1, start, end);
+        }
+        ranges.insert(8, 1, 20, 30);
+        assert_eq!(
+            all(&ranges),
+            [(7, 0, 20), (7, 30, 40), (7, 50, 60), (8, 20, 30)]
+        );
+        assert_eq!(ranges.within(7, 5, 35), [(5, 20), (30, 35)]);
+        assert_eq!(ranges.within(7, 20, 30), []);
+        ranges.remove(7, 5, 10);
+        ranges.remove(7, 35, u64::MAX);
+        assert_eq!(
+            all(&ranges),
+            [(7, 0, 5), (7, 10, 20), (7, 30, 35), (8, 20, 30)]
+        );
+        ranges.insert(7, 1, 4, 31);
+        assert_eq!(all(&ranges), [(7, 0, 35), (8, 20, 30)]);
+    }
+}
