@@ -85,14 +85,22 @@ pub(crate) enum UsageError {
     #[error(transparent)]
     Option(#[from] OptionError),
     /// Not exactly one path.
-    #[error("exactly 1 argument expected, {0} given")]
+    #[error("exactly 1 argument expected, {0} given{hint}", hint = file_hint(.0))]
     PathCount(usize),
     /// A path that nothing would be done with.
-    #[error("exactly 0 arguments expected with --dump, {0} given")]
+    #[error("exactly 0 arguments expected with --dump, {0} given{hint}", hint = file_hint(.0))]
     PathWithDump(usize),
     /// The value of `-E` is no number.
     #[error("invalid value for --max-errors: '{}'", .0.as_bytes().escape_ascii())]
     MaxErrors(OsString),
+}
+
+/// A path too many is commonly that of the stream.
+fn file_hint(paths: &usize) -> &'static str {
+    match paths {
+        0 => "",
+        _ => " (a stream file is given with -f)",
+    }
 }
 
 #[derive(Clone, Copy)]

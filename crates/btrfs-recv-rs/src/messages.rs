@@ -16,6 +16,9 @@ use btrfs_sendstream::{Command, CommandBuf, ErrorKind, SubvolumeName};
 
 use crate::escape::push_message;
 
+/// Most complete subvolumes that are named after a failure.
+const MAX_COMPLETE: usize = 20;
+
 /// Writes messages. Nobody reading them is no failure.
 pub(crate) struct Messages {
     verbosity: u8,
@@ -23,6 +26,12 @@ pub(crate) struct Messages {
     failures_left: u64,
     /// A subvolume that was given up; said once the reason has been said.
     left_behind: Option<SubvolumeName>,
+    /// Where subvolumes are created, as the caller named it.
+    destination: Vec<u8>,
+    /// The first [`MAX_COMPLETE`] subvolumes that were completed.
+    complete: Vec<SubvolumeName>,
+    /// How many more were.
+    more_complete: u64,
     /// The line being put together: each is written at once, so that lines
     /// of several processes do not mix.
     line: Line,
@@ -36,6 +45,9 @@ impl Messages {
             verbosity,
             failures_left: u64::MAX,
             left_behind: None,
+            destination: Vec::new(),
+            complete: Vec::new(),
+            more_complete: 0,
             line: Line::default(),
         }
     }
@@ -46,6 +58,31 @@ impl Messages {
     pub(crate) fn max_failures(mut self, max: u64) -> Self {
         self.failures_left = if max == 0 { u64::MAX } else { max };
         self
+    }
+
+    /// Names the directory that subvolumes are created in.
+    pub(crate) fn destination(mut self, directory: &[u8]) -> Self {
+        self.destination = directory.to_vec();
+        if !self.destination.ends_with(b"/") {
+            self.destination.push(b'/');
+        }
+        self
+    }
+
+    /// After a failure: says which subvolumes are complete all the same.
+    pub(crate) fn complete(&mut self) {
+        if self.complete.is_empty() {
+            return;
+        }
+        let line = self.line.text("complete: ");
+        for (at, name) in self.complete.iter().enumerate() {
+            line.text(if at > 0 { ", " } else { "" })
+                .name(name.as_bytes());
+        }
+        if self.more_complete > 0 {
+            line.format(format_args!(", and {} more", self.more_complete));
+        }
+        line.write_stderr();
     }
 
     /// Clone sources and parents are confined to `destination`.
@@ -105,6 +142,11 @@ impl Messages {
 
     /// A subvolume is complete, on disk, and marked as received.
     fn finished(&mut self, subvolume: &SubvolumeReport) {
+        if self.complete.len() < MAX_COMPLETE {
+            self.complete.push(subvolume.name.clone());
+        } else {
+            self.more_complete += 1;
+        }
         if self.verbosity >= 2 {
             let (uuid, stransid) = (subvolume.uuid, subvolume.ctransid);
             self.line
@@ -148,11 +190,15 @@ impl Messages {
     /// said yet. To be called when the reason has been said.
     pub(crate) fn left_behind(&mut self) {
         if let Some(name) = self.left_behind.take() {
-            self.line
-                .text("ERROR: ")
-                .name(name.as_bytes())
-                .text(" is incomplete: it stays writable and has no received UUID")
-                .write_stderr();
+            let path = [&self.destination[..], name.as_bytes()].concat();
+            let line = self.line.text("ERROR: ").name(&path).text(
+                " is incomplete: it stays writable and has no received UUID; remove it \
+                 (btrfs subvolume delete",
+            );
+            if is_plain_word(&path) {
+                line.text(" ").name(&path);
+            }
+            line.text(") before receiving again").write_stderr();
         }
     }
 
@@ -203,7 +249,9 @@ impl Messages {
     /// The stream is damaged or cannot be read.
     pub(crate) fn stream_error(&mut self, error: &btrfs_sendstream::Error) {
         match error.kind() {
-            ErrorKind::Empty => self.error("empty stream is not considered valid"),
+            ErrorKind::Empty => self.error(
+                "empty stream is not considered valid: the input is empty; did btrfs send fail?",
+            ),
             ErrorKind::Io(cause) => {
                 self.error(format_args!("cannot read the stream: {}", strerror(cause)));
             }
@@ -393,6 +441,13 @@ impl Line {
         let _ = to.write_all(&self.0).and_then(|()| to.flush());
         self.0.clear();
     }
+}
+
+/// Whether a shell takes `path` as one word as it is. A name from a stream
+/// must not become a command when the line is copied into a shell.
+fn is_plain_word(path: &[u8]) -> bool {
+    let plain = |&byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
+    !path.starts_with(b"-") && path.iter().all(plain)
 }
 
 /// What `strerror` says, without the number that [`io::Error`] adds.

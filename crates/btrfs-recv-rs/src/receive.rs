@@ -17,7 +17,9 @@ use crate::signals::Signals;
 /// subvolume in the input was finished. Ends the process by the signal that
 /// stopped it, if one did.
 pub(crate) fn command(options: &Receive) -> bool {
-    let mut messages = Messages::new(options.verbosity).max_failures(options.max_errors);
+    let mut messages = Messages::new(options.verbosity)
+        .max_failures(options.max_errors)
+        .destination(options.destination.as_os_str().as_bytes());
     allow_descriptors();
     let cancel = Cancel::new();
     let signals = match Signals::watch(&cancel.flag()) {
@@ -33,6 +35,9 @@ pub(crate) fn command(options: &Receive) -> bool {
         messages.error(format_args!("stopped by {signal}"));
     }
     messages.left_behind();
+    if !success {
+        messages.complete();
+    }
     if let Some(signal) = stopped_by {
         signal.die();
     }

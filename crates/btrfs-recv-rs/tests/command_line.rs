@@ -71,10 +71,13 @@ fn wrong_options_are_refused_in_the_words_callers_look_for() {
 fn a_wrong_number_of_paths_shows_the_usage() {
     for (args, text) in [
         (&[][..], "exactly 1 argument expected, 0 given"),
-        (&["a", "b"], "exactly 1 argument expected, 2 given"),
+        (
+            &["a", "b"],
+            "exactly 1 argument expected, 2 given (a stream file is given with -f)",
+        ),
         (
             &["--dump", "a"],
-            "exactly 0 arguments expected with --dump, 1 given",
+            "exactly 0 arguments expected with --dump, 1 given (a stream file is given with -f)",
         ),
     ] {
         let output = run(args);
@@ -131,7 +134,7 @@ fn a_dash_is_the_name_of_a_file() {
 fn may_be_called_btrfs_receive() {
     let mut command = command(&["--dump"]);
     let output = command.arg0("btrfs-receive").output().unwrap();
-    assert!(stderr(&output).starts_with("ERROR: empty stream is not considered valid\n"));
+    assert!(stderr(&output).starts_with("ERROR: empty stream is not considered valid: "));
     // As a first argument it is the verb, as a second one a path.
     let output = run(&["receive", "receive", "x"]);
     assert!(stderr(&output).contains("2 given"));

@@ -333,7 +333,12 @@ fn destinations_that_are_none_fail_alike() {
             vec![destination.to_owned()]
         });
     }
-    sides.compare("no input", b"", with_options(&[]));
+    // Ours goes on to say what may be the reason.
+    sides.compare_as("no input", b"", with_options(&[]), |heard| {
+        let (status, stdout, stderr) = heard;
+        let said = stderr.starts_with("ERROR: empty stream is not considered valid");
+        (status, stdout, said)
+    });
 }
 
 /// What callers rely on when a receive fails: the exit status, what is said

@@ -128,7 +128,7 @@ fn empty_input_is_an_error() {
     assert!(
         output
             .stderr
-            .starts_with(b"ERROR: empty stream is not considered valid\n")
+            .starts_with(b"ERROR: empty stream is not considered valid: ")
     );
 }
 

@@ -20,6 +20,9 @@ pub struct Position {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.stream == 0 {
+            return write!(f, "byte {}", self.offset);
+        }
         write!(
             f,
             "stream {}, command {}, byte {}",

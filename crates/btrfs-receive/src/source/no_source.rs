@@ -122,6 +122,12 @@ impl fmt::Display for NoSource {
         )?;
         for search in &self.searches {
             write!(f, "\n  searched: {search}")?;
+            if self.candidates.is_empty()
+                && matches!(search.outcome, SearchOutcome::Searched { .. })
+                && search.place != SearchPlace::UuidTree
+            {
+                write!(f, ": none matches")?;
+            }
         }
         for candidate in self.candidates.iter().take(MAX_SHOWN) {
             write!(f, "\n  passed over: {candidate}")?;
@@ -137,6 +143,11 @@ impl fmt::Display for NoSource {
             };
             write!(f, "\n  missing: {capability}; with it, {gain}")?;
         }
+        write!(
+            f,
+            "\n  note: a parent that was made writable loses its received UUID; \
+             `btrfs subvolume list -uR` on the sender shows which subvolume has the UUID above"
+        )?;
         write!(f, "\n  to do: {}", self.advice())
     }
 }
@@ -152,8 +163,7 @@ impl NoSource {
             "receive with the missing capabilities, or into a mount of the top level \
              (subvolid=5); else receive the source here first, or send a full stream"
         } else if any(Verdict::Writable) {
-            "if the writable subvolume still is what was sent, name it as the source; \
-             else receive the source here again, or send a full stream"
+            "receive the source here again, or send a full stream"
         } else {
             "receive the source here first, or send a full stream"
         }
@@ -164,7 +174,7 @@ impl fmt::Display for Search {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.place {
             SearchPlace::UuidTree => "the UUID tree: ",
-            SearchPlace::Filesystem => "every subvolume of the filesystem: ",
+            SearchPlace::Filesystem => "the filesystem: ",
             SearchPlace::Mount => "the subvolumes within this mount: ",
             SearchPlace::Jail => "the subvolumes inside the directory confined to: ",
         })?;
@@ -174,7 +184,10 @@ impl fmt::Display for Search {
                 unopened,
                 cut_short,
             } => {
-                write!(f, "{subvolumes} found")?;
+                match self.place {
+                    SearchPlace::UuidTree => write!(f, "{subvolumes} found")?,
+                    _ => write!(f, "looked at {subvolumes} subvolumes")?,
+                }
                 if unopened > 0 {
                     write!(f, ", {unopened} more could not be opened")?;
                 }

@@ -273,6 +273,10 @@ fn garbage_after_the_end_is_a_failure() {
     let input = [&sent.full[..], b"what is this, and what does it do here?"].concat();
     let output = receive(&input, &[], to.path());
     assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        text(&output).1.ends_with("\ncomplete: first\n"),
+        "{output:?}"
+    );
     assert!(subvolume::facts(&first).received_uuid.is_some());
     subvolume::delete(&first);
     let output = receive(&input, &["-e"], to.path());
@@ -365,7 +369,7 @@ fn a_missing_file_is_a_failure() {
     let output = receive(b"", &["-f", ""], to.path());
     assert_eq!(
         text(&output).1,
-        "ERROR: empty stream is not considered valid\n"
+        "ERROR: empty stream is not considered valid: the input is empty; did btrfs send fail?\n"
     );
 }
 

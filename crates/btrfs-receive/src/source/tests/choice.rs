@@ -233,8 +233,8 @@ fn the_error_says_what_was_found_and_what_to_do() {
             format!("received uuid {FAR}, stransid 11"),
             "it is writable, so it may have changed".to_owned(),
             "searched: the UUID tree: 1 found".to_owned(),
-            "searched: every subvolume of the filesystem: 2 found".to_owned(),
-            "to do: if the writable subvolume still is what was sent".to_owned(),
+            "searched: the filesystem: looked at 2 subvolumes".to_owned(),
+            "to do: receive the source here again, or send a full stream".to_owned(),
         ];
         for fact in facts {
             assert!(text.contains(&fact), "{fact:?} is missing in:\n{text}");
