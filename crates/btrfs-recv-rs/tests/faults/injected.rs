@@ -9,7 +9,7 @@ use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
 use crate::support::{COMMAND, Sent, check, clear, run};
 
 /// The calls a receive consists of.
-const CALLS: [&str; 25] = [
+const CALLS: [&str; 26] = [
     "pwrite64",
     "pwritev",
     "fsetxattr",
@@ -35,6 +35,7 @@ const CALLS: [&str; 25] = [
     "fallocate",
     "fstat",
     "open_by_handle_at",
+    "lseek",
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
