@@ -97,7 +97,7 @@ fn without_any() {
                 "CAP_SYS_ADMIN",
                 "CAP_DAC_READ_SEARCH",
                 "subvolid=5",
-                "this mount: 2",
+                "this mount: looked at 2",
             ] {
                 assert!(text.contains(name), "{name} is missing in:\n{text}");
             }
