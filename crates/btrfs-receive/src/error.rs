@@ -4,9 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use btrfs_sendstream::decompress::DecodeError;
 use btrfs_sendstream::{Bytes, Position};
 
-use crate::decompress::DecodeError;
 use crate::plan::op::SourceId;
 use crate::report::Report;
 

@@ -63,7 +63,6 @@
 #[doc(hidden)]
 pub mod bare_calls;
 mod confine;
-mod decompress;
 mod destination;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -82,7 +81,7 @@ mod xattr;
 
 pub use btrfs_sendstream;
 
-pub use decompress::{DecodeError, Decompressor, MAX_ENCODED_LEN, MAX_UNENCODED_LEN, place};
+pub use btrfs_sendstream::decompress::DecodeError;
 pub use destination::btrfs::{BtrfsDestination, BtrfsDestinationBuilder};
 pub use destination::memory;
 pub use destination::{Begun, Destination, Finished, Withheld};

@@ -36,11 +36,6 @@ fn plan() {
 }
 
 #[test]
-fn decompress() {
-    over_files("decompress", fuzzing::decompress);
-}
-
-#[test]
 fn confine() {
     over_files("confine", fuzzing::confine);
 }

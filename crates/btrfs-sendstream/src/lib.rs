@@ -50,8 +50,12 @@
 //!
 //! # Features
 //!
-//! `proptest` (off by default) adds the module `strategies`: random commands
-//! and streams for property tests.
+//! Off by default:
+//!
+//! - `decompress` adds the module `decompress`: the file data inside encoded
+//!   writes.
+//! - `proptest` adds the module `strategies`: random commands and streams for
+//!   property tests.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -65,6 +69,8 @@
 mod attr;
 mod command;
 mod decoder;
+#[cfg(feature = "decompress")]
+pub mod decompress;
 mod encoder;
 mod error;
 mod frame;

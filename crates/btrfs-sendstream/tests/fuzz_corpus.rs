@@ -42,3 +42,8 @@ fn split() {
 fn roundtrip() {
     over_files("roundtrip", fuzzing::roundtrip);
 }
+
+#[test]
+fn decompress() {
+    over_files("decompress", fuzzing::decompress);
+}

@@ -6,10 +6,8 @@
 //! what it is to prove does not hold.
 
 mod confine;
-mod decompress;
 mod plan;
 mod program;
 
 pub use confine::confine;
-pub use decompress::decompress;
 pub use plan::plan;

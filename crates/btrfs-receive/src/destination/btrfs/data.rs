@@ -4,13 +4,13 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
 
+use btrfs_sendstream::decompress::Decompressor;
 use btrfs_sendstream::{Bytes, EncodedWrite};
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, fstat, ftruncate, seek};
 use rustix::io::{Errno, pread, pwrite, pwritev};
 
 use super::encoded::Accepted;
 use super::error::{StepError, named};
-use crate::decompress::Decompressor;
 use crate::error::Cause;
 use crate::report::Fallbacks;
 use crate::sys;

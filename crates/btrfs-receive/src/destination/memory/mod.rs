@@ -12,6 +12,7 @@ mod tree;
 mod view;
 mod xattr;
 
+use btrfs_sendstream::decompress::Decompressor;
 use btrfs_sendstream::{Bytes, CloneRange, Position, StreamPath};
 use rustix::io::Errno;
 use uuid::Uuid;
@@ -26,7 +27,6 @@ use self::inode::{COMPRESS, DIRSYNC, NOCOMPRESS, NODATACOW};
 use self::subvolumes::Subvolumes;
 use self::xattr::{COMPRESSION, DEFAULT_ACL};
 use super::{Begun, Destination, Finished, Withheld};
-use crate::decompress::Decompressor;
 use crate::error::{Cause, Failure};
 use crate::plan::op::{NewInode, NewSubvolume, Op, SourceId, Step, pieces_of};
 use crate::report::{Fallbacks, SourceUsed};

@@ -1,9 +1,9 @@
 use std::io::Write as _;
 
-use btrfs_sendstream::StreamPath;
 use proptest::prelude::*;
 
 use super::*;
+use crate::command::StreamPath;
 
 const LZO4K: Compression = Compression::Lzo { sector_size: 4096 };
 

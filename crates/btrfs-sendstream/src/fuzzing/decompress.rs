@@ -1,8 +1,8 @@
 //! Decoding hostile extents: bounded, exact, repeatable.
 
 use arbitrary::{Result, Unstructured};
-use btrfs_sendstream::{Compression, EncodedWrite, StreamPath};
 
+use crate::command::{Compression, EncodedWrite, StreamPath};
 use crate::decompress::{Decompressor, MAX_UNENCODED_LEN};
 
 /// Decodes `data` as an encoded write with numbers taken from its first

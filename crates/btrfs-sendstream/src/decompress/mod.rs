@@ -1,8 +1,11 @@
-//! Decoding of encoded writes: zlib, zstd and btrfs's LZO segments.
+//! Decoding of encoded writes: zlib, zstd and btrfs's LZO segments (feature
+//! `decompress`).
 //!
-//! Used where the destination cannot take an extent as it is, and wherever
-//! content is to be checked before it is stored. Input is hostile: sizes are
-//! checked before anything is allocated, and output is bounded.
+//! An [`EncodedWrite`] carries an extent as the sender's disk holds it. A
+//! [`Decompressor`] gives the bytes of the file: where a destination cannot
+//! take the extent as it is, and wherever content is to be looked at. Input
+//! is hostile: sizes are checked before anything is allocated, and output is
+//! bounded. Pure computation in pure Rust.
 
 mod error;
 mod lzo;
@@ -11,7 +14,7 @@ mod tests;
 mod zlib;
 mod zstd;
 
-use btrfs_sendstream::{Compression, EncodedWrite};
+use crate::command::{Compression, EncodedWrite};
 
 pub use error::DecodeError;
 
@@ -90,7 +93,6 @@ impl Decompressor {
             Compression::Lzo { sector_size } => {
                 lzo::decode(data, wanted, sector_size, &mut self.out)?;
             }
-            _ => return Err(DecodeError::UnknownCompression { number: u32::MAX }),
         }
         self.out.resize(wanted, 0);
         Ok(&self.out)
