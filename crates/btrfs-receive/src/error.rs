@@ -214,6 +214,10 @@ pub enum Cause {
         /// Where in the file the data is missing, in bytes.
         offset: u64,
     },
+    /// Something else, in a [`Destination`](crate::Destination) that is not
+    /// of this crate.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
     /// A value that the operation cannot carry.
     #[error("{what} {value} is out of range")]
     OutOfRange {

@@ -24,6 +24,17 @@ pub enum Event<'a> {
         /// The parent it is a snapshot of.
         parent: Option<&'a SourceUsed>,
     },
+    /// Another part of the input was taken: sent with the first command that
+    /// begins [`Event::PROGRESS_BYTES`] or more after the one it was last sent
+    /// with. What was taken is decoded and on its way; on disk it is only
+    /// when the subvolume is finished.
+    Progress {
+        /// The command. [`Position::offset`] tells how many bytes of the
+        /// input came before it.
+        at: Position,
+        /// Commands taken, this one included.
+        commands: u64,
+    },
     /// A command was read that belongs to the subvolume under construction.
     /// Sent only if [`Observer::wants_commands`].
     Command {
@@ -39,6 +50,11 @@ pub enum Event<'a> {
     /// The subvolume was given up: it is writable and has no received UUID,
     /// or was not created at all.
     SubvolumeAbandoned(&'a SubvolumeReport),
+}
+
+impl Event<'_> {
+    /// How far [`Event::Progress`] are apart, in bytes of input: 1 MiB.
+    pub const PROGRESS_BYTES: u64 = 1 << 20;
 }
 
 /// Receives [`Event`]s; called on the thread that runs the receive.

@@ -33,6 +33,8 @@ pub struct Receiver<D> {
     wants_commands: bool,
     /// Clone sources in the report, of all subvolumes.
     listed_sources: usize,
+    /// Offset in the input from which progress is told next.
+    next_progress: u64,
 }
 
 enum State {
@@ -83,6 +85,7 @@ impl<D: Destination> Receiver<D> {
             first_failure: None,
             wants_commands: false,
             listed_sources: 0,
+            next_progress: Event::PROGRESS_BYTES,
         }
     }
 
@@ -127,12 +130,7 @@ impl<D: Destination> Receiver<D> {
                 Err(_) if self.options.cancel.is_cancelled() => {
                     return Err(self.stop(StopReason::Cancelled, observer));
                 }
-                Err(error) => {
-                    // What came before the damage counts as if nothing had
-                    // been held back: it may fail too, and did so first.
-                    self.flush_held(observer)?;
-                    return Err(self.stop(StopReason::Stream(error), observer));
-                }
+                Err(error) => return Err(self.abort(StopReason::Stream(error), observer)),
             };
             self.report.bytes = reader.consumed();
             if self.item(item, reader.position(), observer)? == Progress::Done {
@@ -141,21 +139,36 @@ impl<D: Destination> Receiver<D> {
         }
     }
 
-    /// Takes one item of the input.
+    /// Takes one item of the input, which stands `at` a place of it. Headers
+    /// and undecoded commands are passed over.
+    ///
+    /// What the item asks for may be held back, or under way, when this
+    /// returns; a failure may be that of an earlier one. After an error the
+    /// receive is over: the next item begins another one.
     ///
     /// # Errors
-    /// [`Options::max_errors`] operations have failed.
+    /// [`Options::max_errors`] operations have failed, a command stands
+    /// outside of any subvolume, or [`Options::cancel`] is set.
     pub fn item(
         &mut self,
         item: Item,
         at: Position,
         observer: &mut dyn Observer,
     ) -> Result<Progress, ReceiveError> {
+        if self.options.cancel.is_cancelled() {
+            return Err(self.stop(StopReason::Cancelled, observer));
+        }
         let command = match item {
             Item::Command(command) => command,
             _ => return Ok(Progress::Continue),
         };
         self.report.commands += 1;
+        self.report.bytes = self.report.bytes.max(at.offset);
+        if at.offset >= self.next_progress {
+            self.next_progress = at.offset.saturating_add(Event::PROGRESS_BYTES);
+            let commands = self.report.commands;
+            observer.event(Event::Progress { at, commands });
+        }
         match command {
             Command::Subvol {
                 name,
@@ -203,13 +216,32 @@ impl<D: Destination> Receiver<D> {
     /// The input is at its end.
     ///
     /// # Errors
-    /// An operation failed on the way, though the limit was not reached.
+    /// An operation failed on the way, though the limit was not reached; or
+    /// there was no END for the last subvolume.
     pub fn end(&mut self, observer: &mut dyn Observer) -> Result<Report, ReceiveError> {
         if self.report.failures > 0 || !matches!(self.state, State::Idle) {
             return Err(self.stop(StopReason::Failures, observer));
         }
-        self.listed_sources = 0;
+        self.reset();
         Ok(std::mem::take(&mut self.report))
+    }
+
+    /// Ends the receive before the end of input, because that is damaged or
+    /// can no longer be read, or because the caller has had enough. What is
+    /// under construction stays writable and without received UUID.
+    ///
+    /// For callers of [`item`](Self::item), who then have the report, and the
+    /// error that [`receive`](Self::receive) would have returned.
+    #[must_use]
+    pub fn abort(&mut self, reason: StopReason, observer: &mut dyn Observer) -> ReceiveError {
+        if matches!(reason, StopReason::Stream(_)) {
+            // What came before the damage counts as if nothing had been held
+            // back: it may fail too, and did so first.
+            if let Err(error) = self.flush_held(observer) {
+                return error;
+            }
+        }
+        self.stop(reason, observer)
     }
 
     /// Starts a subvolume, which ends the one before.
@@ -266,7 +298,12 @@ impl<D: Destination> Receiver<D> {
             }
             // The decoder lets no command through outside a subvolume; a
             // caller's own items may.
-            State::Idle => return Ok(()),
+            State::Idle => {
+                let path = b"";
+                let cause = Cause::NothingToFinish;
+                let failure = Failure::new(at, command.kind().name(), path, cause);
+                return self.fail(failure, observer);
+            }
         }
         if self.wants_commands {
             observer.event(Event::Command {
@@ -370,12 +407,18 @@ impl<D: Destination> Receiver<D> {
             self.count(failure, observer);
         }
         self.give_up(observer);
-        self.listed_sources = 0;
+        self.reset();
         ReceiveError {
             reason,
             first_failure: self.first_failure.take().map(Box::new),
             report: Box::new(std::mem::take(&mut self.report)),
         }
+    }
+
+    /// Makes the receiver ready for another input.
+    fn reset(&mut self) {
+        self.listed_sources = 0;
+        self.next_progress = Event::PROGRESS_BYTES;
     }
 
     /// Leaves what is under construction, or was skipped, as it is.

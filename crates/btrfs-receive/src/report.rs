@@ -18,7 +18,8 @@ pub struct Report {
     pub abandoned: u64,
     /// Commands read, of all streams, END included.
     pub commands: u64,
-    /// Bytes of input read and decoded.
+    /// Bytes of input read and decoded; of a receive that is driven
+    /// [item by item](crate::Receiver::item), those before the last command.
     pub bytes: u64,
     /// Operations that failed.
     pub failures: u64,

@@ -90,12 +90,15 @@ pub enum Verdict {
     /// It can.
     Suitable,
     /// It is writable, so its content may be another by now. Only a caller
-    /// who names it can make it a source.
+    /// who insists can make it a source: [`Choice::DangerouslyUseWritable`](super::Choice).
     Writable,
     /// It is the subvolume being received.
     UnderConstruction,
     /// The caller [rejected](super::Resolver::reject) it.
     Rejected,
+    /// It could serve, but the caller who was [asked](super::Choice) did not
+    /// take it.
+    NotChosen,
     /// It has neither the UUID nor the received UUID wanted: the UUID tree is
     /// out of date, or it changed meanwhile.
     OtherUuid,

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rustix::io::Errno;
 
 use super::candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
+use super::choice::{Choice, Chooser};
 use super::mount::Opened;
 use super::no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
 use super::reach::{self, Reach};
@@ -18,6 +19,14 @@ pub(super) const MAX_CANDIDATES: usize = 4096;
 
 /// Most candidates whose path is found out for an error.
 const MAX_PATHS: usize = 32;
+
+/// A choice made by an earlier search.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remembered {
+    pub(super) id: u64,
+    /// The caller insisted.
+    pub(super) even_if_writable: bool,
+}
 
 /// A search in progress.
 pub(super) struct Lookup<'a> {
@@ -102,11 +111,47 @@ impl<'a> Lookup<'a> {
         Err(self.no_source())
     }
 
+    /// Searches everywhere and has the caller choose. Also tells whether a
+    /// writable subvolume was insisted on.
+    pub(super) fn run_chosen(
+        mut self,
+        ask_uuid_tree: bool,
+        chooser: &mut Chooser,
+    ) -> Result<(Source, bool), Box<NoSource>> {
+        if self.wanted.uuid.is_nil() {
+            return Err(self.no_source());
+        }
+        self.consider_everything(ask_uuid_tree);
+        let choice = chooser.ask(self.wanted, &self.found.candidates);
+        let even_if_writable = matches!(choice, Choice::DangerouslyUseWritable(_));
+        let source = match choice {
+            Choice::Best => self.open_best(),
+            Choice::Subvolume(id) | Choice::DangerouslyUseWritable(id) => self
+                .open_chosen(id, even_if_writable)
+                .map_err(|verdict| self.judge(id, verdict))
+                .ok(),
+            Choice::Decline => None,
+        };
+        if let Some(source) = source {
+            return Ok((source, even_if_writable));
+        }
+        for candidate in &mut self.found.candidates {
+            if candidate.verdict == Verdict::Suitable {
+                candidate.verdict = Verdict::NotChosen;
+            }
+        }
+        Err(self.no_source())
+    }
+
     /// Considers everything there is: the candidates, best first.
     pub(super) fn survey(mut self, ask_uuid_tree: bool) -> Vec<Candidate> {
-        if self.wanted.uuid.is_nil() {
-            return Vec::new();
+        if !self.wanted.uuid.is_nil() {
+            self.consider_everything(ask_uuid_tree);
         }
+        self.found.candidates
+    }
+
+    fn consider_everything(&mut self, ask_uuid_tree: bool) {
         self.consider_named();
         if ask_uuid_tree {
             self.search_uuid_tree();
@@ -122,12 +167,26 @@ impl<'a> Lookup<'a> {
             .candidates
             .sort_by_key(|candidate| order.get(&candidate.id).copied().unwrap_or(usize::MAX));
         self.find_paths();
-        self.found.candidates
     }
 
     /// Opens the subvolume of a choice made earlier, if it still can serve.
-    pub(super) fn reopen(&mut self, id: u64) -> Option<Source> {
-        self.open_named(id).or_else(|| self.open_found(id).ok())
+    pub(super) fn reopen(&mut self, chosen: Remembered) -> Option<Source> {
+        self.open_chosen(chosen.id, chosen.even_if_writable).ok()
+    }
+
+    fn open_chosen(&mut self, id: u64, even_if_writable: bool) -> Result<Source, Verdict> {
+        match self.open_named(id, even_if_writable) {
+            Some(source) => Ok(source),
+            None => self.open_found(id, even_if_writable),
+        }
+    }
+
+    /// Notes what opening a candidate has shown.
+    fn judge(&mut self, id: u64, verdict: Verdict) {
+        let mut candidates = self.found.candidates.iter_mut();
+        if let Some(candidate) = candidates.find(|candidate| candidate.id == id) {
+            candidate.verdict = verdict;
+        }
     }
 
     /// The subvolumes that the caller named.
@@ -136,8 +195,8 @@ impl<'a> Lookup<'a> {
         for named in named.iter().filter(|named| named.serves(self.wanted.uuid)) {
             let (state, verdict) = match sys::subvolume_info(&named.fd) {
                 Ok(info) => {
-                    let verdict = self.excluded.verdict(named.id);
-                    (Some((&info).into()), verdict.unwrap_or(Verdict::Suitable))
+                    let verdict = self.named_verdict(named, info.read_only);
+                    (Some((&info).into()), verdict)
                 }
                 Err(errno) => (None, reach::verdict(errno)),
             };
@@ -222,6 +281,15 @@ impl<'a> Lookup<'a> {
         candidate
     }
 
+    /// Whether a subvolume that the caller named can serve.
+    fn named_verdict(&self, named: &Named, read_only: bool) -> Verdict {
+        match self.excluded.verdict(named.id) {
+            Some(verdict) => verdict,
+            None if read_only || named.even_if_writable => Verdict::Suitable,
+            None => Verdict::Writable,
+        }
+    }
+
     /// Whether a subvolume that nobody named can serve.
     fn verdict(&self, id: u64, state: &SubvolumeState) -> Verdict {
         if let Some(verdict) = self.excluded.verdict(id) {
@@ -256,11 +324,7 @@ impl<'a> Lookup<'a> {
     /// Opens the best candidate that can be opened.
     fn open_best(&mut self) -> Option<Source> {
         for (place, id) in self.order() {
-            let opened = match self.open_named(id) {
-                Some(source) => Ok(source),
-                None => self.open_found(id),
-            };
-            match opened {
+            match self.open_chosen(id, false) {
                 Ok(source) => return Some(source),
                 Err(verdict) => self.found.candidates.get_mut(place)?.verdict = verdict,
             }
@@ -268,25 +332,31 @@ impl<'a> Lookup<'a> {
         None
     }
 
-    fn open_named(&mut self, id: u64) -> Option<Source> {
-        if self.excluded.verdict(id).is_some() {
-            return None;
-        }
+    fn open_named(&mut self, id: u64, even_if_writable: bool) -> Option<Source> {
         let mut serving = self.named.iter().filter(|it| it.serves(self.wanted.uuid));
-        let fd = serving.find(|it| it.id == id)?.fd.try_clone().ok()?;
+        let named = serving.find(|it| it.id == id)?;
+        let fd = named.fd.try_clone().ok()?;
         let opened = Opened {
             info: sys::subvolume_info(&fd).ok()?,
             fd,
             path: None,
         };
+        match self.named_verdict(named, opened.info.read_only) {
+            Verdict::Suitable => {}
+            Verdict::Writable if even_if_writable => {}
+            _ => return None,
+        }
         Some(self.source(opened, MatchedBy::Name))
     }
 
-    fn open_found(&mut self, id: u64) -> Result<Source, Verdict> {
+    fn open_found(&mut self, id: u64, even_if_writable: bool) -> Result<Source, Verdict> {
         let opened = self.reach.open(id)?;
         let state = SubvolumeState::from(&opened.info);
         match (self.verdict(id, &state), state.matches(self.wanted.uuid)) {
             (Verdict::Suitable, Some(matched_by)) => Ok(self.source(opened, matched_by)),
+            (Verdict::Writable, Some(matched_by)) if even_if_writable => {
+                Ok(self.source(opened, matched_by))
+            }
             (verdict, _) => Err(verdict),
         }
     }

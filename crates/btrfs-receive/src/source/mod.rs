@@ -18,7 +18,7 @@
 //! a moment ago can be the parent of the next.
 //!
 //! # How it chooses
-//! Writable subvolumes are passed over, unless the caller named them. Of the
+//! Writable subvolumes are passed over, unless the caller insists. Of the
 //! others, best first:
 //! 1. received from the very state that the stream names;
 //! 2. the subvolume itself, in that state;
@@ -28,8 +28,12 @@
 //!
 //! Among equals the one least changed since it was received, then what is not
 //! a snapshot of another candidate, then the lowest id.
+//!
+//! A caller can look at the candidates ([`Resolver::survey`]) and make the
+//! choice itself ([`ResolverBuilder::choose_with`]).
 
 mod candidate;
+mod choice;
 mod lookup;
 mod mount;
 mod no_source;
@@ -53,9 +57,11 @@ use crate::report::SourceUsed;
 use crate::sys;
 
 pub use candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
+pub use choice::Choice;
 pub use no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
 
-use lookup::{Excluded, Lookup};
+use choice::Chooser;
+use lookup::{Excluded, Lookup, Remembered};
 use mount::Opener;
 use reach::Reach;
 
@@ -135,6 +141,7 @@ struct Named {
     id: u64,
     /// The UUID it stands for, whatever its own.
     stands_for: Option<Uuid>,
+    even_if_writable: bool,
 }
 
 impl Named {
@@ -160,7 +167,8 @@ pub struct Resolver {
     ask_uuid_tree: bool,
     named: Vec<Named>,
     excluded: Excluded,
-    choices: HashMap<SourceId, u64>,
+    chooser: Option<Chooser>,
+    choices: HashMap<SourceId, Remembered>,
     /// Most recently used first.
     open: VecDeque<Arc<Source>>,
 }
@@ -171,6 +179,8 @@ pub struct ResolverBuilder {
     ask_uuid_tree: bool,
     jail: Option<OwnedFd>,
     named: Vec<(OwnedFd, Option<Uuid>)>,
+    writable_names: bool,
+    chooser: Option<Chooser>,
 }
 
 impl Default for ResolverBuilder {
@@ -179,6 +189,8 @@ impl Default for ResolverBuilder {
             ask_uuid_tree: true,
             jail: None,
             named: Vec::new(),
+            writable_names: false,
+            chooser: None,
         }
     }
 }
@@ -194,7 +206,7 @@ impl ResolverBuilder {
     }
 
     /// Prefers a subvolume, given by its root directory, whenever its UUID or
-    /// received UUID is the one wanted; even if it is writable.
+    /// received UUID is the one wanted. If it is writable it is passed over.
     #[must_use]
     pub fn prefer(mut self, subvolume: OwnedFd) -> Self {
         self.named.push((subvolume, None));
@@ -202,10 +214,42 @@ impl ResolverBuilder {
     }
 
     /// Makes a subvolume, given by its root directory, the source for `uuid`,
-    /// whatever its own UUIDs are, and even if it is writable.
+    /// whatever its own UUIDs are. If it is writable it is passed over.
+    ///
+    /// The caller vouches that its content is that of the subvolume `uuid`:
+    /// if it is not, the result is not what was sent.
     #[must_use]
     pub fn substitute(mut self, uuid: Uuid, subvolume: OwnedFd) -> Self {
         self.named.push((subvolume, Some(uuid)));
+        self
+    }
+
+    /// Lets what [`prefer`](Self::prefer) and [`substitute`](Self::substitute)
+    /// name serve even if it is **writable**, with all that
+    /// [`Choice::DangerouslyUseWritable`] says about it. Default `false`.
+    #[must_use]
+    pub fn dangerously_allow_writable_names(mut self, allow: bool) -> Self {
+        self.writable_names = allow;
+        self
+    }
+
+    /// Has `choose` decide which candidate becomes the source, instead of
+    /// taking the best.
+    ///
+    /// It is given what the stream wants and every candidate there is, as
+    /// [`Resolver::survey`] lists them, including those that cannot serve and
+    /// why. It is asked once for each source, on whatever thread resolves; the
+    /// choice then holds for as long as that subvolume can serve. Since
+    /// everything is listed, all subvolumes are walked for each source, where
+    /// otherwise the UUID tree would do.
+    ///
+    /// If it panics, so does [`Resolver::resolve`].
+    #[must_use]
+    pub fn choose_with(
+        mut self,
+        choose: impl FnMut(SourceId, &[Candidate]) -> Choice + Send + 'static,
+    ) -> Self {
+        self.chooser = Some(Chooser::new(choose));
         self
     }
 
@@ -253,6 +297,7 @@ impl ResolverBuilder {
                 id: sys::containing_subvolume(&fd)?,
                 fd,
                 stands_for,
+                even_if_writable: self.writable_names,
             });
         }
         Ok(Resolver {
@@ -260,6 +305,7 @@ impl ResolverBuilder {
             ask_uuid_tree: self.ask_uuid_tree,
             named,
             excluded: Excluded::default(),
+            chooser: self.chooser,
             choices: HashMap::new(),
             open: VecDeque::new(),
         })
@@ -293,15 +339,22 @@ impl Resolver {
         }
         let chosen = self.choices.get(&wanted).copied();
         let mut lookup = Lookup::new(wanted, &mut self.reach, &self.named, &self.excluded);
-        let source = match chosen.and_then(|id| lookup.reopen(id)) {
-            Some(source) => source,
-            None => lookup.run(self.ask_uuid_tree)?,
+        let (source, even_if_writable) = match (chosen, &mut self.chooser) {
+            (Some(chosen), _) if let Some(source) = lookup.reopen(chosen) => {
+                (source, chosen.even_if_writable)
+            }
+            (_, Some(chooser)) => lookup.run_chosen(self.ask_uuid_tree, chooser)?,
+            (_, None) => (lookup.run(self.ask_uuid_tree)?, false),
         };
         let source = Arc::new(source);
+        let chosen = Remembered {
+            id: source.id,
+            even_if_writable,
+        };
         if self.choices.len() >= MAX_CHOICES {
             self.choices.clear();
         }
-        self.choices.insert(wanted, source.id);
+        self.choices.insert(wanted, chosen);
         self.open.truncate(MAX_OPEN - 1);
         self.open.push_front(source.clone());
         Ok(source)
@@ -332,7 +385,7 @@ impl Resolver {
             self.excluded.rejected.clear();
         }
         self.excluded.rejected.insert(source.id);
-        self.choices.retain(|_, id| *id != source.id);
+        self.choices.retain(|_, chosen| chosen.id != source.id);
         self.open.retain(|open| open.id != source.id);
     }
 }

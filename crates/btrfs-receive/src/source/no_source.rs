@@ -156,7 +156,9 @@ impl NoSource {
     /// What the user can do about it.
     fn advice(&self) -> &'static str {
         let any = |wanted: Verdict| self.candidates.iter().any(|it| it.verdict == wanted);
-        if any(Verdict::OutsideJail) {
+        if any(Verdict::NotChosen) {
+            "choose one of the subvolumes that could serve, or send a full stream"
+        } else if any(Verdict::OutsideJail) {
             "make the source available inside the directory that receiving is confined to, \
              or send a full stream"
         } else if any(Verdict::Unreachable) || self.missing.contains(&Capability::DacReadSearch) {
@@ -239,6 +241,7 @@ impl fmt::Display for Verdict {
             Self::Writable => f.write_str("it is writable, so it may have changed"),
             Self::UnderConstruction => f.write_str("it is the one being received"),
             Self::Rejected => f.write_str("it could not be used"),
+            Self::NotChosen => f.write_str("it could serve, but was not chosen"),
             Self::OtherUuid => f.write_str("its UUIDs are others, the UUID tree is out of date"),
             Self::Gone => f.write_str("it was deleted"),
             Self::OutsideJail => f.write_str("it is outside the directory confined to"),

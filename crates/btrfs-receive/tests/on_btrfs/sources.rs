@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use btrfs_receive::{BtrfsDestination, Cause, ReceiveError, Receiver, Report};
+use btrfs_receive::source::{Candidate, Choice};
+use btrfs_receive::{BtrfsDestination, Cause, ReceiveError, Receiver, Report, SourceId};
 use btrfs_testkit::{LoopFilesystem, Mount, Sender, Test, files, subvolume, test};
 
 use crate::support::{Pair, assert_received, receive, try_receive};
@@ -17,6 +18,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_parent_that_moved_and_was_renamed),
         test!(a_parent_by_way_of_a_third_host),
         test!(a_parent_received_several_times),
+        test!(a_parent_that_the_caller_chose),
+        test!(a_writable_parent_that_the_caller_insisted_on),
         test!(a_writable_parent_is_refused),
         test!(a_parent_that_is_gone),
         test!(a_parent_outside_the_jail),
@@ -161,6 +164,69 @@ fn a_parent_received_several_times() {
         subvolume::delete(&change.to().join("second"));
         change.assert_arrives(change.to());
     }
+}
+
+fn a_parent_that_the_caller_chose() {
+    let change = Change::new();
+    let (a, b) = (
+        directory(&change.to().join("a")),
+        directory(&change.to().join("b")),
+    );
+    receive(&change.full(), &a);
+    receive(&change.full(), &b);
+    let id = |path: &Path| subvolume::facts(path).id;
+    for chosen in [a.join("first"), b.join("first")] {
+        let wanted = id(&chosen);
+        let mut asked = 0;
+        let report = receive_choosing(&change, move |_, candidates| {
+            // The parent, which is the clone source as well.
+            asked += 1;
+            assert!(asked == 1 && candidates.len() == 2, "{candidates:?}");
+            Choice::Subvolume(wanted)
+        });
+        let subvolume = &report.unwrap().subvolumes[0];
+        assert_eq!(subvolume.parent.as_ref().unwrap().subvolume_id, wanted);
+        assert_eq!(subvolume.clone_sources[0].subvolume_id, wanted);
+        assert_received(&change.second, &change.to().join("second"));
+        subvolume::delete(&change.to().join("second"));
+    }
+    let error = receive_choosing(&change, |_, _| Choice::Decline).unwrap_err();
+    let message = no_source(&error);
+    assert!(message.contains("was not chosen"), "{message}");
+    assert!(!change.to().join("second").exists());
+}
+
+fn a_writable_parent_that_the_caller_insisted_on() {
+    let change = Change::new();
+    let into = directory(&change.pair.from.path().join("into"));
+    let stream = change.difference();
+    subvolume::set_read_only(&change.first, false);
+    let receive_it = |choice: fn(u64) -> Choice| {
+        let id = subvolume::facts(&change.first).id;
+        let destination = BtrfsDestination::builder()
+            .choose_sources(move |_, _| choice(id))
+            .open(&into)
+            .unwrap();
+        Receiver::new(destination).receive(&stream[..], &mut ())
+    };
+    receive_it(Choice::Subvolume).unwrap_err();
+    assert!(!into.join("second").exists());
+    receive_it(Choice::DangerouslyUseWritable).unwrap();
+    assert_received(&change.second, &into.join("second"));
+}
+
+/// Receives the difference, and has `choose` say from what.
+fn receive_choosing(
+    change: &Change,
+    choose: impl FnMut(SourceId, &[Candidate]) -> Choice + Send + 'static,
+) -> Result<Report, Box<ReceiveError>> {
+    let destination = BtrfsDestination::builder()
+        .choose_sources(choose)
+        .open(change.to())
+        .unwrap();
+    Receiver::new(destination)
+        .receive(&change.difference()[..], &mut ())
+        .map_err(Box::new)
 }
 
 /// Its content may be another by now.

@@ -44,9 +44,9 @@ use self::sources::CloneSources;
 use self::worker::{Bound, Worker};
 use super::{Begun, Destination, Finished, Withheld};
 use crate::error::{Cause, Failure, OpenError};
-use crate::plan::op::{NewSubvolume, Step};
+use crate::plan::op::{NewSubvolume, SourceId, Step};
 use crate::report::Fallbacks;
-use crate::source::Resolver;
+use crate::source::{Candidate, Choice, ResolverBuilder};
 use crate::sys;
 
 /// What may wait for the thread that changes names. [`Budget`] bounds what
@@ -92,6 +92,7 @@ pub struct BtrfsDestination {
 #[must_use]
 pub struct BtrfsDestinationBuilder {
     encoding: Encoding,
+    sources: ResolverBuilder,
     jail: Option<PathBuf>,
     walk: bool,
 }
@@ -116,6 +117,19 @@ impl BtrfsDestinationBuilder {
     /// source. Default: any subvolume of the filesystem.
     pub fn jail(mut self, directory: impl Into<PathBuf>) -> Self {
         self.jail = Some(directory.into());
+        self
+    }
+
+    /// Has `choose` decide which subvolume becomes parent or clone source,
+    /// instead of taking the best; see
+    /// [`ResolverBuilder::choose_with`](crate::source::ResolverBuilder::choose_with).
+    /// It is called on a thread of the destination; if it panics, nothing more
+    /// is applied or finished. Default: the best.
+    pub fn choose_sources(
+        mut self,
+        choose: impl FnMut(SourceId, &[Candidate]) -> Choice + Send + 'static,
+    ) -> Self {
+        self.sources = self.sources.choose_with(choose);
         self
     }
 
@@ -145,7 +159,7 @@ impl BtrfsDestinationBuilder {
             Err(Errno::NOTTY) => return Err(OpenError::not_btrfs(directory)),
             Err(errno) => return Err(OpenError::new("BTRFS_IOC_FS_INFO", directory, errno)),
         }
-        let mut resolver = Resolver::builder();
+        let mut resolver = self.sources;
         if let Some(jail) = &self.jail {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let jail_fd = openat(CWD, jail, flags, Mode::empty())

@@ -185,8 +185,11 @@ fn what_the_caller_names_comes_first() {
         sys::subvol_set_read_only(open(&writable), false).unwrap();
         let stranger = received(&top.join("stranger"), Uuid::from_u128(5), 1);
 
-        let mut resolver = Resolver::builder()
-            .prefer(open(&writable))
+        let named = || Resolver::builder().prefer(open(&writable));
+        let mut resolver = named().build(open(top)).unwrap();
+        assert_is(&resolver.resolve(wanted(FAR, 11)).unwrap(), &sealed);
+        let mut resolver = named()
+            .dangerously_allow_writable_names(true)
             .build(open(top))
             .unwrap();
         assert_is(&resolver.resolve(wanted(FAR, 11)).unwrap(), &writable);

@@ -1,5 +1,6 @@
 //! Finding sources on real btrfs.
 
+mod asked;
 mod choice;
 mod places;
 mod privilege;
