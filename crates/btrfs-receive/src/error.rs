@@ -136,6 +136,18 @@ pub enum Cause {
         /// What has it.
         by: Occupant,
     },
+    /// The subvolume is complete, on disk, marked as received and read-only,
+    /// and could not be given its name.
+    #[error(
+        "it is complete, and still called {built_as}, which rename(2) could not change: {error}"
+    )]
+    NotRenamed {
+        /// The name it was built under.
+        built_as: String,
+        /// Why; `EEXIST` if the name was taken meanwhile.
+        #[source]
+        error: io::Error,
+    },
     /// The subvolume was created, and then something failed before anything
     /// could be applied: it is there, writable and without received UUID.
     #[error("{cause}; the subvolume exists and is incomplete")]

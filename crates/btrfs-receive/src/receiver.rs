@@ -258,7 +258,7 @@ impl<D: Destination> Receiver<D> {
             ..new.clone()
         };
         observer.event(Event::SubvolumeBegins { new, at });
-        let mut subvolume = Box::new(SubvolumeReport::new(new));
+        let mut subvolume = Box::new(SubvolumeReport::new(new, self.destination.built_as(new)));
         subvolume.commands = 1;
         match self.destination.begin(new, at) {
             Ok(begun) => {
@@ -363,6 +363,9 @@ impl<D: Destination> Receiver<D> {
                         self.close(*subvolume, observer);
                     }
                     Err(failure) => {
+                        if matches!(*failure.cause, Cause::NotRenamed { .. }) {
+                            subvolume.outcome = Outcome::NotRenamed;
+                        }
                         self.state = State::Building(subvolume);
                         self.fail(failure, observer)?;
                         self.give_up(observer);

@@ -41,6 +41,8 @@ impl Report {
 pub struct SubvolumeReport {
     /// Its name.
     pub name: SubvolumeName,
+    /// The name it has until it is finished.
+    pub built_as: SubvolumeName,
     /// The UUID that the stream gives it.
     pub uuid: Uuid,
     /// The ctransid that the stream gives it.
@@ -64,9 +66,10 @@ pub struct SubvolumeReport {
 }
 
 impl SubvolumeReport {
-    pub(crate) fn new(new: &NewSubvolume) -> Self {
+    pub(crate) fn new(new: &NewSubvolume, built_as: SubvolumeName) -> Self {
         Self {
             name: new.name.clone(),
+            built_as,
             uuid: new.uuid,
             ctransid: new.ctransid,
             wanted_parent: new.parent,
@@ -89,6 +92,9 @@ pub enum Outcome {
     Finished,
     /// Incomplete: writable and without received UUID.
     Abandoned,
+    /// Complete, on disk, marked as received, read-only; but its name could
+    /// not be given to it, and it still has the one it was built under.
+    NotRenamed,
     /// Could not be created; whatever has that name is not ours.
     NotCreated,
 }

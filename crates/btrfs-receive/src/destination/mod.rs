@@ -3,7 +3,7 @@
 pub(crate) mod btrfs;
 pub mod memory;
 
-use btrfs_sendstream::{Bytes, Timespec};
+use btrfs_sendstream::{Bytes, SubvolumeName, Timespec};
 
 use crate::error::Failure;
 use crate::plan::op::{NewSubvolume, Step};
@@ -23,6 +23,12 @@ use crate::report::{Fallbacks, SourceUsed};
 /// After a failure the destination stays usable: the caller decides whether
 /// to go on, and must not call `finish` for that subvolume.
 pub trait Destination {
+    /// The name that `new` has while it is under construction. Default: its
+    /// own.
+    fn built_as(&self, new: &NewSubvolume) -> SubvolumeName {
+        new.name.clone()
+    }
+
     /// Creates the subvolume, or takes the snapshot, that everything up to
     /// `finish` or `abandon` is applied to.
     ///
@@ -57,7 +63,8 @@ pub trait Destination {
     ///
     /// # Errors
     /// Anything failed: then the subvolume is writable and carries no
-    /// received UUID.
+    /// received UUID. But for [`Cause::NotRenamed`](crate::Cause::NotRenamed):
+    /// then it is complete, and still has the name it was built under.
     fn finish(&mut self, at: btrfs_sendstream::Position) -> Result<Finished, Failure>;
 
     /// Gives up the subvolume under construction: it stays as it is,

@@ -1,5 +1,6 @@
 //! The receiver on real btrfs: what arrives is what was sent.
 
+mod atomic;
 mod fallbacks;
 mod fidelity;
 mod flags;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     }
     let tests = [
         receive::tests(),
+        atomic::tests(),
         fidelity::tests(),
         inheritance::tests(),
         flags::tests(),

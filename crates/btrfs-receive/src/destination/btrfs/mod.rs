@@ -14,6 +14,7 @@ mod encoded;
 mod error;
 mod flags;
 mod namespace;
+mod naming;
 mod root_names;
 mod sources;
 mod subvolume;
@@ -25,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use btrfs_sendstream::Position;
+use btrfs_sendstream::{Position, SubvolumeName};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::umask;
@@ -39,6 +40,7 @@ use self::encoded::Accepted;
 use self::error::named;
 use self::flags::SharedFlags;
 use self::namespace::{Namespace, Tools};
+use self::naming::Naming;
 use self::root_names::RootNames;
 use self::sources::CloneSources;
 use self::worker::{Bound, Worker};
@@ -85,6 +87,7 @@ pub struct BtrfsDestination {
     failures: Failures,
     budget: Budget,
     meter: Meter,
+    naming: Naming,
 }
 
 /// Settings for a [`BtrfsDestination`].
@@ -95,6 +98,7 @@ pub struct BtrfsDestinationBuilder {
     sources: ResolverBuilder,
     jail: Option<PathBuf>,
     walk: bool,
+    naming: Naming,
 }
 
 impl BtrfsDestinationBuilder {
@@ -130,6 +134,19 @@ impl BtrfsDestinationBuilder {
         choose: impl FnMut(SourceId, &[Candidate]) -> Choice + Send + 'static,
     ) -> Self {
         self.sources = self.sources.choose_with(choose);
+        self
+    }
+
+    /// Build each subvolume under another name in the same directory, its
+    /// own with `.receiving` appended, and give it its own name when it is
+    /// complete, on disk, marked as received and read-only. Default `false`:
+    /// it has its name from the beginning.
+    ///
+    /// Both names have to be free. If its own is taken while the subvolume is
+    /// built, that fails with [`Cause::NotRenamed`](crate::Cause::NotRenamed):
+    /// it is complete and keeps the other name.
+    pub fn atomic(mut self, atomic: bool) -> Self {
+        self.naming.atomic = atomic;
         self
     }
 
@@ -171,7 +188,7 @@ impl BtrfsDestinationBuilder {
             .map_err(|error| OpenError::new("open", directory, error))?;
         let failures = Failures::default();
         let sources = CloneSources::new(resolver, self.walk);
-        let engine = Engine::new(fd, sources, self.encoding, failures.clone())
+        let engine = Engine::new(fd, sources, self.encoding, self.naming, failures.clone())
             .map_err(|error| OpenError::new("thread", directory, error))?;
         let namespace = Worker::start(
             "btrfs-namespace",
@@ -189,6 +206,7 @@ impl BtrfsDestinationBuilder {
             failures,
             budget: Budget::default(),
             meter: Meter::default(),
+            naming: self.naming,
         })
     }
 }
@@ -232,6 +250,10 @@ impl std::fmt::Debug for BtrfsDestination {
 }
 
 impl Destination for BtrfsDestination {
+    fn built_as(&self, new: &NewSubvolume) -> SubvolumeName {
+        self.naming.while_built(new)
+    }
+
     fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
         let operation = match new.parent {
             None => "subvol",
@@ -326,6 +348,7 @@ struct Engine {
     fallbacks: Arc<Mutex<Fallbacks>>,
     failures: Failures,
     current: Option<Namespace>,
+    naming: Naming,
     /// This thread has a umask of its own, which is 0.
     private_umask: bool,
 }
@@ -335,6 +358,7 @@ impl Engine {
         destination: OwnedFd,
         sources: CloneSources,
         encoding: Encoding,
+        naming: Naming,
         failures: Failures,
     ) -> std::io::Result<Self> {
         let flags = SharedFlags::default();
@@ -368,6 +392,7 @@ impl Engine {
             fallbacks,
             failures,
             current: None,
+            naming,
             private_umask: false,
         })
     }
@@ -431,14 +456,17 @@ impl Engine {
 
     fn begin(&mut self, new: NewSubvolume) -> Result<Begun, Cause> {
         self.abandon();
+        self.naming.check(&self.destination, &new)?;
+        let name = self.naming.while_built(&new);
+        let name = name.as_bytes();
         let (fd, parent) = match new.parent {
             None => (
-                subvolume::create(&self.destination, &new, self.private_umask)?,
+                subvolume::create(&self.destination, name, &new, self.private_umask)?,
                 None,
             ),
             Some(wanted) => {
                 let parent = self.sources.resolver().resolve(wanted)?;
-                let fd = subvolume::snapshot(&self.destination, &new, &*parent)?;
+                let fd = subvolume::snapshot(&self.destination, name, &new, &*parent)?;
                 (fd, Some(parent.used()))
             }
         };
@@ -483,6 +511,7 @@ impl Engine {
         self.sources.close();
         current.restore_flags()?;
         let id = subvolume::seal(current.root.fd(), &current.new, &self.accepted)?;
+        self.naming.reveal(&self.destination, &current.new)?;
         self.accepted.clear();
         self.sources.resolver().set_under_construction(None);
         let mut fallbacks = self.take_fallbacks();

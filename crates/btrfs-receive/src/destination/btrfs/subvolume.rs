@@ -29,18 +29,19 @@ const CLOSED: u32 = 0o700;
 /// Creates an empty subvolume whose root only its owner can enter.
 pub(super) fn create(
     destination: &OwnedFd,
+    name: &[u8],
     new: &NewSubvolume,
     private_umask: bool,
 ) -> Result<OwnedFd, Cause> {
     if private_umask {
         umask(Mode::from_raw_mode(0o777 & !CLOSED));
     }
-    let created = sys::subvol_create(destination, new.name.as_bytes());
+    let created = sys::subvol_create(destination, name);
     if private_umask {
         umask(Mode::empty());
     }
-    created.map_err(|errno| not_made(destination, new, "BTRFS_IOC_SUBVOL_CREATE", errno))?;
-    let root = open_root(destination, new).map_err(left_incomplete)?;
+    created.map_err(|errno| not_made(destination, name, new, "BTRFS_IOC_SUBVOL_CREATE", errno))?;
+    let root = open_root(destination, name).map_err(left_incomplete)?;
     fchmod(&root, Mode::from_raw_mode(CLOSED))
         .map_err(named("fchmod"))
         .and_then(|()| clean(&root))
@@ -65,12 +66,13 @@ fn clean(root: &OwnedFd) -> Result<(), Cause> {
 /// Takes a writable snapshot of `parent`.
 pub(super) fn snapshot(
     destination: &OwnedFd,
+    name: &[u8],
     new: &NewSubvolume,
     parent: impl AsFd,
 ) -> Result<OwnedFd, Cause> {
-    sys::snap_create(destination, new.name.as_bytes(), parent, false)
-        .map_err(|errno| not_made(destination, new, "BTRFS_IOC_SNAP_CREATE_V2", errno))?;
-    open_root(destination, new).map_err(left_incomplete)
+    sys::snap_create(destination, name, parent, false)
+        .map_err(|errno| not_made(destination, name, new, "BTRFS_IOC_SNAP_CREATE_V2", errno))?;
+    open_root(destination, name).map_err(left_incomplete)
 }
 
 /// A failure after the subvolume came into being.
@@ -81,11 +83,24 @@ pub(super) fn left_incomplete(cause: Cause) -> Cause {
 }
 
 /// Why the subvolume could not be made; if its name is taken, by what.
-fn not_made(destination: &OwnedFd, new: &NewSubvolume, call: &'static str, errno: Errno) -> Cause {
-    if errno != Errno::EXIST {
-        return Cause::system(call, errno);
+fn not_made(
+    destination: &OwnedFd,
+    name: &[u8],
+    new: &NewSubvolume,
+    call: &'static str,
+    errno: Errno,
+) -> Cause {
+    match errno {
+        Errno::EXIST => Cause::NameTaken {
+            by: occupant(destination, name, new),
+        },
+        errno => Cause::system(call, errno),
     }
-    let by = match open_root(destination, new) {
+}
+
+/// What has the name that `new` was to get.
+pub(super) fn occupant(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> Occupant {
+    match open_root(destination, name) {
         Ok(fd) if fstat(&fd).is_ok_and(|stat| stat.st_ino == ROOT_INODE) => {
             match sys::subvolume_info(&fd) {
                 Ok(info) if info.received_uuid.is_nil() && !info.read_only => Occupant::Incomplete,
@@ -99,13 +114,12 @@ fn not_made(destination: &OwnedFd, new: &NewSubvolume, call: &'static str, errno
             }
         }
         _ => Occupant::NoSubvolume,
-    };
-    Cause::NameTaken { by }
+    }
 }
 
-fn open_root(destination: &OwnedFd, new: &NewSubvolume) -> Result<OwnedFd, Cause> {
+pub(super) fn open_root(destination: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Cause> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(destination, new.name.as_bytes(), flags, Mode::empty()).map_err(named("openat"))
+    openat(destination, name, flags, Mode::empty()).map_err(named("openat"))
 }
 
 /// Takes off the root of a snapshot what new inodes would inherit, and notes
