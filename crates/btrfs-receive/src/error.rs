@@ -162,6 +162,10 @@ pub enum Cause {
          changed and cannot be received"
     )]
     NoFileData,
+    /// The stream contradicts itself about a name. Found without a
+    /// destination.
+    #[error(transparent)]
+    Name(#[from] crate::names::NameError),
     /// File data was sent to something that is not a regular file.
     #[error(
         "not a regular file but a {found}; data is written to and cloned from regular files only"
@@ -324,7 +328,8 @@ impl Cause {
     }
 }
 
-struct EscapedPath<'a>(&'a [u8]);
+/// A path of the stream as text that stays on its line, in quotes.
+pub(crate) struct EscapedPath<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for EscapedPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -62,12 +62,15 @@
 #[cfg(feature = "bare-calls")]
 #[doc(hidden)]
 pub mod bare_calls;
+pub mod chain;
 mod confine;
 mod destination;
+pub mod diff;
 mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod names;
 mod observer;
 mod options;
 mod plan;
@@ -77,6 +80,7 @@ pub mod source;
 mod sys;
 #[cfg(test)]
 mod testing;
+pub mod verify;
 mod xattr;
 
 pub use btrfs_sendstream;
@@ -86,6 +90,7 @@ pub use destination::btrfs::{BtrfsDestination, BtrfsDestinationBuilder};
 pub use destination::memory;
 pub use destination::{Begun, Destination, Finished, Withheld};
 pub use error::{Barrier, Cause, Failure, Occupant, OpenError, ReceiveError, StopReason};
+pub use names::{Changes, InodeKind, NameError};
 pub use observer::{Event, Observer};
 pub use options::{Cancel, Options};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};

@@ -112,7 +112,12 @@ fn op_of(command: CommandBuf, at: Position) -> Result<Option<Op>, Failure> {
     result.map_err(|cause| Failure::new(at, operation, &path.unwrap_or_default(), cause))
 }
 
-fn convert(command: CommandBuf) -> Result<Option<Op>, Cause> {
+/// The operation that a command asks for, without its place.
+///
+/// # Errors
+/// A value is out of the range that the operation can carry, or the stream
+/// has no file data.
+pub(crate) fn convert(command: CommandBuf) -> Result<Option<Op>, Cause> {
     let create = |path, kind| {
         Ok(Some(Op::Create {
             path,

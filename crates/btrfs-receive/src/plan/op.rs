@@ -1,7 +1,8 @@
 //! What a destination is asked to do.
 
 use btrfs_sendstream::{
-    Bytes, CloneRange, EnableVerity, EncodedWrite, Position, StreamPath, SubvolumeName, Timespec,
+    Bytes, CloneRange, Command, CommandBuf, EnableVerity, EncodedWrite, Position, StreamPath,
+    SubvolumeName, Timespec,
 };
 use uuid::Uuid;
 
@@ -28,6 +29,32 @@ impl NewSubvolume {
             ctransid,
             parent,
         }
+    }
+
+    /// What a SUBVOL or SNAPSHOT command asks for; `None` for other commands.
+    pub fn from_command(command: &CommandBuf) -> Option<Self> {
+        let (name, uuid, ctransid, parent) = match command {
+            Command::Subvol {
+                name,
+                uuid,
+                ctransid,
+            } => (name, uuid, ctransid, None),
+            Command::Snapshot {
+                name,
+                uuid,
+                ctransid,
+                parent_uuid,
+                parent_ctransid,
+            } => {
+                let parent = SourceId {
+                    uuid: *parent_uuid,
+                    ctransid: *parent_ctransid,
+                };
+                (name, uuid, ctransid, Some(parent))
+            }
+            _ => return None,
+        };
+        Some(Self::new(name.clone(), *uuid, *ctransid, parent))
     }
 }
 

@@ -1,0 +1,118 @@
+//! `--verify`: whether stored streams can be received, without a filesystem.
+
+mod print;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use btrfs_receive::chain::Chain;
+use btrfs_receive::verify::{Verifier, VerifyOptions, VerifyReport};
+
+use crate::args::Verify;
+use crate::input::{self, Input};
+use crate::messages::Messages;
+use crate::signals::Signal;
+use crate::stored::Stored;
+pub(crate) use print::{Printer, problems};
+
+/// An input that was verified.
+pub(crate) struct Verified {
+    /// What to call it; empty for standard input.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) report: VerifyReport,
+}
+
+/// Carries out `--verify`; returns whether nothing is wrong.
+pub(crate) fn command(options: &Verify, messages: &mut Messages) -> bool {
+    let mut stdout = io::stdout().lock();
+    match run(options, &mut stdout, messages) {
+        Ok(good) => good,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Signal::PIPE.die();
+            false
+        }
+        Err(error) => {
+            messages.error(format_args!("cannot write the result: {error}"));
+            false
+        }
+    }
+}
+
+fn run(options: &Verify, out: &mut impl Write, messages: &mut Messages) -> io::Result<bool> {
+    let mut how = VerifyOptions::default();
+    how.names = options.names;
+    let verifier = Verifier::new(how);
+    let mut printer = Printer::default();
+    let (files, mut good) = match options.paths.is_empty() {
+        true => (vec![options.input.clone()], true),
+        false => match files(&options.paths, messages) {
+            Some((files, good)) => (files.into_iter().map(Some).collect(), good),
+            None => return Ok(false),
+        },
+    };
+    let mut verified = Vec::new();
+    for file in files {
+        let Some(report) = verify(&verifier, file.as_deref(), messages) else {
+            good = false;
+            continue;
+        };
+        printer.input(file.as_deref(), &report);
+        out.write_all(printer.text())?;
+        out.flush()?;
+        problems(file.as_deref(), &report, messages);
+        good &= report.is_good();
+        verified.push(Verified { file, report });
+    }
+    if verified.len() > 1 {
+        let reports: Vec<_> = verified.iter().map(|it| &it.report).collect();
+        let chain = Chain::of(reports.iter().copied());
+        printer.chain(&verified, &chain);
+        out.write_all(printer.text())?;
+        print::gaps(&verified, &chain, messages);
+        good &= chain.is_whole();
+    }
+    Ok(good)
+}
+
+/// The files that `paths` stand for, and whether all could be looked at.
+pub(crate) fn files(paths: &[PathBuf], messages: &mut Messages) -> Option<(Vec<PathBuf>, bool)> {
+    let stored = match Stored::find(paths) {
+        Ok(stored) => stored,
+        Err(text) => {
+            messages.error(text);
+            return None;
+        }
+    };
+    let mut good = true;
+    for (path, packed) in &stored.passed_over {
+        let path = path.display();
+        if let Some(packed) = packed {
+            messages.error(format_args!(
+                "{path} is packed with {packed}, and was not looked at: unpack it first"
+            ));
+            good = false;
+        } else {
+            messages.warning(format_args!("{path} is no send stream: passed over"));
+        }
+    }
+    if stored.files.is_empty() {
+        messages.error("there is no send stream in what was given");
+        return None;
+    }
+    Some((stored.files, good))
+}
+
+/// Verifies one input; `None` if it cannot be opened.
+pub(crate) fn verify(
+    verifier: &Verifier,
+    file: Option<&Path>,
+    messages: &mut Messages,
+) -> Option<VerifyReport> {
+    match Input::open(file, None) {
+        Ok(input) => Some(verifier.verify(input)),
+        Err(error) => {
+            messages.error(input::cannot_open(file, &error));
+            None
+        }
+    }
+}
