@@ -3,7 +3,6 @@
 mod args;
 mod dump;
 mod escape;
-mod getopt;
 mod input;
 mod local_time;
 mod messages;
@@ -19,9 +18,9 @@ use messages::Messages;
 fn main() -> ExitCode {
     let posixly_correct = std::env::var_os("POSIXLY_CORRECT").is_some();
     match args::parse(std::env::args_os(), posixly_correct) {
-        Ok(Request::Help) => print(&[args::USAGE, args::HELP]),
-        Ok(Request::Version) => print(&["btrfs-recv-rs ", env!("CARGO_PKG_VERSION"), "\n"]),
-        Ok(Request::Dump(file)) => exit(dump::command(file.as_deref(), &mut Messages::new(1))),
+        Ok(Request::Help) => print(&args::help()),
+        Ok(Request::Version) => print(concat!("btrfs-recv-rs ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Request::Dump(options)) => exit(dump::command(&options, &mut Messages::new(1))),
         Ok(Request::Receive(options)) => exit(receive::command(&options)),
         Err(error) => refuse(&error),
     }
@@ -36,8 +35,8 @@ fn exit(success: bool) -> ExitCode {
 }
 
 /// Prints what was asked for. It is no failure if nobody reads it.
-fn print(text: &[&str]) -> ExitCode {
-    let _ = io::stdout().write_all(text.concat().as_bytes());
+fn print(text: &str) -> ExitCode {
+    let _ = io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
 
@@ -45,13 +44,13 @@ fn print(text: &[&str]) -> ExitCode {
 /// `unrecognized option`, `invalid option` and `usage:`.
 fn refuse(error: &UsageError) -> ExitCode {
     let text = match error {
-        UsageError::Option(error) => {
+        UsageError::Option(_) | UsageError::TwoModes(..) | UsageError::Misplaced { .. } => {
             format!("btrfs-recv-rs: {error}\nTry 'btrfs-recv-rs --help' for more information\n")
         }
-        UsageError::PathCount(_) | UsageError::PathWithDump(_) => {
-            format!("btrfs-recv-rs: {error}\n{}", args::USAGE)
+        UsageError::PathCount { .. } => {
+            format!("btrfs-recv-rs: {error}\n{}", args::usage())
         }
-        UsageError::MaxErrors(_) => format!("ERROR: {error}\n"),
+        UsageError::Value { .. } => format!("ERROR: {error}\n"),
     };
     let _ = io::stderr().write_all(text.as_bytes());
     ExitCode::FAILURE

@@ -3,10 +3,10 @@
 mod format;
 
 use std::io::{self, IsTerminal, Read, Write};
-use std::path::Path;
 
 use btrfs_sendstream::{Item, Reader};
 
+use crate::args::Dump;
 use crate::input::{self, Input};
 use crate::messages::{Messages, strerror};
 use crate::signals::Signal;
@@ -59,7 +59,8 @@ pub(crate) fn run(
 }
 
 /// Carries out `--dump`; returns whether all of the input was printed.
-pub(crate) fn command(file: Option<&Path>, messages: &mut Messages) -> bool {
+pub(crate) fn command(options: &Dump, messages: &mut Messages) -> bool {
+    let file = options.input.as_deref();
     let input = match Input::open(file, None) {
         Ok(input) => input,
         Err(error) => {

@@ -22,6 +22,8 @@ pub(crate) struct Spec<T> {
     pub(crate) long: Option<&'static str>,
     /// Whether a value follows.
     pub(crate) value: bool,
+    /// Whether a prefix that no other preferred option has means this one.
+    pub(crate) preferred: bool,
 }
 
 /// One piece of a command line.
@@ -134,7 +136,8 @@ fn long_option<T: Copy>(
     }
 }
 
-/// The option of that name, else the only one whose name begins like that.
+/// The option of that name, else the only one whose name begins like that;
+/// preferred options are as if the others were not there.
 fn find_long<'a, T>(
     specs: &'a [Spec<T>],
     whole: &OsStr,
@@ -151,6 +154,10 @@ fn find_long<'a, T>(
         .copied()
     {
         return Ok(exact);
+    }
+    let mut preferred = matching.iter().filter(|(_, spec)| spec.preferred);
+    if let (Some(only), None) = (preferred.next(), preferred.next()) {
+        return Ok(*only);
     }
     match matching.as_slice() {
         [] => Err(OptionError::Unrecognized(whole.to_owned())),
@@ -207,24 +214,35 @@ mod tests {
             short: Some(b'e'),
             long: None,
             value: false,
+            preferred: false,
         },
         Spec {
             id: 'f',
             short: Some(b'f'),
             long: Some("file"),
             value: true,
+            preferred: false,
         },
         Spec {
             id: 'F',
             short: None,
             long: Some("file-size"),
             value: true,
+            preferred: false,
         },
         Spec {
             id: 'd',
             short: None,
             long: Some("dump"),
             value: false,
+            preferred: true,
+        },
+        Spec {
+            id: 'D',
+            short: None,
+            long: Some("dump-all"),
+            value: false,
+            preferred: false,
         },
     ];
 
@@ -258,6 +276,8 @@ mod tests {
             ("--file=a=b", vec![valued('f', "a=b")]),
             ("--file-s 3", vec![valued('F', "3")]),
             ("--du", vec![Flag('d')]),
+            ("--dump", vec![Flag('d')]),
+            ("--dump-", vec![Flag('D')]),
             ("a -e b", vec![operand("a"), Flag('e'), operand("b")]),
             ("-e -- -e", vec![Flag('e'), operand("-e")]),
             ("-", vec![operand("-")]),

@@ -1,0 +1,107 @@
+//! Command lines that cannot be followed.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+
+use super::getopt::OptionError;
+use super::option::{Mode, ModeInfo, Operands, Opt};
+use super::table::MODES;
+
+/// A command line that cannot be followed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UsageError {
+    /// An option is not understood.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// Not the number of paths that the mode takes.
+    #[error("{}", Count(*.mode, *.given))]
+    PathCount {
+        /// What was asked for.
+        mode: Mode,
+        /// How many paths there are.
+        given: usize,
+    },
+    /// The value of an option cannot be used.
+    #[error("invalid value for {option}: '{}'", .value.as_bytes().escape_ascii())]
+    Value {
+        /// The option with its dashes.
+        option: &'static str,
+        /// What was given.
+        value: OsString,
+    },
+    /// Two options ask for different things.
+    #[error("{} and {} cannot be used together", dashed(*.0), dashed(*.1))]
+    TwoModes(Mode, Mode),
+    /// An option that would do nothing.
+    #[error("{}", Misplaced(.option, .modes, *.mode))]
+    Misplaced {
+        /// The option with its dashes.
+        option: String,
+        /// The modes that it belongs to.
+        modes: &'static [Mode],
+        /// What was asked for.
+        mode: Mode,
+    },
+}
+
+impl UsageError {
+    /// `option` does nothing in `mode`.
+    pub(super) fn misplaced(option: &Opt, mode: Mode) -> Self {
+        Self::Misplaced {
+            option: option.name(),
+            modes: option.modes,
+            mode,
+        }
+    }
+}
+
+/// What the table says about a mode.
+pub(super) fn info(mode: Mode) -> Option<&'static ModeInfo> {
+    MODES.iter().find(|info| info.mode == mode)
+}
+
+/// The option that asks for a mode.
+fn dashed(mode: Mode) -> String {
+    match info(mode).and_then(|info| info.option) {
+        Some(option) => format!("--{option}"),
+        None => "a receive".to_owned(),
+    }
+}
+
+/// The words of `btrfs receive`, and a hint: a path too many is commonly that
+/// of the stream.
+struct Count(Mode, usize);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(mode, given) = *self;
+        let info = info(mode);
+        f.write_str(match info.map(|info| info.operands) {
+            Some(Operands::None) => "exactly 0 arguments expected",
+            Some(Operands::One(_)) | None => "exactly 1 argument expected",
+        })?;
+        if info.is_some_and(|info| info.option.is_some()) {
+            write!(f, " with {}", dashed(mode))?;
+        }
+        write!(f, ", {given} given")?;
+        if given > 0 {
+            f.write_str(" (a stream file is given with -f)")?;
+        }
+        Ok(())
+    }
+}
+
+/// The option, the modes that it belongs to, and the one asked for.
+struct Misplaced<'a>(&'a str, &'static [Mode], Mode);
+
+impl fmt::Display for Misplaced<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(option, modes, mode) = *self;
+        if modes.contains(&Mode::Receive) {
+            return write!(f, "option '{option}' cannot be used with {}", dashed(mode));
+        }
+        let modes: Vec<_> = modes.iter().map(|&mode| dashed(mode)).collect();
+        write!(f, "option '{option}' needs {}", modes.join(" or "))
+    }
+}

@@ -1,0 +1,75 @@
+//! The command line: that of `btrfs receive`, and more.
+
+mod error;
+mod getopt;
+mod help;
+mod option;
+mod parse;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+pub(crate) use error::UsageError;
+pub(crate) use help::{help, usage};
+pub(crate) use parse::parse;
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// `--help`.
+    Help,
+    /// `--version`.
+    Version,
+    /// `--dump`.
+    Dump(Dump),
+    /// Nothing else.
+    Receive(Receive),
+}
+
+/// What to print.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dump {
+    /// The stream's file, if not standard input.
+    pub(crate) input: Option<PathBuf>,
+}
+
+/// What to receive, where, and how.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Receive {
+    /// The directory to create subvolumes in.
+    pub(crate) destination: PathBuf,
+    /// The stream's file, if not standard input.
+    pub(crate) input: Option<PathBuf>,
+    /// Whether to stop at the first END command.
+    pub(crate) stop_at_end: bool,
+    /// Whether parents and clone sources have to lie in the destination.
+    pub(crate) confine_sources: bool,
+    /// Give up after this many failed commands; 0: never.
+    pub(crate) max_errors: u64,
+    /// A mount point that the destination lies in.
+    pub(crate) root_mount: Option<PathBuf>,
+    /// Whether to decompress data instead of handing it on compressed.
+    pub(crate) force_decompress: bool,
+    /// Whether to test compressed data before it is handed on.
+    pub(crate) test_encoded: bool,
+    /// 0 quiet, 1 default, 2 data, 3 every command.
+    pub(crate) verbosity: u8,
+}
+
+impl Default for Receive {
+    fn default() -> Self {
+        Self {
+            destination: PathBuf::new(),
+            input: None,
+            stop_at_end: false,
+            confine_sources: false,
+            max_errors: 1,
+            root_mount: None,
+            force_decompress: false,
+            test_encoded: false,
+            verbosity: 1,
+        }
+    }
+}

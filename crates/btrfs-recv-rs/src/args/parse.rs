@@ -1,0 +1,167 @@
+//! From words to a [`Request`].
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use super::error::{UsageError, info};
+use super::getopt::{self, Arg, Spec};
+use super::option::{Mode, Operands, Opt};
+use super::table::{Id, options};
+use super::{Dump, Receive, Request};
+
+/// Reads a command line, the program's name first.
+///
+/// A first argument `receive` or `btrfs-receive` is the verb, not a path,
+/// unless the program itself is called that. `posixly_correct` is whether
+/// the environment has `POSIXLY_CORRECT`.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub(crate) fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    posixly_correct: bool,
+) -> Result<Request, UsageError> {
+    let mut args = args.into_iter().peekable();
+    let program = args.next().unwrap_or_default();
+    let called_receive = Path::new(&program).file_name().is_some_and(is_verb);
+    if !called_receive {
+        args.next_if(|arg| is_verb(arg));
+    }
+    let specs: Vec<_> = options().map(spec).collect();
+    let mut given = Given::default();
+    for arg in getopt::split(&specs, args, !posixly_correct)? {
+        let (option, value) = match arg {
+            Arg::Flag(option) => (option, OsString::new()),
+            Arg::Valued(option, value) => (option, value),
+            Arg::Operand(path) => {
+                given.paths.push(path.into());
+                continue;
+            }
+        };
+        match option.id {
+            Id::Help => return Ok(Request::Help),
+            Id::Version => return Ok(Request::Version),
+            id => given.set(id, value)?,
+        }
+        given.options.push(option);
+    }
+    given.request()
+}
+
+/// How [`getopt`] sees an option.
+pub(super) fn spec(option: &'static Opt) -> Spec<&'static Opt> {
+    Spec {
+        id: option,
+        short: option.short,
+        long: option.long,
+        value: option.value.is_some(),
+        preferred: option.established,
+    }
+}
+
+fn is_verb(name: &OsStr) -> bool {
+    name == "receive" || name == "btrfs-receive"
+}
+
+/// What was seen so far; of a repeated option the last counts.
+struct Given {
+    /// In their order.
+    options: Vec<&'static Opt>,
+    paths: Vec<PathBuf>,
+    /// Those that an option asked for.
+    modes: Vec<Mode>,
+    input: Option<PathBuf>,
+    verbosity: u8,
+    receive: Receive,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self {
+            options: Vec::new(),
+            paths: Vec::new(),
+            modes: Vec::new(),
+            input: None,
+            verbosity: 1,
+            receive: Receive::default(),
+        }
+    }
+}
+
+impl Given {
+    /// Notes an option; `value` is empty if it takes none.
+    fn set(&mut self, id: Id, value: OsString) -> Result<(), UsageError> {
+        match id {
+            // An empty name means standard input, as does no -f at all.
+            Id::File => self.input = Some(value).filter(|v| !v.is_empty()).map(Into::into),
+            Id::StopAtEnd => self.receive.stop_at_end = true,
+            Id::Chroot => self.receive.confine_sources = true,
+            Id::MaxErrors => self.receive.max_errors = count("--max-errors", value)?,
+            Id::RootMount => self.receive.root_mount = Some(value.into()),
+            Id::ForceDecompress => self.receive.force_decompress = true,
+            Id::TestEncoded => self.receive.test_encoded = true,
+            Id::Dump => self.modes.push(Mode::Dump),
+            Id::Quiet => self.verbosity = 0,
+            // Counts up from where a -q before it left off: -q -v is the
+            // default level.
+            Id::Verbose => self.verbosity = (self.verbosity + 1).min(3),
+            // Answered where they are met.
+            Id::Help | Id::Version => {}
+        }
+        Ok(())
+    }
+
+    fn request(mut self) -> Result<Request, UsageError> {
+        let mode = self.mode()?;
+        self.check(mode)?;
+        Ok(match mode {
+            Mode::Dump => Request::Dump(Dump { input: self.input }),
+            Mode::Receive => Request::Receive(Receive {
+                destination: self.paths.pop().unwrap_or_default(),
+                input: self.input,
+                verbosity: self.verbosity,
+                ..self.receive
+            }),
+        })
+    }
+
+    /// The one mode that was asked for.
+    fn mode(&self) -> Result<Mode, UsageError> {
+        let Some((&first, others)) = self.modes.split_first() else {
+            return Ok(Mode::Receive);
+        };
+        match others.iter().find(|&&other| other != first) {
+            Some(&other) => Err(UsageError::TwoModes(first, other)),
+            None => Ok(first),
+        }
+    }
+
+    /// Whether paths and options are what the mode takes. Established options
+    /// may always be there: `btrfs receive` ignores those that do nothing.
+    fn check(&self, mode: Mode) -> Result<(), UsageError> {
+        let misplaced = |option: &&&Opt| !option.established && !option.modes.contains(&mode);
+        if let Some(option) = self.options.iter().find(misplaced) {
+            return Err(UsageError::misplaced(option, mode));
+        }
+        let operands = info(mode).map_or(Operands::None, |info| info.operands);
+        let given = self.paths.len();
+        if !operands.fit(given) {
+            return Err(UsageError::PathCount { mode, given });
+        }
+        Ok(())
+    }
+}
+
+/// A decimal number without sign; empty counts as 0.
+fn count(option: &'static str, value: OsString) -> Result<u64, UsageError> {
+    let digits = value.to_str().unwrap_or("?");
+    if digits.is_empty() {
+        return Ok(0);
+    }
+    let number = if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        digits.parse().ok()
+    } else {
+        None
+    };
+    number.ok_or(UsageError::Value { option, value })
+}
