@@ -62,6 +62,15 @@ pub enum OpenError {
         #[source]
         error: io::Error,
     },
+    /// What was named as parent or clone source cannot be one.
+    #[error("{path}: {error}", path = path.display())]
+    Source {
+        /// The path as it was named.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
     /// The directory is not on a btrfs.
     #[error("{path} is not on a btrfs filesystem", path = path.display())]
     NotBtrfs {
@@ -74,6 +83,13 @@ impl OpenError {
     pub(crate) fn new(call: &'static str, path: &Path, error: impl Into<io::Error>) -> Self {
         Self::System {
             call,
+            path: path.to_owned(),
+            error: error.into(),
+        }
+    }
+
+    pub(crate) fn source(path: &Path, error: impl Into<io::Error>) -> Self {
+        Self::Source {
             path: path.to_owned(),
             error: error.into(),
         }
@@ -148,6 +164,13 @@ pub enum Cause {
         #[source]
         error: io::Error,
     },
+    /// A name was chosen for the subvolume of the input, and this is a second
+    /// one: see [`Options::name`](crate::Options::name).
+    #[error(
+        "the input holds a second subvolume, and the name that was chosen serves one; receive \
+         them one by one, or under the names in the stream"
+    )]
+    SecondSubvolume,
     /// The subvolume was created, and then something failed before anything
     /// could be applied: it is there, writable and without received UUID.
     #[error("{cause}; the subvolume exists and is incomplete")]

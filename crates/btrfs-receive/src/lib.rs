@@ -20,7 +20,7 @@
 //!
 //! # What `Ok` means
 //!
-//! Every subvolume of the input holds exactly what was sent, is on disk, has
+//! Every subvolume of the input holds what was sent, is on disk, has
 //! its received UUID and is read-only. A subvolume in which anything failed is
 //! left writable and without received UUID, and the receive ends in a
 //! [`ReceiveError`] that says what failed and where. [`Options::max_errors`]
@@ -30,6 +30,10 @@
 //! following symbolic links; data goes to regular files only. Nothing of the
 //! process is changed: no umask, working directory or signal handler. Nothing
 //! is printed.
+//!
+//! What [`Options`] leave out on purpose makes no failure: the subvolume is
+//! marked as received, and [`Outcome::FinishedButFor`] tells it from one that
+//! has everything.
 //!
 //! # Privileges
 //!
@@ -74,6 +78,7 @@ mod names;
 mod observer;
 mod options;
 mod plan;
+mod policy;
 mod receiver;
 mod report;
 pub mod source;
@@ -92,8 +97,9 @@ pub use destination::{Begun, Destination, Finished, Withheld};
 pub use error::{Barrier, Cause, Failure, Occupant, OpenError, ReceiveError, StopReason};
 pub use names::{Changes, InodeKind, NameError};
 pub use observer::{Event, Observer};
-pub use options::{Cancel, Options};
+pub use options::{Cancel, OnError, Options};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};
 pub use plan::{Planner, Rules};
+pub use policy::{PatternError, XattrPattern};
 pub use receiver::{Progress, Receiver};
-pub use report::{Fallbacks, Outcome, Report, SourceUsed, SubvolumeReport};
+pub use report::{Fallbacks, LeftOut, Outcome, Report, SourceUsed, SubvolumeReport};

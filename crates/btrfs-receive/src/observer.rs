@@ -2,7 +2,7 @@
 
 use btrfs_sendstream::{CommandBuf, Position};
 
-use crate::error::Failure;
+use crate::error::{Cause, Failure};
 use crate::plan::op::NewSubvolume;
 use crate::report::{SourceUsed, SubvolumeReport};
 
@@ -47,8 +47,16 @@ pub enum Event<'a> {
     Failed(&'a Failure),
     /// The subvolume is complete, on disk, marked as received and read-only.
     SubvolumeFinished(&'a SubvolumeReport),
+    /// A subvolume that could not be completed was to be deleted, and could
+    /// not be. [`SubvolumeAbandoned`](Self::SubvolumeAbandoned) follows.
+    NotDeleted {
+        /// The subvolume.
+        subvolume: &'a SubvolumeReport,
+        /// Why.
+        cause: &'a Cause,
+    },
     /// The subvolume was given up: it is writable and has no received UUID,
-    /// or was not created at all.
+    /// or was deleted, or was not created at all.
     SubvolumeAbandoned(&'a SubvolumeReport),
 }
 

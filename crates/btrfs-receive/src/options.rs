@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use btrfs_sendstream::Limits;
+use btrfs_sendstream::{Limits, SubvolumeName};
 
 use crate::plan::Rules;
+use crate::policy::XattrPattern;
 
 /// How a [`Receiver`](crate::Receiver) treats its input.
 #[derive(Clone, Debug)]
@@ -20,8 +21,25 @@ pub struct Options {
     /// Default: go on with the streams that follow, to the end of input.
     pub stop_at_end: bool,
     /// Skip unknown commands and attributes instead of refusing the stream.
-    /// Default `false`.
+    /// What is skipped is counted in the report. Default `false`.
     pub allow_unknown: bool,
+    /// Create the subvolume under this name, not under the one in the stream.
+    /// A second subvolume in the input is then refused: one name serves one.
+    /// Default `None`.
+    pub name: Option<SubvolumeName>,
+    /// What becomes of a subvolume that could not be completed. Default: it
+    /// is kept.
+    pub on_error: OnError,
+    /// Neither set nor remove the extended attributes that one of these
+    /// patterns matches, and count them. Default: none.
+    ///
+    /// A file whose `system.posix_acl_access` is left out keeps its mode, and
+    /// there the bits of the group are the mask of the ACL: without the ACL
+    /// they may permit the group more than the sender did.
+    pub exclude_xattrs: Vec<XattrPattern>,
+    /// Leave inode flags (`chattr`) as they are, and count the FILEATTR
+    /// commands. Default `false`.
+    pub exclude_file_attributes: bool,
     /// Bounds on what a stream may make the decoder allocate.
     pub limits: Limits,
     /// Fusing rules of the planner; for diagnosis.
@@ -37,11 +55,29 @@ impl Default for Options {
             max_errors: 1,
             stop_at_end: false,
             allow_unknown: false,
+            name: None,
+            on_error: OnError::default(),
+            exclude_xattrs: Vec::new(),
+            exclude_file_attributes: false,
             limits: Limits::default(),
             rules: Rules::default(),
             cancel: Cancel::default(),
         }
     }
+}
+
+/// What becomes of a subvolume that was created and could not be completed,
+/// because something failed or the receive was stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnError {
+    /// It stays: writable and without received UUID.
+    #[default]
+    Keep,
+    /// It is deleted, as far as the destination can do that. Only what this
+    /// receive created and left unfinished: never a subvolume that was there
+    /// before, and none that has a received UUID or is read-only.
+    Delete,
 }
 
 /// A flag to stop a receive with, from another thread or a signal handler.

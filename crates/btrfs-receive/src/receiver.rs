@@ -7,10 +7,10 @@ use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader};
 use crate::destination::Destination;
 use crate::error::{Cause, Failure, ReceiveError, StopReason};
 use crate::observer::{Event, Observer};
-use crate::options::Options;
+use crate::options::{OnError, Options};
 use crate::plan::Planner;
 use crate::plan::op::{NewSubvolume, SourceId, Step};
-use crate::report::{Outcome, Report, SubvolumeReport};
+use crate::report::{LeftOut, Outcome, Report, SubvolumeReport};
 
 /// Applies send streams to a [`Destination`].
 ///
@@ -35,6 +35,8 @@ pub struct Receiver<D> {
     listed_sources: usize,
     /// Offset in the input from which progress is told next.
     next_progress: u64,
+    /// The name that the options chose is a subvolume's.
+    name_is_used: bool,
 }
 
 enum State {
@@ -86,6 +88,7 @@ impl<D: Destination> Receiver<D> {
             wants_commands: false,
             listed_sources: 0,
             next_progress: Event::PROGRESS_BYTES,
+            name_is_used: false,
         }
     }
 
@@ -115,6 +118,7 @@ impl<D: Destination> Receiver<D> {
         input: R,
         observer: &mut dyn Observer,
     ) -> Result<Report, ReceiveError> {
+        let mut ignored = 0;
         let mut reader = Reader::builder()
             .limits(self.options.limits)
             .allow_unknown(self.options.allow_unknown)
@@ -133,7 +137,12 @@ impl<D: Destination> Receiver<D> {
                 Err(error) => return Err(self.abort(StopReason::Stream(error), observer)),
             };
             self.report.bytes = reader.consumed();
-            if self.item(item, reader.position(), observer)? == Progress::Done {
+            let progress = self.item(item, reader.position(), observer)?;
+            if reader.ignored_attributes() > ignored {
+                self.ignored(reader.ignored_attributes() - ignored);
+                ignored = reader.ignored_attributes();
+            }
+            if progress == Progress::Done {
                 return self.end(observer);
             }
         }
@@ -160,6 +169,13 @@ impl<D: Destination> Receiver<D> {
         }
         let command = match item {
             Item::Command(command) => command,
+            Item::Unknown(_) => {
+                self.leave_out(LeftOut {
+                    unknown_commands: 1,
+                    ..LeftOut::default()
+                });
+                return Ok(Progress::Continue);
+            }
             _ => return Ok(Progress::Continue),
         };
         self.report.commands += 1;
@@ -213,6 +229,22 @@ impl<D: Destination> Receiver<D> {
         Ok(Progress::Continue)
     }
 
+    /// Counts attributes that a decoder ignored in the last item because it
+    /// was told to [allow unknown](Options::allow_unknown) ones. For callers
+    /// of [`item`](Self::item).
+    pub fn ignored(&mut self, attributes: u64) {
+        self.leave_out(LeftOut {
+            unknown_attributes: attributes,
+            ..LeftOut::default()
+        });
+    }
+
+    fn leave_out(&mut self, what: LeftOut) {
+        if let State::Building(subvolume) | State::Skipping(subvolume) = &mut self.state {
+            subvolume.left_out += what;
+        }
+    }
+
     /// The input is at its end.
     ///
     /// # Errors
@@ -253,14 +285,29 @@ impl<D: Destination> Receiver<D> {
     ) -> Result<(), ReceiveError> {
         self.finish(at, observer)?;
         // The report keeps the name: not with the buffer it was read into.
+        let sent_name = new.name.borrow().to_owned();
+        let chosen = self.options.name.clone();
+        let is_second = chosen.is_some() && std::mem::replace(&mut self.name_is_used, true);
         let new = &NewSubvolume {
-            name: new.name.borrow().to_owned(),
+            name: chosen
+                .filter(|_| !is_second)
+                .unwrap_or_else(|| sent_name.clone()),
             ..new.clone()
         };
         observer.event(Event::SubvolumeBegins { new, at });
-        let mut subvolume = Box::new(SubvolumeReport::new(new, self.destination.built_as(new)));
+        let built_as = self.destination.built_as(new);
+        let mut subvolume = Box::new(SubvolumeReport::new(new, sent_name, built_as));
         subvolume.commands = 1;
-        match self.destination.begin(new, at) {
+        let begun = match is_second {
+            false => self.destination.begin(new, at),
+            true => Err(Failure::new(
+                at,
+                new.operation(),
+                new.name.as_bytes(),
+                Cause::SecondSubvolume,
+            )),
+        };
+        match begun {
             Ok(begun) => {
                 self.planner.begin(&begun.withheld, at);
                 subvolume.outcome = Outcome::Abandoned;
@@ -311,6 +358,10 @@ impl<D: Destination> Receiver<D> {
                 at,
             });
         }
+        if let Some(left_out) = self.options.leaves_out(&command) {
+            self.leave_out(left_out);
+            return Ok(());
+        }
         let planned = self.planner.command(command, at, &mut self.steps);
         self.apply_steps(observer)?;
         match planned {
@@ -356,7 +407,10 @@ impl<D: Destination> Receiver<D> {
             State::Building(mut subvolume) if subvolume.failures == 0 => {
                 match self.destination.finish(at) {
                     Ok(finished) => {
-                        subvolume.outcome = Outcome::Finished;
+                        subvolume.outcome = match subvolume.left_out.is_none() {
+                            true => Outcome::Finished,
+                            false => Outcome::FinishedButFor,
+                        };
                         subvolume.subvolume_id = finished.subvolume_id;
                         subvolume.fallbacks = finished.fallbacks;
                         subvolume.clone_sources = finished.clone_sources;
@@ -422,6 +476,7 @@ impl<D: Destination> Receiver<D> {
     fn reset(&mut self) {
         self.listed_sources = 0;
         self.next_progress = Event::PROGRESS_BYTES;
+        self.name_is_used = false;
     }
 
     /// Leaves what is under construction, or was skipped, as it is.
@@ -430,17 +485,33 @@ impl<D: Destination> Receiver<D> {
         self.planner.begin(&Default::default(), Position::default());
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle => {}
-            State::Building(subvolume) | State::Skipping(subvolume) => {
-                self.destination.abandon();
+            State::Building(mut subvolume) | State::Skipping(mut subvolume) => {
+                self.discard(&mut subvolume, observer);
                 self.close(*subvolume, observer);
             }
+        }
+    }
+
+    /// Abandons a subvolume; deletes it if that is wanted and it was created.
+    fn discard(&mut self, subvolume: &mut SubvolumeReport, observer: &mut dyn Observer) {
+        if self.options.on_error == OnError::Keep || subvolume.outcome != Outcome::Abandoned {
+            return self.destination.abandon();
+        }
+        match self.destination.discard() {
+            Ok(true) => subvolume.outcome = Outcome::Deleted,
+            Ok(false) => {}
+            Err(cause) => observer.event(Event::NotDeleted {
+                subvolume,
+                cause: &cause,
+            }),
         }
     }
 
     /// Enters a subvolume into the report.
     fn close(&mut self, mut subvolume: SubvolumeReport, observer: &mut dyn Observer) {
         self.report.fallbacks += subvolume.fallbacks;
-        if subvolume.outcome == Outcome::Finished {
+        self.report.left_out += subvolume.left_out;
+        if subvolume.outcome.is_finished() {
             self.report.finished += 1;
             observer.event(Event::SubvolumeFinished(&subvolume));
         } else {

@@ -14,7 +14,7 @@ pub struct Report {
     pub subvolumes: Vec<SubvolumeReport>,
     /// Subvolumes that were finished.
     pub finished: u64,
-    /// Subvolumes that were given up or could not be created.
+    /// Subvolumes that were given up, or deleted, or could not be created.
     pub abandoned: u64,
     /// Commands read, of all streams, END included.
     pub commands: u64,
@@ -25,6 +25,8 @@ pub struct Report {
     pub failures: u64,
     /// What had to be done another way, summed over all subvolumes.
     pub fallbacks: Fallbacks,
+    /// What was left out as the options asked, summed over all subvolumes.
+    pub left_out: LeftOut,
 }
 
 impl Report {
@@ -43,6 +45,9 @@ pub struct SubvolumeReport {
     pub name: SubvolumeName,
     /// The name it has until it is finished.
     pub built_as: SubvolumeName,
+    /// The name that the stream gives it: the same, unless
+    /// [`Options::name`](crate::Options::name) chose another.
+    pub sent_name: SubvolumeName,
     /// The UUID that the stream gives it.
     pub uuid: Uuid,
     /// The ctransid that the stream gives it.
@@ -61,14 +66,21 @@ pub struct SubvolumeReport {
     pub failures: u64,
     /// What had to be done another way.
     pub fallbacks: Fallbacks,
+    /// What was left out as the options asked.
+    pub left_out: LeftOut,
     /// Clone sources that were used; the first 256.
     pub clone_sources: Vec<SourceUsed>,
 }
 
 impl SubvolumeReport {
-    pub(crate) fn new(new: &NewSubvolume, built_as: SubvolumeName) -> Self {
+    pub(crate) fn new(
+        new: &NewSubvolume,
+        sent_name: SubvolumeName,
+        built_as: SubvolumeName,
+    ) -> Self {
         Self {
             name: new.name.clone(),
+            sent_name,
             built_as,
             uuid: new.uuid,
             ctransid: new.ctransid,
@@ -79,6 +91,7 @@ impl SubvolumeReport {
             commands: 0,
             failures: 0,
             fallbacks: Fallbacks::default(),
+            left_out: LeftOut::default(),
             clone_sources: Vec::new(),
         }
     }
@@ -90,13 +103,57 @@ impl SubvolumeReport {
 pub enum Outcome {
     /// Complete, on disk, marked as received, read-only.
     Finished,
+    /// As [`Finished`](Self::Finished), but for what the caller's options
+    /// left out: [`SubvolumeReport::left_out`].
+    FinishedButFor,
     /// Incomplete: writable and without received UUID.
     Abandoned,
     /// Complete, on disk, marked as received, read-only; but its name could
     /// not be given to it, and it still has the one it was built under.
     NotRenamed,
+    /// Was incomplete, and deleted: see [`OnError`](crate::OnError).
+    Deleted,
     /// Could not be created; whatever has that name is not ours.
     NotCreated,
+}
+
+impl Outcome {
+    /// Whether the subvolume is on disk, marked as received and read-only.
+    pub fn is_finished(self) -> bool {
+        matches!(self, Self::Finished | Self::FinishedButFor)
+    }
+}
+
+/// How often something of a stream was left out because the caller's options
+/// asked for that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeftOut {
+    /// Extended attributes that were to be set or removed.
+    pub xattrs: u64,
+    /// FILEATTR commands.
+    pub file_attributes: u64,
+    /// Commands with an unknown number.
+    pub unknown_commands: u64,
+    /// Attributes of commands that are unknown, or that the command does not
+    /// use.
+    pub unknown_attributes: u64,
+}
+
+impl LeftOut {
+    /// Whether nothing was left out.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl std::ops::AddAssign for LeftOut {
+    fn add_assign(&mut self, other: Self) {
+        self.xattrs += other.xattrs;
+        self.file_attributes += other.file_attributes;
+        self.unknown_commands += other.unknown_commands;
+        self.unknown_attributes += other.unknown_attributes;
+    }
 }
 
 /// How often a destination had to do something another way than asked.
@@ -144,6 +201,10 @@ pub struct SourceUsed {
     pub uuid: Uuid,
     /// Its path from the top of the filesystem, as far as that is known.
     pub path: Option<Bytes>,
+    /// It served only because the caller named it: its UUIDs are not the one
+    /// wanted, or it is writable. Whether it holds what the sender's has was
+    /// not looked at.
+    pub vouched_for: bool,
 }
 
 impl SourceUsed {
@@ -154,6 +215,7 @@ impl SourceUsed {
             subvolume_id,
             uuid,
             path: None,
+            vouched_for: false,
         }
     }
 }

@@ -91,6 +91,7 @@ impl DecoderBuilder {
             deframer: Deframer::new(self.limits),
             sequence: Sequence::default(),
             allow_unknown: self.allow_unknown,
+            ignored_attributes: 0,
         }
     }
 }
@@ -127,6 +128,7 @@ pub struct Decoder {
     deframer: Deframer,
     sequence: Sequence,
     allow_unknown: bool,
+    ignored_attributes: u64,
 }
 
 impl Default for Decoder {
@@ -159,6 +161,9 @@ impl Decoder {
         };
         match self.interpret(frame) {
             Ok((item, sequence)) => {
+                if self.allow_unknown {
+                    self.ignored_attributes += self.ignored(&frame);
+                }
                 self.deframer.advance(&frame, consumed);
                 self.sequence = sequence;
                 Ok(Decoded::Item { item, consumed })
@@ -204,6 +209,27 @@ impl Decoder {
     /// Bytes consumed so far.
     pub fn consumed(&self) -> u64 {
         self.deframer.consumed()
+    }
+
+    /// How many attributes were ignored so far because they are unknown or
+    /// not used by their command: 0, unless that is
+    /// [allowed](DecoderBuilder::allow_unknown).
+    pub fn ignored_attributes(&self) -> u64 {
+        self.ignored_attributes
+    }
+
+    /// Attributes of a command that its kind does not use. Those of an
+    /// unknown command are not counted.
+    fn ignored(&self, frame: &Frame<&[u8]>) -> u64 {
+        let (Frame::Command(raw), Some(version)) = (frame, self.deframer.version()) else {
+            return 0;
+        };
+        match CommandKind::from_number(raw.number) {
+            Some(kind) => {
+                codec::ignored(kind, RawAttributes::new(raw.payload, version, 0), version)
+            }
+            None => 0,
+        }
     }
 
     /// Version of the stream being decoded; `None` before the first header

@@ -223,6 +223,11 @@ impl<R> Reader<R> {
         self.decoder.consumed()
     }
 
+    /// See [`Decoder::ignored_attributes`].
+    pub fn ignored_attributes(&self) -> u64 {
+        self.decoder.ignored_attributes()
+    }
+
     /// Version of the stream being read; `None` before the first header and
     /// after END.
     pub fn version(&self) -> Option<Version> {

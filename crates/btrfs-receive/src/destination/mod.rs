@@ -5,7 +5,7 @@ pub mod memory;
 
 use btrfs_sendstream::{Bytes, SubvolumeName, Timespec};
 
-use crate::error::Failure;
+use crate::error::{Cause, Failure};
 use crate::plan::op::{NewSubvolume, Step};
 use crate::report::{Fallbacks, SourceUsed};
 
@@ -70,6 +70,20 @@ pub trait Destination {
     /// Gives up the subvolume under construction: it stays as it is,
     /// writable and without received UUID. Does nothing if there is none.
     fn abandon(&mut self);
+
+    /// Gives up the subvolume under construction, also after a failed
+    /// `begin` or `finish`, and deletes it; says whether it is gone.
+    ///
+    /// Only what `begin` created may be deleted, and not if it has a received
+    /// UUID or is read-only. The default is to [`abandon`](Self::abandon) it
+    /// and to delete nothing.
+    ///
+    /// # Errors
+    /// It could not be deleted.
+    fn discard(&mut self) -> Result<bool, Cause> {
+        self.abandon();
+        Ok(false)
+    }
 }
 
 /// What [`Destination::begin`] found and took off the root.

@@ -58,6 +58,16 @@ impl NewSubvolume {
     }
 }
 
+impl NewSubvolume {
+    /// The name of the command that asks for it.
+    pub(crate) fn operation(&self) -> &'static str {
+        match self.parent {
+            None => "subvol",
+            Some(_) => "snapshot",
+        }
+    }
+}
+
 /// How a stream names a subvolume to take a snapshot of or to clone from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SourceId {

@@ -122,6 +122,8 @@ impl Source {
             subvolume_id: self.id,
             uuid: self.state.uuid,
             path: self.path.clone(),
+            vouched_for: self.matched_by == MatchedBy::Name
+                && !(self.state.read_only && self.state.matches(self.wanted.uuid).is_some()),
         }
     }
 }
@@ -272,43 +274,34 @@ impl ResolverBuilder {
     /// filesystem.
     pub fn build(self, directory: impl AsFd) -> io::Result<Resolver> {
         let opener = Opener::new(directory.as_fd().try_clone_to_owned()?)?;
-        let fsid = opener.fsid();
-        let check = |fd: &OwnedFd, what: &str| match sys::fs_info(fd) {
-            Ok(info) if info.fsid == fsid => Ok(()),
-            Ok(_) | Err(rustix::io::Errno::NOTTY) => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{what} is on another filesystem"),
-            )),
-            Err(error) => Err(error.into()),
-        };
         if let Some(jail) = &self.jail {
-            check(jail, "the directory that sources are confined to")?;
+            let what = "the directory that sources are confined to";
+            check_filesystem(opener.fsid(), jail, what)?;
         }
-        let mut named = Vec::new();
-        for (fd, stands_for) in self.named {
-            check(&fd, "the subvolume named as a source")?;
-            if !mount::is_subvolume_root(&fd)? {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "what was named as a source is not the root of a subvolume",
-                ));
-            }
-            named.push(Named {
-                id: sys::containing_subvolume(&fd)?,
-                fd,
-                stands_for,
-                even_if_writable: self.writable_names,
-            });
-        }
-        Ok(Resolver {
+        let mut resolver = Resolver {
             reach: Reach::new(opener, self.jail),
             ask_uuid_tree: self.ask_uuid_tree,
-            named,
+            named: Vec::new(),
             excluded: Excluded::default(),
             chooser: self.chooser,
             choices: HashMap::new(),
             open: VecDeque::new(),
-        })
+        };
+        for (fd, stands_for) in self.named {
+            resolver.name(fd, stands_for, self.writable_names)?;
+        }
+        Ok(resolver)
+    }
+}
+
+fn check_filesystem(fsid: Uuid, fd: &OwnedFd, what: &str) -> io::Result<()> {
+    match sys::fs_info(fd) {
+        Ok(info) if info.fsid == fsid => Ok(()),
+        Ok(_) | Err(rustix::io::Errno::NOTTY) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{what} is on another filesystem"),
+        )),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -324,6 +317,47 @@ impl Resolver {
     /// Starts a choice of options.
     pub fn builder() -> ResolverBuilder {
         ResolverBuilder::default()
+    }
+
+    /// Does what [`ResolverBuilder::prefer`] and
+    /// [`ResolverBuilder::substitute`] do, from now on.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is no root of a subvolume, or on another
+    /// filesystem.
+    pub(crate) fn name(
+        &mut self,
+        fd: OwnedFd,
+        stands_for: Option<Uuid>,
+        even_if_writable: bool,
+    ) -> io::Result<()> {
+        self.check(&fd)?;
+        self.named.push(Named {
+            id: sys::containing_subvolume(&fd)?,
+            fd,
+            stands_for,
+            even_if_writable,
+        });
+        // What was chosen before may not be the choice any more.
+        self.choices.clear();
+        self.open.clear();
+        Ok(())
+    }
+
+    /// Whether a subvolume can be named as a source at all.
+    pub(crate) fn check(&self, fd: &OwnedFd) -> io::Result<()> {
+        check_filesystem(
+            self.reach.opener.fsid(),
+            fd,
+            "the subvolume named as a source",
+        )?;
+        if mount::is_subvolume_root(fd)? {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "what was named as a source is not the root of a subvolume",
+        ))
     }
 
     /// Finds and opens the subvolume that a stream names.

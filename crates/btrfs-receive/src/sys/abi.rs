@@ -19,7 +19,7 @@ pub(super) use linux_raw_sys::btrfs::{
     btrfs_ioctl_received_subvol_args as ReceivedSubvolArgs, btrfs_ioctl_timespec as TimespecArgs,
     btrfs_ioctl_vol_args as VolArgs, btrfs_ioctl_vol_args_v2 as VolArgsV2,
     btrfs_ioctl_vol_args_v2__bindgen_ty_1 as VolArgsV2Qgroup,
-    btrfs_ioctl_vol_args_v2__bindgen_ty_2 as VolArgsV2Name,
+    btrfs_ioctl_vol_args_v2__bindgen_ty_2 as VolArgsV2Target,
 };
 use linux_raw_sys::general::fsxattr;
 use rustix::io::{Errno, Result};
@@ -39,6 +39,7 @@ pub(super) const SET_RECEIVED_SUBVOL: Opcode = opcode::read_write::<ReceivedSubv
 pub(super) const GET_SUBVOL_INFO: Opcode = opcode::read::<SubvolInfoArgs>(MAGIC, 60);
 pub(super) const GET_SUBVOL_ROOTREF: Opcode = opcode::read_write::<RootrefArgs>(MAGIC, 61);
 pub(super) const INO_LOOKUP_USER: Opcode = opcode::read_write::<InoLookupUserArgs>(MAGIC, 62);
+pub(super) const SNAP_DESTROY_V2: Opcode = opcode::write::<VolArgsV2>(MAGIC, 63);
 pub(super) const ENCODED_WRITE: Opcode = opcode::write::<EncodedIoArgs>(MAGIC, 64);
 /// Declared with a `long`, which it does not write: an `int` is.
 pub(super) const GETVERSION: Opcode = opcode::read::<std::ffi::c_long>(b'v', 1);
@@ -167,6 +168,7 @@ mod tests {
             (TREE_SEARCH_V2, raw::BTRFS_IOC_TREE_SEARCH_V2, 0xC070_9411),
             (INO_LOOKUP, raw::BTRFS_IOC_INO_LOOKUP, 0xD000_9412),
             (SNAP_CREATE_V2, raw::BTRFS_IOC_SNAP_CREATE_V2, 0x5000_9417),
+            (SNAP_DESTROY_V2, raw::BTRFS_IOC_SNAP_DESTROY_V2, 0x5000_943F),
             (SUBVOL_SETFLAGS, raw::BTRFS_IOC_SUBVOL_SETFLAGS, 0x4008_941A),
             (FS_INFO, raw::BTRFS_IOC_FS_INFO, 0x8400_941F),
             (

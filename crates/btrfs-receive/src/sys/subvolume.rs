@@ -4,13 +4,13 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use linux_raw_sys::btrfs::BTRFS_SUBVOL_RDONLY;
+use linux_raw_sys::btrfs::{BTRFS_SUBVOL_RDONLY, BTRFS_SUBVOL_SPEC_BY_ID};
 use rustix::io::Result;
 use uuid::Uuid;
 
 use super::abi::{
     self, FsInfoArgs, ReceivedSubvolArgs, SubvolInfoArgs, TimespecArgs, VolArgs, VolArgsV2,
-    VolArgsV2Name, VolArgsV2Qgroup, field_bytes, name_field,
+    VolArgsV2Qgroup, VolArgsV2Target, field_bytes, name_field,
 };
 
 /// `BTRFS_SUBVOL_RDONLY`: a flag of a subvolume as the ioctls show it.
@@ -49,13 +49,34 @@ pub(crate) fn snap_create(
     source: impl AsFd,
     read_only: bool,
 ) -> Result<()> {
-    let mut args = vol_args_v2(name)?;
+    let mut args = vol_args_v2(VolArgsV2Target {
+        name: name_field(name)?,
+    });
     args.fd = source.as_fd().as_raw_fd().into();
     args.flags = if read_only { RDONLY } else { 0 };
     // SAFETY: SNAP_CREATE_V2 reads a `btrfs_ioctl_vol_args_v2`. Its pointer is
     // not looked at without BTRFS_SUBVOL_QGROUP_INHERIT; its descriptor is
     // open as long as `source` is borrowed.
     unsafe { abi::write::<{ abi::SNAP_CREATE_V2 }, _>(parent.as_fd(), args) }
+}
+
+/// `BTRFS_IOC_SNAP_DESTROY_V2`: deletes the subvolume `id`, wherever on the
+/// filesystem of `mount` it lies. Linux 5.7.
+///
+/// # Errors
+/// `ENOENT` if there is none; `EPERM` without `CAP_SYS_ADMIN`, unless the
+/// mount has `user_subvol_rm_allowed`, and for the default subvolume;
+/// `ENOTEMPTY` if another subvolume lies in it; `ENOTTY` on older kernels.
+pub(crate) fn subvol_destroy(mount: impl AsFd, id: u64) -> Result<()> {
+    let mut target = VolArgsV2Target {
+        name: name_field(b"")?,
+    };
+    target.subvolid = id;
+    let mut args = vol_args_v2(target);
+    args.flags = BTRFS_SUBVOL_SPEC_BY_ID.into();
+    // SAFETY: SNAP_DESTROY_V2 reads a `btrfs_ioctl_vol_args_v2` and looks at
+    // no pointer in it.
+    unsafe { abi::write::<{ abi::SNAP_DESTROY_V2 }, _>(mount.as_fd(), args) }
 }
 
 /// `BTRFS_IOC_SUBVOL_SETFLAGS`: makes the subvolume read-only or writable.
@@ -201,14 +222,12 @@ pub(crate) fn fs_info(fd: impl AsFd) -> Result<FsInfo> {
     })
 }
 
-fn vol_args_v2(name: &[u8]) -> Result<VolArgsV2> {
-    Ok(VolArgsV2 {
+fn vol_args_v2(target: VolArgsV2Target) -> VolArgsV2 {
+    VolArgsV2 {
         fd: 0,
         transid: 0,
         flags: 0,
         __bindgen_anon_1: VolArgsV2Qgroup { unused: [0; 4] },
-        __bindgen_anon_2: VolArgsV2Name {
-            name: name_field(name)?,
-        },
-    })
+        __bindgen_anon_2: target,
+    }
 }

@@ -5,6 +5,7 @@ mod fallbacks;
 mod fidelity;
 mod flags;
 mod inheritance;
+mod policies;
 mod privileges;
 mod receive;
 mod sources;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         fallbacks::tests(),
         sources::tests(),
         privileges::tests(),
+        policies::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())
 }

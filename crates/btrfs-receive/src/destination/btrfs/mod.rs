@@ -28,9 +28,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use btrfs_sendstream::{Position, SubvolumeName};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::umask;
 use rustix::thread::{CapabilitySet, capabilities};
+use uuid::Uuid;
 
 use self::budget::{Budget, Meter, Share};
 use self::content::{ContentWriter, Task};
@@ -97,6 +98,8 @@ pub struct BtrfsDestinationBuilder {
     encoding: Encoding,
     sources: ResolverBuilder,
     jail: Option<PathBuf>,
+    parent: Option<PathBuf>,
+    clone_sources: Vec<(PathBuf, Option<Uuid>)>,
     walk: bool,
     naming: Naming,
 }
@@ -150,6 +153,28 @@ impl BtrfsDestinationBuilder {
         self
     }
 
+    /// Takes this subvolume for the parent that the first incremental stream
+    /// names, and for what that stream clones from its parent; whatever its
+    /// UUIDs are, and **even if it is writable**.
+    ///
+    /// The caller vouches that it holds what the sender's parent holds, and
+    /// that nobody changes it meanwhile. If it does not, the result is
+    /// another than what was sent, and is marked as received all the same.
+    /// Default: the parent is searched for.
+    pub fn parent(mut self, subvolume: impl Into<PathBuf>) -> Self {
+        self.parent = Some(subvolume.into());
+        self
+    }
+
+    /// Uses this subvolume as the source of clones that name its UUID or
+    /// received UUID, or, if there is one, those that name `stands_for`;
+    /// **even if it is writable**, and before any that would be found.
+    /// Vouched for like a [`parent`](Self::parent). May be repeated.
+    pub fn clone_source(mut self, subvolume: impl Into<PathBuf>, stands_for: Option<Uuid>) -> Self {
+        self.clone_sources.push((subvolume.into(), stands_for));
+        self
+    }
+
     /// Resolve paths one component after the other even where the kernel has
     /// `openat2`, to test what kernels before 5.6 get. Slower, and confined
     /// just as well. Default `false`.
@@ -176,19 +201,10 @@ impl BtrfsDestinationBuilder {
             Err(Errno::NOTTY) => return Err(OpenError::not_btrfs(directory)),
             Err(errno) => return Err(OpenError::new("BTRFS_IOC_FS_INFO", directory, errno)),
         }
-        let mut resolver = self.sources;
-        if let Some(jail) = &self.jail {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let jail_fd = openat(CWD, jail, flags, Mode::empty())
-                .map_err(|errno| OpenError::new("open", jail, errno))?;
-            resolver = resolver.jail(jail_fd);
-        }
-        let resolver = resolver
-            .build(&fd)
-            .map_err(|error| OpenError::new("open", directory, error))?;
+        let (encoding, naming) = (self.encoding, self.naming);
+        let sources = self.sources(&fd, directory)?;
         let failures = Failures::default();
-        let sources = CloneSources::new(resolver, self.walk);
-        let engine = Engine::new(fd, sources, self.encoding, self.naming, failures.clone())
+        let engine = Engine::new(fd, sources, encoding, naming, failures.clone())
             .map_err(|error| OpenError::new("thread", directory, error))?;
         let namespace = Worker::start(
             "btrfs-namespace",
@@ -206,8 +222,40 @@ impl BtrfsDestinationBuilder {
             failures,
             budget: Budget::default(),
             meter: Meter::default(),
-            naming: self.naming,
+            naming,
         })
+    }
+}
+
+impl BtrfsDestinationBuilder {
+    fn sources(self, fd: &OwnedFd, directory: &Path) -> Result<CloneSources, OpenError> {
+        let open = |path: &Path| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            openat(CWD, path, flags, Mode::empty())
+        };
+        let mut resolver = self.sources;
+        if let Some(jail) = &self.jail {
+            let fd = open(jail).map_err(|errno| OpenError::new("open", jail, errno))?;
+            resolver = resolver.jail(fd);
+        }
+        let mut resolver = resolver
+            .build(fd)
+            .map_err(|error| OpenError::new("open", directory, error))?;
+        for (path, stands_for) in &self.clone_sources {
+            open(path)
+                .map_err(Into::into)
+                .and_then(|fd| resolver.name(fd, *stands_for, true))
+                .map_err(|error| OpenError::source(path, error))?;
+        }
+        let mut parent = None;
+        if let Some(path) = &self.parent {
+            let fd = open(path).map_err(|errno| OpenError::source(path, errno))?;
+            resolver
+                .check(&fd)
+                .map_err(|error| OpenError::source(path, error))?;
+            parent = Some(fd);
+        }
+        Ok(CloneSources::new(resolver, parent, self.walk))
     }
 }
 
@@ -255,10 +303,7 @@ impl Destination for BtrfsDestination {
     }
 
     fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
-        let operation = match new.parent {
-            None => "subvol",
-            Some(_) => "snapshot",
-        };
+        let operation = new.operation();
         let new = Box::new(new.clone());
         self.ask(at, operation, |answer| Request::Begin { new, at, answer })
     }
@@ -294,6 +339,15 @@ impl Destination for BtrfsDestination {
         let _ = self.namespace.wait();
         self.failures.clear();
     }
+
+    fn discard(&mut self) -> Result<bool, Cause> {
+        self.namespace.discard();
+        let discarded = self.ask(Position::default(), "delete", |answer| Request::Discard {
+            answer,
+        });
+        self.failures.clear();
+        discarded.map_err(|failure| *failure.cause)
+    }
 }
 
 /// What the caller's thread asks of the namespace thread.
@@ -310,6 +364,9 @@ enum Request {
         answer: mpsc::Sender<Result<Finished, Failure>>,
     },
     Abandon,
+    Discard {
+        answer: mpsc::Sender<Result<bool, Failure>>,
+    },
 }
 
 /// Failures of queued operations that were not reported yet. Never more
@@ -349,6 +406,8 @@ struct Engine {
     failures: Failures,
     current: Option<Namespace>,
     naming: Naming,
+    /// Root of what was created last, until it is finished or given up.
+    created: Option<OwnedFd>,
     /// This thread has a umask of its own, which is 0.
     private_umask: bool,
 }
@@ -393,6 +452,7 @@ impl Engine {
             failures,
             current: None,
             naming,
+            created: None,
             private_umask: false,
         })
     }
@@ -409,10 +469,7 @@ impl Engine {
     fn serve(&mut self, request: Request) {
         match request {
             Request::Begin { new, at, answer } => {
-                let operation = match new.parent {
-                    None => "subvol",
-                    Some(_) => "snapshot",
-                };
+                let operation = new.operation();
                 let name = new.name.clone();
                 let begun = self
                     .begin(*new)
@@ -437,6 +494,12 @@ impl Engine {
                 let _ = answer.send(finished);
             }
             Request::Abandon => self.abandon(),
+            Request::Discard { answer } => {
+                let discarded = self
+                    .discard()
+                    .map_err(|cause| Failure::new(Position::default(), "delete", b"", cause));
+                let _ = answer.send(discarded);
+            }
         }
     }
 
@@ -465,11 +528,12 @@ impl Engine {
                 None,
             ),
             Some(wanted) => {
-                let parent = self.sources.resolver().resolve(wanted)?;
+                let parent = self.sources.parent(wanted)?;
                 let fd = subvolume::snapshot(&self.destination, name, &new, &*parent)?;
                 (fd, Some(parent.used()))
             }
         };
+        self.created = fcntl_dupfd_cloexec(&fd, 0).ok();
         self.prepare(new, fd)
             .map(|withheld| Begun { parent, withheld })
             .map_err(subvolume::left_incomplete)
@@ -513,6 +577,7 @@ impl Engine {
         let id = subvolume::seal(current.root.fd(), &current.new, &self.accepted)?;
         self.naming.reveal(&self.destination, &current.new)?;
         self.accepted.clear();
+        self.created = None;
         self.sources.resolver().set_under_construction(None);
         let mut fallbacks = self.take_fallbacks();
         fallbacks += self.flags.take_fallbacks();
@@ -532,6 +597,16 @@ impl Engine {
         self.flags.clear();
         self.accepted.clear();
         self.current = None;
+        self.created = None;
+    }
+
+    fn discard(&mut self) -> Result<bool, Cause> {
+        let created = self.created.take();
+        self.abandon();
+        match created {
+            Some(root) => subvolume::delete(&self.destination, root),
+            None => Ok(false),
+        }
     }
 
     fn take_fallbacks(&self) -> Fallbacks {

@@ -12,7 +12,7 @@ use crate::confine::{Access, PathCache, Root};
 use crate::error::Cause;
 use crate::plan::op::SourceId;
 use crate::report::SourceUsed;
-use crate::source::Resolver;
+use crate::source::{Resolver, Source};
 
 /// Source subvolumes kept open at most; a stream rarely names more than its
 /// parent.
@@ -27,6 +27,8 @@ pub(super) struct CloneSources {
     /// The one used last comes last.
     open: Vec<(SourceId, SourceRoot)>,
     used: Vec<SourceUsed>,
+    /// Serves as the parent that is named next.
+    parent: Option<OwnedFd>,
     /// Resolve paths without `openat2`.
     walk: bool,
 }
@@ -37,10 +39,12 @@ struct SourceRoot {
 }
 
 impl CloneSources {
-    pub(super) fn new(resolver: Resolver, walk: bool) -> Self {
+    /// Whatever parent a stream names first, `parent` serves as it.
+    pub(super) fn new(resolver: Resolver, parent: Option<OwnedFd>, walk: bool) -> Self {
         Self {
             walk,
             resolver,
+            parent,
             open: Vec::new(),
             used: Vec::new(),
         }
@@ -48,6 +52,16 @@ impl CloneSources {
 
     pub(super) fn resolver(&mut self) -> &mut Resolver {
         &mut self.resolver
+    }
+
+    /// Finds the parent of a snapshot.
+    pub(super) fn parent(&mut self, wanted: SourceId) -> Result<Arc<Source>, Cause> {
+        if let Some(parent) = self.parent.take() {
+            self.resolver
+                .name(parent, Some(wanted.uuid), true)
+                .map_err(|error| Cause::system("open", error))?;
+        }
+        Ok(self.resolver.resolve(wanted)?)
     }
 
     /// Sources used since the last call.

@@ -178,6 +178,23 @@ fn take_xattr(root: &OwnedFd, name: &[u8]) -> Result<Option<Bytes>, Cause> {
     Ok(Some(value.into()))
 }
 
+/// Deletes the subvolume that this receive created, given by its root, unless
+/// it was marked as received or made read-only. Says whether it is gone.
+pub(super) fn delete(destination: &OwnedFd, root: OwnedFd) -> Result<bool, Cause> {
+    let info = match sys::subvolume_info(&root) {
+        Ok(info) => info,
+        // Someone else deleted it.
+        Err(Errno::NOENT) => return Ok(true),
+        Err(errno) => return Err(Cause::system("BTRFS_IOC_GET_SUBVOL_INFO", errno)),
+    };
+    if info.read_only || !info.received_uuid.is_nil() {
+        return Ok(false);
+    }
+    // By id, which is never used again: its name may be another's by now.
+    sys::subvol_destroy(destination, info.id).map_err(named("BTRFS_IOC_SNAP_DESTROY_V2"))?;
+    Ok(true)
+}
+
 /// Puts every byte on disk, then marks the subvolume as received and makes
 /// it read-only. Returns the id of the subvolume.
 ///

@@ -257,13 +257,8 @@ impl Current {
 impl Destination for MemoryDestination {
     fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
         self.abandon();
-        let operation = if new.parent.is_some() {
-            "snapshot"
-        } else {
-            "subvol"
-        };
         self.try_begin(new)
-            .map_err(|cause| Failure::new(at, operation, new.name.as_bytes(), cause))
+            .map_err(|cause| Failure::new(at, new.operation(), new.name.as_bytes(), cause))
     }
 
     fn apply(&mut self, step: Step) -> Result<(), Failure> {
@@ -303,6 +298,14 @@ impl Destination for MemoryDestination {
 
     fn abandon(&mut self) {
         self.current = None;
+    }
+
+    fn discard(&mut self) -> Result<bool, Cause> {
+        let unfinished = self.current.take().is_some();
+        if unfinished {
+            self.subvolumes.remove_last();
+        }
+        Ok(unfinished)
     }
 }
 

@@ -68,6 +68,7 @@ impl Subvolume {
             subvolume_id: self.id,
             uuid: self.uuid,
             path: Some(self.name.clone()),
+            vouched_for: false,
         }
     }
 
@@ -101,6 +102,11 @@ impl Subvolumes {
 
     pub(super) fn last_mut(&mut self) -> Option<&mut Subvolume> {
         self.0.last_mut()
+    }
+
+    /// Takes the last one away.
+    pub(super) fn remove_last(&mut self) {
+        self.0.pop();
     }
 
     /// The last one, and those before it.

@@ -41,6 +41,14 @@ pub(crate) fn read(
     Ok(command)
 }
 
+/// How many attributes [`read`] leaves out when it ignores unknown ones.
+pub(crate) fn ignored(kind: CommandKind, attributes: RawAttributes<'_>, version: Version) -> u64 {
+    let used = used_by(kind, version);
+    let is_used = |number| A::from_number(number).is_some_and(|it| used & it.bit() != 0);
+    let ignored = attributes.filter(|raw| matches!(raw, Ok(raw) if !is_used(raw.number)));
+    ignored.fold(0, |count, _| count + 1)
+}
+
 #[cold]
 fn unexpected(kind: CommandKind, attribute: A, mut all: RawAttributes<'_>) -> Error {
     let offset = all.find_map(|raw| match raw {
