@@ -206,6 +206,38 @@ pub enum Cause {
         /// How the stream names it.
         wanted: SourceId,
     },
+    /// No earlier extraction in the directory has the UUID that the stream
+    /// names.
+    #[error(
+        "no complete extraction in this directory has the UUID {}; extract the stream of that \
+         subvolume into it first",
+        wanted.uuid
+    )]
+    NotExtracted {
+        /// How the stream names it.
+        wanted: SourceId,
+    },
+    /// An earlier extraction has the UUID that the stream names, and cannot
+    /// be used.
+    #[error(
+        "the extraction {} that has the UUID {} cannot be used: {problem}",
+        EscapedPath(name), wanted.uuid
+    )]
+    BadExtraction {
+        /// How the stream names it.
+        wanted: SourceId,
+        /// Its name in the directory, as far as that is known.
+        name: Bytes,
+        /// What is the matter.
+        problem: ExtractionProblem,
+    },
+    /// The list of what was not kept could not be written.
+    #[error("cannot write the list of what is not kept: {error}")]
+    ListNotWritten {
+        /// What the writer said.
+        #[source]
+        error: io::Error,
+    },
     /// The file to clone from ends before the range does.
     #[error("the source file has {size} bytes, and the range ends at {wanted}")]
     SourceTooShort {
@@ -320,6 +352,34 @@ pub enum Occupant {
     /// Something that is not a subvolume.
     #[error("something else: remove it or move it away, or receive into another directory")]
     NoSubvolume,
+    /// A directory as an extraction leaves it that is running or did not
+    /// finish.
+    #[error(
+        "what an extraction leaves that is still running or did not finish (its name ends in \
+         .incomplete); make sure none is running, then remove it (rm -r)"
+    )]
+    IncompleteExtraction,
+    /// The directory in which extractions keep their records.
+    #[error("the records of extractions; extract it under another name")]
+    Records,
+}
+
+/// Why an earlier extraction cannot serve as parent or clone source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExtractionProblem {
+    /// It was moved away, renamed or removed.
+    #[error("it is not there any more; move it back, or extract its stream again")]
+    Gone,
+    /// A directory of that name was made later.
+    #[error(
+        "another directory has its name, made at another time; extract its stream again, or, if \
+         this is an unchanged copy of it, remove the line that begins with `born` from its record"
+    )]
+    Replaced,
+    /// The record cannot be read.
+    #[error("its record is damaged; extract its stream again")]
+    DamagedRecord,
 }
 
 /// What stood in a path that must stay inside one subvolume.

@@ -92,9 +92,12 @@ pub use btrfs_sendstream;
 
 pub use btrfs_sendstream::decompress::DecodeError;
 pub use destination::btrfs::{BtrfsDestination, BtrfsDestinationBuilder};
+pub use destination::directory::{DirectoryDestination, DirectoryDestinationBuilder};
 pub use destination::memory;
 pub use destination::{Begun, Destination, Finished, Withheld};
-pub use error::{Barrier, Cause, Failure, Occupant, OpenError, ReceiveError, StopReason};
+pub use error::{
+    Barrier, Cause, ExtractionProblem, Failure, Occupant, OpenError, ReceiveError, StopReason,
+};
 pub use names::{Changes, InodeKind, NameError};
 pub use observer::{Event, Observer};
 pub use options::{Cancel, OnError, Options};
@@ -102,4 +105,6 @@ pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};
 pub use plan::{Planner, Rules};
 pub use policy::{PatternError, XattrPattern};
 pub use receiver::{Progress, Receiver};
-pub use report::{Fallbacks, LeftOut, Outcome, Report, SourceUsed, SubvolumeReport};
+pub use report::{
+    Fallbacks, Lack, LeftOut, NotKept, NotKeptSummary, Outcome, Report, SourceUsed, SubvolumeReport,
+};

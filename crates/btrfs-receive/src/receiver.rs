@@ -407,7 +407,9 @@ impl<D: Destination> Receiver<D> {
             State::Building(mut subvolume) if subvolume.failures == 0 => {
                 match self.destination.finish(at) {
                     Ok(finished) => {
-                        subvolume.outcome = match subvolume.left_out.is_none() {
+                        subvolume.not_kept = finished.not_kept;
+                        let whole = subvolume.left_out.is_none() && subvolume.not_kept.total() == 0;
+                        subvolume.outcome = match whole {
                             true => Outcome::Finished,
                             false => Outcome::FinishedButFor,
                         };

@@ -70,6 +70,8 @@ pub struct SubvolumeReport {
     pub left_out: LeftOut,
     /// Clone sources that were used; the first 256.
     pub clone_sources: Vec<SourceUsed>,
+    /// What files had to go without, in a plain directory.
+    pub not_kept: NotKeptSummary,
 }
 
 impl SubvolumeReport {
@@ -93,6 +95,7 @@ impl SubvolumeReport {
             fallbacks: Fallbacks::default(),
             left_out: LeftOut::default(),
             clone_sources: Vec::new(),
+            not_kept: NotKeptSummary::default(),
         }
     }
 }
@@ -104,7 +107,8 @@ pub enum Outcome {
     /// Complete, on disk, marked as received, read-only.
     Finished,
     /// As [`Finished`](Self::Finished), but for what the caller's options
-    /// left out: [`SubvolumeReport::left_out`].
+    /// left out, [`SubvolumeReport::left_out`], or a plain directory could not
+    /// hold, [`SubvolumeReport::not_kept`].
     FinishedButFor,
     /// Incomplete: writable and without received UUID.
     Abandoned,
@@ -189,17 +193,138 @@ impl std::ops::AddAssign for Fallbacks {
     }
 }
 
+/// Something that a file had to go without, because the filesystem cannot
+/// hold it or the process may not set it. Never content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NotKept {
+    /// The file, as a path below the extracted directory; empty for that
+    /// directory itself. A file with several names is listed by one of them.
+    pub path: Bytes,
+    /// What it goes without.
+    pub what: Lack,
+    /// What the kernel said, if it was asked.
+    pub errno: Option<i32>,
+}
+
+/// What a file goes without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lack {
+    /// Its owner and group. It belongs to the process instead.
+    Owner {
+        /// User id in the stream.
+        uid: u32,
+        /// Group id in the stream.
+        gid: u32,
+    },
+    /// Some of its permission bits.
+    Mode {
+        /// The bits in the stream.
+        wanted: u32,
+        /// Those it has, if they could be set at all.
+        kept: Option<u32>,
+    },
+    /// An extended attribute, which for ACLs, capabilities and labels is
+    /// where they are kept.
+    Xattr {
+        /// Name with its namespace.
+        name: Bytes,
+    },
+    /// Its times, which the filesystem keeps less exactly, or for fewer
+    /// years.
+    Times,
+    /// Inode flags.
+    Flags {
+        /// `BTRFS_INODE_*`, as FILEATTR carries them.
+        attributes: u64,
+    },
+    /// It is an empty regular file instead of a device node, FIFO or socket.
+    SpecialFile {
+        /// Mode with type bits.
+        mode: u32,
+        /// Device number in the kernel's 32-bit encoding; 0 for FIFOs and
+        /// sockets.
+        rdev: u64,
+    },
+    /// Its fs-verity protection.
+    Verity,
+}
+
+/// How much files had to go without, in one extraction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NotKeptSummary {
+    /// Names of files whose owner or group differs.
+    pub owners: u64,
+    /// Names of files whose permission bits differ.
+    pub modes: u64,
+    /// Extended attributes that are missing.
+    pub xattrs: u64,
+    /// Names of files whose times differ.
+    pub times: u64,
+    /// Names of files without the inode flags that were sent.
+    pub flags: u64,
+    /// Empty files in place of device nodes, FIFOs and sockets.
+    pub special_files: u64,
+    /// Files without fs-verity.
+    pub verity: u64,
+    /// What the parent had to go without, and this extraction therefore may
+    /// lack too; not part of the counts above.
+    pub of_parent: u64,
+    /// The first of them, at most [`NotKeptSummary::MAX_LISTED`].
+    pub first: Vec<NotKept>,
+}
+
+impl NotKeptSummary {
+    /// How many are listed one by one.
+    pub const MAX_LISTED: usize = 64;
+
+    /// Everything, that of the parent included.
+    pub fn total(&self) -> u64 {
+        [
+            self.owners,
+            self.modes,
+            self.xattrs,
+            self.times,
+            self.flags,
+            self.special_files,
+            self.verity,
+            self.of_parent,
+        ]
+        .iter()
+        .sum()
+    }
+
+    pub(crate) fn count(&mut self, not_kept: NotKept) {
+        *match not_kept.what {
+            Lack::Owner { .. } => &mut self.owners,
+            Lack::Mode { .. } => &mut self.modes,
+            Lack::Xattr { .. } => &mut self.xattrs,
+            Lack::Times => &mut self.times,
+            Lack::Flags { .. } => &mut self.flags,
+            Lack::SpecialFile { .. } => &mut self.special_files,
+            Lack::Verity => &mut self.verity,
+        } += 1;
+        if self.first.len() < Self::MAX_LISTED {
+            self.first.push(not_kept);
+        }
+    }
+}
+
 /// A subvolume that served as parent or clone source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SourceUsed {
     /// How the stream named it.
     pub wanted: SourceId,
-    /// Its id on the destination's filesystem.
+    /// Its id on the destination's filesystem; 0 in a plain directory.
     pub subvolume_id: u64,
-    /// Its UUID on the destination's filesystem.
+    /// Its UUID on the destination's filesystem; in a plain directory, that
+    /// of the stream.
     pub uuid: Uuid,
-    /// Its path from the top of the filesystem, as far as that is known.
+    /// Its path from the top of the filesystem, as far as that is known, or
+    /// in the plain directory.
     pub path: Option<Bytes>,
     /// It served only because the caller named it: its UUIDs are not the one
     /// wanted, or it is writable. Whether it holds what the sender's has was

@@ -60,6 +60,11 @@ impl<D: Clone> PathCache<D> {
         self.entries.insert(path.into(), entry);
     }
 
+    /// Drops `path` alone.
+    pub(crate) fn remove_one(&mut self, path: &[u8]) {
+        self.entries.remove(path);
+    }
+
     /// Drops `path` and everything below it.
     pub(crate) fn remove(&mut self, path: &[u8]) {
         self.entries.remove(path);
@@ -96,9 +101,14 @@ impl<D: Clone> PathCache<D> {
         self.entries.clear();
     }
 
+    /// Everything, in the order of paths.
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = (Box<[u8]>, D)> {
+        let entries = self.entries.into_iter();
+        entries.map(|(path, entry)| (path, entry.directory))
+    }
+
     /// How many directories are kept.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 

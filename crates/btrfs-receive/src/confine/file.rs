@@ -106,6 +106,17 @@ impl Root {
         }
     }
 
+    /// Opens a directory, the root for the empty path, to list what it holds.
+    ///
+    /// # Errors
+    /// As [`Root::parent`], and those of `openat(2)`.
+    pub(crate) fn open_directory(&self, path: &StreamPath) -> Result<OwnedFd, Cause> {
+        let directory = self.directory_at(path.as_bytes())?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        self.making_room(|| openat(directory.as_fd(), c".", flags, Mode::empty()))
+            .map_err(|errno| Cause::system("openat", errno))
+    }
+
     pub(super) fn inode_at(&self, path: &[u8]) -> Result<Inode, Cause> {
         let (directory, name) = self.parent_at(path)?;
         let start = path.len() - name.len();

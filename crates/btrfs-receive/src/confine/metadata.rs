@@ -6,7 +6,8 @@ use std::sync::Arc;
 use btrfs_sendstream::{StreamPath, Timespec};
 use rustix::fs::{
     AtFlags, FileType, Gid, OFlags, Timestamps, UTIME_OMIT, Uid, XattrFlags, chownat, fchmod,
-    fchown, fremovexattr, fsetxattr, fstat, futimens, lremovexattr, lsetxattr, utimensat,
+    fchown, fgetxattr, flistxattr, fremovexattr, fsetxattr, fstat, futimens, lgetxattr, llistxattr,
+    lremovexattr, lsetxattr, utimensat,
 };
 use rustix::io::Errno;
 
@@ -46,6 +47,35 @@ impl Root {
             Ok(()) | Err(Errno::NODATA) => Ok(()),
             Err(errno) => Err(Cause::system("removexattr", errno)),
         }
+    }
+
+    /// Calls `give` with each extended attribute, name and value, of a
+    /// symbolic link itself if that is what `path` names. None where the
+    /// filesystem has no such thing.
+    ///
+    /// # Errors
+    /// As [`Root::parent`], those of `listxattr(2)` and `getxattr(2)`, and
+    /// what `give` returns.
+    pub(crate) fn each_xattr(
+        &self,
+        path: &StreamPath,
+        mut give: impl FnMut(&[u8], &[u8]) -> Result<(), Cause>,
+    ) -> Result<(), Cause> {
+        let holder = self.xattr_holder(path)?;
+        let names = match whole(|names| holder.list(names)) {
+            Ok(names) => names,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+            Err(errno) => return Err(Cause::system("listxattr", errno)),
+        };
+        for name in names.split(|byte| *byte == 0).filter(|n| !n.is_empty()) {
+            match whole(|value| holder.get(name, value)) {
+                Ok(value) => give(name, &value)?,
+                // Listed, and not to be read: as if it were not there.
+                Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
+                Err(errno) => return Err(Cause::system("getxattr", errno)),
+            }
+        }
+        Ok(())
     }
 
     /// Sets the owner, of a symbolic link itself if that is what `path`
@@ -184,6 +214,22 @@ impl XattrHolder<'_> {
         }
     }
 
+    fn list(&self, names: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Root(root) => flistxattr(root.fd(), names),
+            Self::Path { path, .. } => llistxattr(path.as_slice(), names),
+            Self::Open(fd) => flistxattr(fd, names),
+        }
+    }
+
+    fn get(&self, name: &[u8], value: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Root(root) => fgetxattr(root.fd(), name, value),
+            Self::Path { path, .. } => lgetxattr(path.as_slice(), name, value),
+            Self::Open(fd) => fgetxattr(fd, name, value),
+        }
+    }
+
     fn remove(&self, name: &[u8]) -> Result<(), Errno> {
         match self {
             Self::Root(root) => fremovexattr(root.fd(), name),
@@ -191,6 +237,19 @@ impl XattrHolder<'_> {
             Self::Open(fd) => fremovexattr(fd, name),
         }
     }
+}
+
+/// All that a call has to tell, which may be as long as the kernel lets
+/// values and lists of names be (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
+fn whole(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut buffer = vec![0; 512];
+    let mut result = call(&mut buffer);
+    if result == Err(Errno::RANGE) {
+        buffer.resize(1 << 16, 0);
+        result = call(&mut buffer);
+    }
+    buffer.truncate(result?);
+    Ok(buffer)
 }
 
 /// Without `CAP_FSETID` the kernel drops the setgid bit and reports success.

@@ -1,13 +1,14 @@
 //! Where a stream is applied to: the contract, and its implementations.
 
 pub(crate) mod btrfs;
+pub(crate) mod directory;
 pub mod memory;
 
 use btrfs_sendstream::{Bytes, SubvolumeName, Timespec};
 
 use crate::error::{Cause, Failure};
 use crate::plan::op::{NewSubvolume, Step};
-use crate::report::{Fallbacks, SourceUsed};
+use crate::report::{Fallbacks, NotKeptSummary, SourceUsed};
 
 /// Something a stream can be applied to.
 ///
@@ -125,4 +126,6 @@ pub struct Finished {
     pub fallbacks: Fallbacks,
     /// Clone sources used.
     pub clone_sources: Vec<SourceUsed>,
+    /// What the destination cannot hold.
+    pub not_kept: NotKeptSummary,
 }

@@ -1,17 +1,9 @@
-//! Receiving, and naming errors as the manifest of the corpus does.
+//! Naming errors as the manifest of the corpus does.
 
 use std::io::ErrorKind;
 
-use btrfs_receive::{BtrfsDestination, Cause, ReceiveError, Receiver, Report, StopReason};
-use btrfs_testkit::Site;
+use btrfs_receive::{Cause, ReceiveError, StopReason};
 use btrfs_testkit::corpus::Place;
-use btrfs_testkit::raw::RawStream;
-
-/// Receives with default options.
-pub(crate) fn receive(site: &Site, stream: RawStream) -> Result<Report, ReceiveError> {
-    let destination = BtrfsDestination::open(site.path()).unwrap();
-    Receiver::new(destination).receive(&stream.into_bytes()[..], &mut ())
-}
 
 /// The error as the manifest of the corpus names it, and its place.
 pub(crate) fn describe(error: &ReceiveError) -> (String, Place) {
@@ -38,8 +30,8 @@ fn cause_name(cause: &Cause) -> String {
         }
         return format!("System.{:?}", error.kind());
     }
-    if let Cause::SourceNotFound { .. } = cause {
-        // What the model in memory says, which has no candidates to list.
+    if let Cause::SourceNotFound { .. } | Cause::NotExtracted { .. } = cause {
+        // What destinations say that have no candidates to list.
         return "NoSource".to_owned();
     }
     let debug = format!("{cause:?}");

@@ -7,6 +7,7 @@ mod corpus;
 mod jail;
 mod pains;
 mod races;
+mod receive;
 
 use std::process::ExitCode;
 

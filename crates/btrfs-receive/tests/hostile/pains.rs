@@ -9,8 +9,9 @@ use btrfs_receive::{BtrfsDestination, Options, ReceiveError, Receiver, Report};
 use btrfs_testkit::raw::{OWN_UUID, RawStream, UNKNOWN_UUID, attr};
 use btrfs_testkit::{LoopFilesystem, Sender, Site, Test, files, subvolume, test};
 
-use crate::answer::{self, describe};
+use crate::answer::describe;
 use crate::confine::incremental;
+use crate::receive;
 
 fn receive(
     directory: &Path,
@@ -44,7 +45,7 @@ fn writes_follow_inodes_not_paths() {
         .rename("z", "d")
         .write("d/foo", 0, b"two")
         .end();
-    answer::receive(&site, stream).unwrap();
+    receive::receive(&site, stream).unwrap();
     let read = |path: &str| fs::read(site.path().join("s").join(path)).unwrap();
     assert_eq!(
         (read("e/foo"), read("d/foo")),
@@ -59,9 +60,9 @@ fn every_holder_of_a_uuid_is_considered() {
     let far = Site::new(filesystem.path(), "far");
     let inner = subvolume::create(&filesystem.path().join("inner"));
     let full = || RawStream::new(1).mkfile("f").write("f", 0, b"parent").end();
-    answer::receive(&far, full()).unwrap();
+    receive::receive(&far, full()).unwrap();
     let near = Site::new(&inner, "near");
-    answer::receive(&near, full()).unwrap();
+    receive::receive(&near, full()).unwrap();
     let mount = filesystem.mount("subvol=inner");
     let destination = mount.path().join("near");
     let next = || incremental(1, "t", OWN_UUID).mkfile("g").end();
@@ -130,7 +131,7 @@ fn nothing_leaks_from_the_root() {
         .mkfile("f")
         .mkfile("d/f")
         .end();
-    answer::receive(&site, stream).unwrap();
+    receive::receive(&site, stream).unwrap();
     let tree = btrfs_testkit::Tree::read(&site.path().join("s"));
     for (path, entry) in &tree.entries {
         assert_eq!(
@@ -141,7 +142,7 @@ fn nothing_leaks_from_the_root() {
     }
     // The next one inherits the attributes of its parent's root.
     let next = incremental(1, "t", OWN_UUID).mkfile("g").end();
-    answer::receive(&site, next).unwrap();
+    receive::receive(&site, next).unwrap();
     let tree = btrfs_testkit::Tree::read(&site.path().join("t"));
     assert!(tree.get("g").unwrap().xattrs.is_empty());
     assert_eq!(tree.get("").unwrap().xattrs.len(), 2);
@@ -250,7 +251,7 @@ fn clones_within_the_subvolume_work() {
         .rename("o300-5-0", "g")
         .clone_range("f", 4096, 4096, (OWN_UUID, b"g", 0))
         .end();
-    answer::receive(&site, stream).unwrap();
+    receive::receive(&site, stream).unwrap();
     let found = fs::read(site.path().join("s/f")).unwrap();
     assert!(found == [&block[..], &block].concat());
 }
@@ -266,7 +267,7 @@ fn names_are_bytes() {
         .mkfile(&every_byte[127..])
         .symlink(b"\xfe", b"\xfd\xfc")
         .end();
-    answer::receive(&site, stream).unwrap();
+    receive::receive(&site, stream).unwrap();
     let root = site
         .path()
         .join(std::ffi::OsStr::from_bytes(b"s\xff\n\x1b"));
@@ -279,7 +280,7 @@ fn names_are_bytes() {
 fn without_end_nothing_is_finished() {
     let filesystem = LoopFilesystem::new();
     let site = Site::new(filesystem.path(), "end");
-    let error = answer::receive(&site, RawStream::new(1).mkfile("f")).unwrap_err();
+    let error = receive::receive(&site, RawStream::new(1).mkfile("f")).unwrap_err();
     assert_eq!(describe(&error).0, "stream");
     assert_eq!(site.subvolumes(), Ok((0, 1)));
 }

@@ -9,7 +9,7 @@ use btrfs_receive::{BtrfsDestination, Options, Receiver};
 use btrfs_testkit::raw::{OWN_UUID, RawStream, attr};
 use btrfs_testkit::{LoopFilesystem, Site, Test, files, test};
 
-use crate::answer::receive;
+use crate::receive::receive;
 
 /// Directories, each with a link beside it that leads out.
 const PAIRS: usize = 24;

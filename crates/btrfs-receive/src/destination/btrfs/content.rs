@@ -36,15 +36,15 @@ const MAX_FILES: u64 = 512;
 /// How many files of one subvolume to keep open: an eighth of the descriptors
 /// the process may have, since up to three subvolumes and their directories
 /// are open at a time.
-pub(super) fn file_capacity() -> usize {
+pub(in crate::destination) fn file_capacity() -> usize {
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from((allowed / 8).clamp(1, MAX_FILES)).unwrap_or(1)
 }
 
 /// An open regular file of the subvolume.
 #[derive(Debug)]
-pub(super) struct OpenFile {
-    pub(super) fd: OwnedFd,
+pub(in crate::destination) struct OpenFile {
+    pub(in crate::destination) fd: OwnedFd,
     /// Whether `fd` can be written to.
     pub(super) writable: bool,
     /// Owner, if the file was made by this receive and nothing that a chown
@@ -55,13 +55,18 @@ pub(super) struct OpenFile {
 
 impl OpenFile {
     /// A file that was there before.
-    pub(super) fn existing(fd: OwnedFd, writable: bool) -> Self {
+    pub(in crate::destination) fn existing(fd: OwnedFd, writable: bool) -> Self {
         Self {
             fd,
             writable,
             fresh_owner: None,
             touched: AtomicBool::new(true),
         }
+    }
+
+    /// The descriptor alone.
+    pub(in crate::destination) fn into_fd(self) -> OwnedFd {
+        self.fd
     }
 
     /// A file just created; `owner` is what it is known to belong to.

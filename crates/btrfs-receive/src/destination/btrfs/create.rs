@@ -23,7 +23,7 @@ const MAX_DIRECTORIES: usize = 1024;
 /// directory pass to what is created in it. The subvolume's root was cleaned
 /// of these, so an inode is made in its final directory only if that has
 /// none of them, else in the root and then renamed.
-pub(super) struct Creator {
+pub(in crate::destination) struct Creator {
     /// Whether a directory hands something down.
     inherits: PathCache<bool>,
     /// The mode given to the kernel is the mode of the inode: this thread
@@ -39,7 +39,11 @@ pub(super) struct Creator {
 }
 
 impl Creator {
-    pub(super) fn new(exact_modes: bool, root_names: RootNames, flags: SharedFlags) -> Self {
+    pub(in crate::destination) fn new(
+        exact_modes: bool,
+        root_names: RootNames,
+        flags: SharedFlags,
+    ) -> Self {
         Self {
             inherits: PathCache::new(MAX_DIRECTORIES),
             exact_modes,
@@ -51,7 +55,7 @@ impl Creator {
     }
 
     /// Creates an inode; returns it if it is a regular file.
-    pub(super) fn create(
+    pub(in crate::destination) fn create(
         &mut self,
         root: &Root,
         path: &StreamPath,
@@ -96,27 +100,27 @@ impl Creator {
     }
 
     /// Something is about to get the name `path`.
-    pub(super) fn note_name(&mut self, path: &StreamPath) {
+    pub(in crate::destination) fn note_name(&mut self, path: &StreamPath) {
         self.root_names.note(path);
     }
 
     /// Who owns what this creates, if that is known.
-    pub(super) fn owner(&self) -> Option<(u32, u32)> {
+    pub(in crate::destination) fn owner(&self) -> Option<(u32, u32)> {
         self.owner.flatten()
     }
 
     /// Follows a rename.
-    pub(super) fn renamed(&mut self, path: &StreamPath, to: &StreamPath) {
+    pub(in crate::destination) fn renamed(&mut self, path: &StreamPath, to: &StreamPath) {
         self.inherits.rename(path.as_bytes(), to.as_bytes());
     }
 
     /// The directory at `path` is gone, or must be looked at again.
-    pub(super) fn forget(&mut self, path: &StreamPath) {
+    pub(in crate::destination) fn forget(&mut self, path: &StreamPath) {
         self.inherits.remove(path.as_bytes());
     }
 
     /// An extended attribute of the directory at `path` is about to change.
-    pub(super) fn inheritance_changed(&mut self, path: &StreamPath, name: &[u8]) {
+    pub(in crate::destination) fn inheritance_changed(&mut self, path: &StreamPath, name: &[u8]) {
         if name == DEFAULT_ACL || name == COMPRESSION {
             self.forget(path);
         }
@@ -216,9 +220,12 @@ impl Creator {
             Err(errno) => !matches!(errno, Errno::NODATA | Errno::OPNOTSUPP),
         };
         let stat = fstat(&fd).map_err(named("fstat"))?;
-        let bits = ioctl_getflags(&fd)
-            .map_err(named("FS_IOC_GETFLAGS"))?
-            .bits();
+        let bits = match ioctl_getflags(&fd) {
+            Ok(flags) => flags.bits(),
+            // A filesystem that has no such flags.
+            Err(Errno::NOTTY | Errno::OPNOTSUPP) => 0,
+            Err(errno) => return Err(Cause::system("FS_IOC_GETFLAGS", errno)),
+        };
         if flags::forbid_names(bits) {
             flags::lift(&fd, &self.flags)?;
         }

@@ -28,7 +28,7 @@ pub(super) struct Encoding {
 }
 
 /// Writes file data in every form that a stream has.
-pub(super) struct DataWriter {
+pub(in crate::destination) struct DataWriter {
     encoding: Encoding,
     /// The kernel said that it takes no encoded data from us at all.
     encoded_refused: bool,
@@ -39,6 +39,15 @@ pub(super) struct DataWriter {
 }
 
 impl DataWriter {
+    /// A writer that decodes all encoded data, for any filesystem.
+    pub(in crate::destination) fn decoding() -> Self {
+        let encoding = Encoding {
+            always_decode: true,
+            ..Encoding::default()
+        };
+        Self::new(encoding, Accepted::default())
+    }
+
     pub(super) fn new(encoding: Encoding, accepted: Accepted) -> Self {
         Self {
             encoding,
@@ -50,12 +59,12 @@ impl DataWriter {
         }
     }
 
-    pub(super) fn take_fallbacks(&mut self) -> Fallbacks {
+    pub(in crate::destination) fn take_fallbacks(&mut self) -> Fallbacks {
         std::mem::take(&mut self.fallbacks)
     }
 
     /// Writes pieces that follow each other. On failure says at which piece.
-    pub(super) fn write(
+    pub(in crate::destination) fn write(
         &self,
         file: &OwnedFd,
         offset: u64,
@@ -91,7 +100,7 @@ impl DataWriter {
     /// was joined from `count` pieces of equal length: in one call if the
     /// kernel takes it, else piece by piece, to do what the pieces would have
     /// done and to learn which of them fails.
-    pub(super) fn clone_pieces(
+    pub(in crate::destination) fn clone_pieces(
         &mut self,
         source: &OwnedFd,
         file: &OwnedFd,
@@ -118,7 +127,7 @@ impl DataWriter {
     }
 
     /// Clones a range; copies it where the destination cannot share it.
-    pub(super) fn clone_range(
+    pub(in crate::destination) fn clone_range(
         &mut self,
         source: &OwnedFd,
         source_offset: u64,
@@ -169,15 +178,19 @@ impl DataWriter {
         if same && offset < source_end && source_offset < end {
             return Err(Cause::system("FICLONERANGE", Errno::INVAL));
         }
-        if u64::try_from(to.st_size).unwrap_or(0) < end {
+        let old_size = u64::try_from(to.st_size).unwrap_or(0);
+        if old_size < end {
             ftruncate(file, end).map_err(named("ftruncate"))?;
         }
         self.buffer.resize(COPY_BUFFER, 0);
         let mut at = source_offset;
         while at < source_end {
             let (data, data_end) = next_data(source, at, source_end)?;
-            if data > at {
-                punch(file, offset + (at - source_offset), data - at)?;
+            // Beyond the old end nothing but a hole can be.
+            let hole = offset + (at - source_offset);
+            let hole_end = (hole + (data - at)).min(old_size);
+            if hole < hole_end {
+                punch(file, hole, hole_end - hole)?;
             }
             copy_data(
                 source,
@@ -193,7 +206,7 @@ impl DataWriter {
 
     /// Stores encoded data as it is; decodes and writes it where the
     /// destination does not take it.
-    pub(super) fn encoded_write(
+    pub(in crate::destination) fn encoded_write(
         &mut self,
         file: &OwnedFd,
         write: &EncodedWrite,
@@ -282,10 +295,31 @@ fn copy_data(
     Ok(())
 }
 
-/// Makes a range read as zeros.
-fn punch(file: impl AsFd, offset: u64, len: u64) -> Result<(), Cause> {
+/// Makes a range read as zeros; what lies behind the end of the file stays
+/// as it is. Written as zeros on a filesystem that has no holes.
+pub(in crate::destination) fn punch(
+    file: impl AsFd,
+    mut offset: u64,
+    len: u64,
+) -> Result<(), Cause> {
     let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    fallocate(file, mode, offset, len).map_err(named("fallocate"))
+    match fallocate(&file, mode, offset, len) {
+        Ok(()) => return Ok(()),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+        Err(errno) => return Err(Cause::system("fallocate", errno)),
+    }
+    let size = fstat(&file).map_err(named("fstat"))?.st_size;
+    let end = offset
+        .saturating_add(len)
+        .min(u64::try_from(size).unwrap_or(0));
+    let zeros = vec![0; COPY_BUFFER];
+    while offset < end {
+        let count = usize::try_from(end - offset).unwrap_or(usize::MAX);
+        let part = zeros.get(..count.min(COPY_BUFFER)).unwrap_or_default();
+        write_all(&file, offset, part)?;
+        offset += part.len() as u64;
+    }
+    Ok(())
 }
 
 fn write_all(file: impl AsFd, mut offset: u64, mut data: &[u8]) -> Result<(), Cause> {

@@ -7,12 +7,12 @@ use crate::error::{Cause, Failure};
 
 /// Why a step failed, and which of the commands fused into it.
 #[derive(Debug)]
-pub(super) struct StepError {
+pub(in crate::destination) struct StepError {
     /// 0 for the first command, then the index of the fused one plus 1.
-    pub(super) part: usize,
+    pub(in crate::destination) part: usize,
     /// The command's name, if it is not that of the whole step.
-    pub(super) operation: Option<&'static str>,
-    pub(super) cause: Cause,
+    pub(in crate::destination) operation: Option<&'static str>,
+    pub(in crate::destination) cause: Cause,
 }
 
 impl From<Cause> for StepError {
@@ -27,7 +27,7 @@ impl From<Cause> for StepError {
 
 impl StepError {
     /// The failure of a step that stands `at` a command, with others `fused`.
-    pub(super) fn at(
+    pub(in crate::destination) fn at(
         self,
         at: Position,
         fused: &[Position],
@@ -45,12 +45,12 @@ impl StepError {
 }
 
 /// Names the call that failed.
-pub(super) fn named(call: &'static str) -> impl FnOnce(Errno) -> Cause {
+pub(in crate::destination) fn named(call: &'static str) -> impl FnOnce(Errno) -> Cause {
     move |errno| Cause::system(call, errno)
 }
 
 /// Whether a call failed with this error number.
-pub(super) fn is_errno(cause: &Cause, errno: Errno) -> bool {
+pub(in crate::destination) fn is_errno(cause: &Cause, errno: Errno) -> bool {
     match cause {
         Cause::System { error, .. } => error.raw_os_error() == Some(errno.raw_os_error()),
         _ => false,

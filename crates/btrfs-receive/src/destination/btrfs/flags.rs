@@ -82,7 +82,7 @@ const MAX_COMPRESSION_LEN: usize = 32;
 /// they are set and noted; or one thread would put back what the other has
 /// just taken off.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SharedFlags(Arc<Mutex<Waiting>>);
+pub(in crate::destination) struct SharedFlags(Arc<Mutex<Waiting>>);
 
 #[derive(Debug, Default)]
 struct Waiting {

@@ -7,17 +7,17 @@
 //! The caller's thread reads, decodes and plans.
 
 mod budget;
-mod content;
-mod create;
-mod data;
+pub(super) mod content;
+pub(super) mod create;
+pub(super) mod data;
 mod encoded;
-mod error;
-mod flags;
+pub(super) mod error;
+pub(super) mod flags;
 mod namespace;
 mod naming;
-mod root_names;
+pub(super) mod root_names;
 mod sources;
-mod subvolume;
+pub(super) mod subvolume;
 mod worker;
 
 use std::collections::VecDeque;
@@ -585,6 +585,7 @@ impl Engine {
             subvolume_id: Some(id),
             fallbacks,
             clone_sources: self.sources.take_used(),
+            ..Finished::default()
         })
     }
 

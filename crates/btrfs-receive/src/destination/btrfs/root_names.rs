@@ -20,14 +20,14 @@ const MAX_NAMES: usize = 1 << 18;
 
 /// Hashes of all names that the root ever had since the receive began, or
 /// nothing if there were too many.
-pub(super) struct RootNames {
+pub(in crate::destination) struct RootNames {
     hasher: RandomState,
     known: Option<HashSet<u64>>,
 }
 
 impl RootNames {
     /// The names of an empty root.
-    pub(super) fn of_new() -> Self {
+    pub(in crate::destination) fn of_new() -> Self {
         Self {
             hasher: RandomState::new(),
             known: Some(HashSet::new()),
@@ -35,7 +35,7 @@ impl RootNames {
     }
 
     /// The names that a snapshot came with.
-    pub(super) fn of_snapshot(root: &Root) -> Self {
+    pub(in crate::destination) fn of_snapshot(root: &Root) -> Self {
         let mut names = Self::of_new();
         match Dir::read_from(root.fd()) {
             Ok(entries) => {
@@ -55,7 +55,7 @@ impl RootNames {
     }
 
     /// Something may have been given the name `path`.
-    pub(super) fn note(&mut self, path: &StreamPath) {
+    pub(in crate::destination) fn note(&mut self, path: &StreamPath) {
         if let Some((parent, name)) = path.split()
             && parent.is_root()
         {
@@ -65,7 +65,11 @@ impl RootNames {
 
     /// Whether something has the name `path`. The kernel is asked only if
     /// something may.
-    pub(super) fn exists(&self, root: &Root, path: &StreamPath) -> Result<bool, Cause> {
+    pub(in crate::destination) fn exists(
+        &self,
+        root: &Root,
+        path: &StreamPath,
+    ) -> Result<bool, Cause> {
         let (directory, name) = root.parent(path)?;
         if let Some(known) = &self.known
             && path.parent().is_some_and(|parent| parent.is_root())

@@ -153,7 +153,7 @@ pub(super) fn withhold(root: &OwnedFd, waiting: &SharedFlags) -> Result<Withheld
     Ok(withheld)
 }
 
-fn times_of(stat: &Stat) -> (Timespec, Timespec) {
+pub(in crate::destination) fn times_of(stat: &Stat) -> (Timespec, Timespec) {
     let time = |seconds, nanoseconds| Timespec {
         seconds,
         // Less than 1,000,000,000.

@@ -293,6 +293,7 @@ impl Destination for MemoryDestination {
             subvolume_id: Some(subvolume.id),
             fallbacks: current.fallbacks,
             clone_sources: current.sources,
+            ..Finished::default()
         })
     }
 

@@ -1,0 +1,313 @@
+//! The directory that holds extractions: their names in it, and the records
+//! that say which of them are complete.
+//!
+//! An extraction is built under a name of its own, `NAME.incomplete`. When
+//! everything is on disk it is renamed to `NAME`, and after that its record
+//! is written to `.btrfs-extract/UUID`, so that whatever has a record is
+//! complete, whenever the machine stops.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use btrfs_sendstream::{Bytes, SubvolumeName, Timespec};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, RenameFlags, StatxFlags, fchmod, fremovexattr, fstat, fsync,
+    mkdirat, openat, renameat, renameat_with, statat, statx, syncfs, unlinkat,
+};
+use rustix::io::{Errno, read};
+use uuid::Uuid;
+
+use super::record::{MAX_LEN, Record};
+use crate::destination::btrfs::error::named;
+use crate::error::{Cause, ExtractionProblem, Occupant, OpenError};
+use crate::plan::op::{NewSubvolume, SourceId};
+use crate::xattr::{ACCESS_ACL, COMPRESSION, DEFAULT_ACL};
+
+/// Where the records are, in the directory.
+const RECORDS: &[u8] = b".btrfs-extract";
+
+/// Follows the name of what is not complete.
+const INCOMPLETE: &[u8] = b".incomplete";
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// A directory to extract into.
+#[derive(Debug)]
+pub(super) struct Place(OwnedFd);
+
+impl Place {
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(CWD, path, flags, Mode::empty())
+            .map_err(|errno| OpenError::new("open", path, errno))?;
+        Ok(Self(fd))
+    }
+
+    /// Makes the directory that `new` is built in, which only its owner can
+    /// enter until the end.
+    pub(super) fn begin(&self, new: &NewSubvolume) -> Result<OwnedFd, Cause> {
+        let name = new.name.as_bytes();
+        // Some filesystems do not tell apart small and capital letters.
+        if name.eq_ignore_ascii_case(RECORDS) {
+            let by = Occupant::Records;
+            return Err(Cause::NameTaken { by });
+        }
+        // Now, and not at the end, when hours of work could be lost.
+        self.records()?;
+        match statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => {
+                let by = self.occupant(new);
+                return Err(Cause::NameTaken { by });
+            }
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Cause::system("fstatat", errno)),
+        }
+        let building = incomplete(&new.name);
+        match mkdirat(&self.0, building.as_bytes(), Mode::RWXU) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let by = Occupant::IncompleteExtraction;
+                return Err(Cause::NameTaken { by });
+            }
+            Err(errno) => return Err(Cause::system("mkdirat", errno)),
+        }
+        let root = openat(&self.0, building.as_bytes(), DIRECTORY, Mode::empty());
+        let root = root.map_err(named("openat"))?;
+        // What the directory around it has handed down.
+        for name in [DEFAULT_ACL, ACCESS_ACL, COMPRESSION] {
+            let _ = fremovexattr(&root, name);
+        }
+        fchmod(&root, Mode::RWXU).map_err(named("fchmod"))?;
+        Ok(root)
+    }
+
+    /// Gives what was built its name and its record. Everything in it must
+    /// be on disk already.
+    pub(super) fn finish(&self, root: BorrowedFd<'_>, record: &Record) -> Result<(), Cause> {
+        let building = incomplete(&record.name);
+        let name = record.name.as_bytes();
+        rename_no_replace(&self.0, building.as_bytes(), name)?;
+        let marked = flush(&self.0).and_then(|()| {
+            self.write(&Record {
+                born: born(root),
+                ..record.clone()
+            })
+        });
+        if marked.is_err() {
+            // Unmarked it is not complete, and should not look like it.
+            let _ = rename_no_replace(&self.0, name, building.as_bytes());
+        }
+        marked
+    }
+
+    /// Removes what is not finished, given by its root and the name it was to
+    /// get; not what somebody else put in its place. Says whether it is gone.
+    pub(super) fn discard(&self, root: &OwnedFd, name: &SubvolumeName) -> Result<bool, Cause> {
+        let name = incomplete(name);
+        let found = match statat(&self.0, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => found,
+            Err(Errno::NOENT) => return Ok(true),
+            Err(errno) => return Err(Cause::system("fstatat", errno)),
+        };
+        let ours = fstat(root).map_err(named("fstat"))?;
+        if (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino) {
+            return Ok(false);
+        }
+        // Follows no symbolic links, and goes by descriptors from there on.
+        let path = Path::new("/proc/self/fd")
+            .join(self.0.as_raw_fd().to_string())
+            .join(OsStr::from_bytes(name.as_bytes()));
+        std::fs::remove_dir_all(path).map_err(|error| Cause::system("unlinkat", error))?;
+        Ok(true)
+    }
+
+    /// Finds a finished extraction, and opens it.
+    pub(super) fn find(&self, wanted: SourceId) -> Result<(OwnedFd, Record), Cause> {
+        let bad = |name: &[u8], problem| Cause::BadExtraction {
+            wanted,
+            name: Bytes::copy_from_slice(name),
+            problem,
+        };
+        let record = match self.read(wanted.uuid)? {
+            _ if wanted.uuid.is_nil() => return Err(Cause::NotExtracted { wanted }),
+            None => return Err(Cause::NotExtracted { wanted }),
+            Some(text) => Record::decode(&text)
+                .filter(|record| record.id.uuid == wanted.uuid)
+                .ok_or_else(|| bad(b"", ExtractionProblem::DamagedRecord))?,
+        };
+        let name = record.name.as_bytes();
+        let root = match openat(&self.0, name, DIRECTORY, Mode::empty()) {
+            Ok(root) => root,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                return Err(bad(name, ExtractionProblem::Gone));
+            }
+            Err(errno) => return Err(Cause::system("openat", errno)),
+        };
+        if record.born.is_some() && record.born != born(&root) {
+            return Err(bad(name, ExtractionProblem::Replaced));
+        }
+        Ok((root, record))
+    }
+
+    /// An empty directory beside the records, for the time of one copy.
+    pub(super) fn workshop(&self, uuid: Uuid) -> Result<Workshop, Cause> {
+        let records = self.records()?;
+        let name = format!("{uuid}.links").into_bytes();
+        match mkdirat(&records, &name[..], Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Cause::system("mkdirat", errno)),
+        }
+        let fd = openat(&records, &name[..], DIRECTORY, Mode::empty());
+        let workshop = Workshop {
+            fd: fd.map_err(named("openat"))?,
+            records,
+            name,
+        };
+        workshop.clear()?;
+        Ok(workshop)
+    }
+
+    fn occupant(&self, new: &NewSubvolume) -> Occupant {
+        let id = SourceId {
+            uuid: new.uuid,
+            ctransid: new.ctransid,
+        };
+        match self.find(id) {
+            Ok((_, record)) if record.name == new.name => Occupant::Same,
+            _ => Occupant::NoSubvolume,
+        }
+    }
+
+    fn records(&self) -> Result<OwnedFd, Cause> {
+        match mkdirat(&self.0, RECORDS, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Cause::system("mkdirat", errno)),
+        }
+        openat(&self.0, RECORDS, DIRECTORY, Mode::empty()).map_err(named("openat"))
+    }
+
+    fn read(&self, uuid: Uuid) -> Result<Option<Vec<u8>>, Cause> {
+        let records = match openat(&self.0, RECORDS, DIRECTORY, Mode::empty()) {
+            Ok(records) => records,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(Cause::system("openat", errno)),
+        };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match openat(&records, uuid.to_string(), flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(Cause::system("openat", errno)),
+        };
+        let mut text = vec![0; MAX_LEN];
+        let mut len = 0;
+        while let Some(room) = text.get_mut(len..).filter(|room| !room.is_empty()) {
+            match read(&file, room).map_err(named("read"))? {
+                0 => break,
+                count => len += count,
+            }
+        }
+        text.truncate(len);
+        Ok(Some(text))
+    }
+
+    /// Writes a record in place of an older one of the same UUID.
+    fn write(&self, record: &Record) -> Result<(), Cause> {
+        let records = self.records()?;
+        let name = record.id.uuid.to_string();
+        let unfinished = format!("{name}.new");
+        let flags = OFlags::WRONLY
+            | OFlags::CREATE
+            | OFlags::TRUNC
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::CLOEXEC;
+        let file = openat(&records, &unfinished, flags, Mode::RUSR | Mode::WUSR);
+        let mut file = std::fs::File::from(file.map_err(named("openat"))?);
+        file.write_all(record.encode().as_bytes())
+            .map_err(|error| Cause::system("write", error))?;
+        file.sync_all()
+            .map_err(|error| Cause::system("fsync", error))?;
+        renameat(&records, &unfinished, &records, &name).map_err(named("renameat"))?;
+        flush(&records)
+    }
+}
+
+/// An empty directory that is removed in the end.
+pub(super) struct Workshop {
+    pub(super) fd: OwnedFd,
+    records: OwnedFd,
+    name: Vec<u8>,
+}
+
+impl Workshop {
+    fn clear(&self) -> Result<(), Cause> {
+        let entries = rustix::fs::Dir::read_from(&self.fd).map_err(named("getdents"))?;
+        for entry in entries {
+            let entry = entry.map_err(named("getdents"))?;
+            let name = entry.file_name();
+            if !matches!(name.to_bytes(), b"." | b"..") {
+                unlinkat(&self.fd, name, AtFlags::empty()).map_err(named("unlinkat"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        // What stays is in nobody's way, and cleared before it is used again.
+        let _ = self.clear();
+        let _ = unlinkat(&self.records, &self.name[..], AtFlags::REMOVEDIR);
+    }
+}
+
+/// The name under which an extraction is built: cut where it would be too
+/// long for a name.
+pub(super) fn incomplete(name: &SubvolumeName) -> SubvolumeName {
+    let most = SubvolumeName::<Bytes>::MAX_LEN - INCOMPLETE.len();
+    let bytes = name.as_bytes();
+    let bytes = [bytes.get(..most).unwrap_or(bytes), INCOMPLETE].concat();
+    // One component, as the name is.
+    SubvolumeName::parse(Bytes::from(bytes)).unwrap_or_else(|_| name.clone())
+}
+
+/// When the directory was made, if the filesystem keeps that.
+fn born(root: impl AsFd) -> Option<Timespec> {
+    let found = statx(root, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+    let known = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+    known.then_some(Timespec {
+        seconds: found.stx_btime.tv_sec,
+        nanoseconds: found.stx_btime.tv_nsec,
+    })
+}
+
+/// Some filesystems cannot do both in one step; there, a name that somebody
+/// takes in between can be replaced if it is an empty directory.
+fn rename_no_replace(directory: &OwnedFd, from: &[u8], to: &[u8]) -> Result<(), Cause> {
+    match renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => {}
+        result => return result.map_err(named("renameat2")),
+    }
+    match statat(directory, to, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => renameat(directory, from, directory, to).map_err(named("renameat")),
+        Ok(_) => Err(Cause::system("renameat", Errno::EXIST)),
+        Err(errno) => Err(Cause::system("fstatat", errno)),
+    }
+}
+
+/// Makes the names in a directory durable; all of the filesystem where it
+/// knows no fsync(2) for directories.
+fn flush(directory: impl AsFd) -> Result<(), Cause> {
+    match fsync(&directory) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            syncfs(directory).map_err(named("syncfs"))
+        }
+        result => result.map_err(named("fsync")),
+    }
+}
