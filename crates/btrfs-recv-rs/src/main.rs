@@ -50,7 +50,7 @@ fn refuse(error: &UsageError) -> ExitCode {
         UsageError::PathCount { .. } => {
             format!("btrfs-recv-rs: {error}\n{}", args::usage())
         }
-        UsageError::Value { .. } => format!("ERROR: {error}\n"),
+        UsageError::Value { .. } | UsageError::Unusable { .. } => format!("ERROR: {error}\n"),
     };
     let _ = io::stderr().write_all(text.as_bytes());
     ExitCode::FAILURE

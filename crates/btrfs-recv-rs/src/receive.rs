@@ -85,10 +85,21 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
     let mut how = Options::default();
     how.max_errors = options.max_errors;
     how.stop_at_end = options.stop_at_end;
+    how.name = options.name.clone();
+    how.on_error = options.on_error;
+    how.exclude_xattrs = options.exclude_xattrs.clone();
+    how.exclude_file_attributes = options.no_file_attributes;
+    how.allow_unknown = options.allow_unknown;
     how.cancel = cancel;
     let mut receiver = Receiver::with_options(destination, how);
     match receiver.receive(input, messages) {
-        Ok(_) => true,
+        Ok(report) => {
+            let mut subvolumes = report.subvolumes.iter();
+            if options.parent.is_some() && subvolumes.all(|it| it.wanted_parent.is_none()) {
+                messages.parent_not_used();
+            }
+            true
+        }
         Err(error) => {
             // Failed operations were reported when they failed.
             if let StopReason::Stream(error) = &error.reason {
@@ -110,6 +121,12 @@ fn open_destination(options: &Receive) -> Result<BtrfsDestination, String> {
     if options.confine_sources {
         builder = builder.jail(path);
     }
+    if let Some(parent) = &options.parent {
+        builder = builder.parent(parent);
+    }
+    for source in &options.clone_sources {
+        builder = builder.clone_source(&source.path, source.stands_for);
+    }
     builder.open(path).map_err(|error| match error {
         OpenError::System { call, path, error } => match resolve(&path) {
             // The common mistake, in the words of `btrfs receive`. Asked for
@@ -122,6 +139,11 @@ fn open_destination(options: &Receive) -> Result<BtrfsDestination, String> {
                 strerror(&error)
             ),
         },
+        OpenError::Source { path, error } => format!(
+            "{} cannot be a parent or clone source: {}",
+            path.display(),
+            strerror(&error)
+        ),
         OpenError::NotBtrfs { path } => {
             format!("{} doesn't belong to btrfs mount point", path.display())
         }

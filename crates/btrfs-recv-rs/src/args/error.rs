@@ -30,6 +30,16 @@ pub(crate) enum UsageError {
         /// What was given.
         value: OsString,
     },
+    /// The value of an option cannot be used, for a reason of its own.
+    #[error("invalid value for {option}: '{}': {why}", .value.as_bytes().escape_ascii())]
+    Unusable {
+        /// The option with its dashes.
+        option: &'static str,
+        /// What was given.
+        value: OsString,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Two options ask for different things.
     #[error("{} and {} cannot be used together", dashed(*.0), dashed(*.1))]
     TwoModes(Mode, Mode),
@@ -46,6 +56,15 @@ pub(crate) enum UsageError {
 }
 
 impl UsageError {
+    /// The value of `option` cannot be used.
+    pub(super) fn unusable(option: &'static str, value: OsString, why: impl fmt::Display) -> Self {
+        Self::Unusable {
+            option,
+            value,
+            why: why.to_string(),
+        }
+    }
+
     /// `option` does nothing in `mode`.
     pub(super) fn misplaced(option: &Opt, mode: Mode) -> Self {
         Self::Misplaced {

@@ -5,15 +5,20 @@ mod getopt;
 mod help;
 mod option;
 mod parse;
+mod policy;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 
+use btrfs_receive::{OnError, XattrPattern};
+use btrfs_sendstream::SubvolumeName;
+
 pub(crate) use error::UsageError;
 pub(crate) use help::{help, usage};
 pub(crate) use parse::parse;
+pub(crate) use policy::CloneSource;
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +59,20 @@ pub(crate) struct Receive {
     pub(crate) force_decompress: bool,
     /// Whether to test compressed data before it is handed on.
     pub(crate) test_encoded: bool,
+    /// Name of the one subvolume in the input, if not the one in the stream.
+    pub(crate) name: Option<SubvolumeName>,
+    /// What becomes of a subvolume that could not be completed.
+    pub(crate) on_error: OnError,
+    /// Extended attributes that are left out.
+    pub(crate) exclude_xattrs: Vec<XattrPattern>,
+    /// Whether inode flags are left out.
+    pub(crate) no_file_attributes: bool,
+    /// Whether unknown commands and attributes are skipped.
+    pub(crate) allow_unknown: bool,
+    /// The parent of the first incremental subvolume, if not searched for.
+    pub(crate) parent: Option<PathBuf>,
+    /// Clone sources that come before those that are found.
+    pub(crate) clone_sources: Vec<CloneSource>,
     /// 0 quiet, 1 default, 2 data, 3 every command.
     pub(crate) verbosity: u8,
 }
@@ -69,6 +88,13 @@ impl Default for Receive {
             root_mount: None,
             force_decompress: false,
             test_encoded: false,
+            name: None,
+            on_error: OnError::Keep,
+            exclude_xattrs: Vec::new(),
+            no_file_attributes: false,
+            allow_unknown: false,
+            parent: None,
+            clone_sources: Vec::new(),
             verbosity: 1,
         }
     }

@@ -95,7 +95,6 @@ pub(crate) enum Hint {
     /// A directory.
     Directory,
     /// One of these.
-    #[expect(dead_code, reason = "read by what is built on the table next")]
     Words(&'static [&'static str]),
 }
 

@@ -7,7 +7,7 @@ use super::error::{UsageError, info};
 use super::getopt::{self, Arg, Spec};
 use super::option::{Mode, Operands, Opt};
 use super::table::{Id, options};
-use super::{Dump, Receive, Request};
+use super::{Dump, Receive, Request, policy};
 
 /// Reads a command line, the program's name first.
 ///
@@ -100,6 +100,16 @@ impl Given {
             Id::RootMount => self.receive.root_mount = Some(value.into()),
             Id::ForceDecompress => self.receive.force_decompress = true,
             Id::TestEncoded => self.receive.test_encoded = true,
+            Id::Name => self.receive.name = Some(policy::name(value)?),
+            Id::OnError => self.receive.on_error = policy::on_error(value)?,
+            Id::ExcludeXattr => self.receive.exclude_xattrs.push(policy::pattern(value)?),
+            Id::NoFileattr => self.receive.no_file_attributes = true,
+            Id::AllowUnknown => self.receive.allow_unknown = true,
+            Id::Parent => self.receive.parent = Some(policy::parent(value)?),
+            Id::CloneSource => {
+                let source = policy::clone_source(value)?;
+                self.receive.clone_sources.push(source);
+            }
             Id::Dump => self.modes.push(Mode::Dump),
             Id::Quiet => self.verbosity = 0,
             // Counts up from where a -q before it left off: -q -v is the

@@ -18,6 +18,13 @@ pub(crate) enum Id {
     RootMount,
     ForceDecompress,
     TestEncoded,
+    Name,
+    OnError,
+    ExcludeXattr,
+    NoFileattr,
+    AllowUnknown,
+    Parent,
+    CloneSource,
     Dump,
     Quiet,
     Verbose,
@@ -46,6 +53,10 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section {
         title: "Receiving",
         options: RECEIVING,
+    },
+    Section {
+        title: "Receiving in another way",
+        options: POLICIES,
     },
     Section {
         title: "Instead of receiving",
@@ -130,6 +141,91 @@ const RECEIVING: &[Opt] = &[
         "Decompress data to test it before it is handed on compressed. \
          The kernel stores such data without a look; what does not decompress is otherwise \
          found out when the file is read.",
+    ),
+];
+
+const POLICIES: &[Opt] = &[
+    Opt::new(
+        Id::Name,
+        "name",
+        "call the subvolume NAME, whatever the stream calls it",
+    )
+    .value("NAME", Hint::Nothing)
+    .manual(
+        "Call the subvolume <NAME>, whatever the stream calls it. One name serves one \
+         subvolume: a second one in the input is refused, and the first stays.",
+    ),
+    Opt::new(
+        Id::OnError,
+        "on-error",
+        "keep (default) or delete a subvolume that could not be completed",
+    )
+    .value("ACTION", Hint::Words(&["keep", "delete"]))
+    .manual(
+        "What becomes of a subvolume that could not be completed, because something failed or \
+         a signal came: `keep` it, which is the default, or `delete` it. \
+         Only what this run created and left unfinished is ever deleted: nothing that was there \
+         before, nothing with a received UUID, nothing read-only. Needs Linux 5.7, and \
+         CAP_SYS_ADMIN or the mount option user_subvol_rm_allowed.",
+    ),
+    Opt::new(
+        Id::ExcludeXattr,
+        "exclude-xattr",
+        "leave out extended attributes whose name matches, such as security.selinux or \
+         system.posix_acl_*; may be repeated",
+    )
+    .value("PATTERN", Hint::Nothing)
+    .manual(
+        "Neither set nor remove extended attributes whose whole name matches <PATTERN>, in which \
+         `*` stands for any bytes and `?` for one. May be repeated. \
+         The subvolume is completed and marked as received all the same, so that it can be the \
+         parent of the next; a `WARNING:` line says how many attributes were left out.\n\
+         The mode of a file with an access ACL holds the mask of the ACL where the bits of the \
+         group are: without `system.posix_acl_access` the group may get more access than it \
+         had.",
+    ),
+    Opt::new(
+        Id::NoFileattr,
+        "no-fileattr",
+        "leave out inode flags (chattr)",
+    )
+    .manual(
+        "Leave out inode flags, as chattr(1) sets them: NOCOW, immutable and others. \
+         Counted and told like excluded attributes.",
+    ),
+    Opt::new(
+        Id::AllowUnknown,
+        "allow-unknown",
+        "skip commands and attributes that are unknown, such as those of a vendor",
+    )
+    .manual(
+        "Skip commands and attributes that are unknown, such as those of a vendor, instead of \
+         refusing the stream. What they stand for is missing from the result. \
+         Counted and told like excluded attributes.",
+    ),
+    Opt::new(
+        Id::Parent,
+        "parent",
+        "take PATH for the parent of the first incremental stream; you vouch that it is",
+    )
+    .value("PATH", Hint::Directory)
+    .manual(
+        "Take the subvolume <PATH> for the parent of the first incremental subvolume in the \
+         input, whatever its UUIDs are, and even if it is writable. \
+         You vouch that it holds what the sender's parent holds and that nobody changes it: \
+         if not, the result is wrong, and marked as received all the same. For a parent \
+         that lost its received UUID. A `WARNING:` line says that it was used.",
+    ),
+    Opt::new(
+        Id::CloneSource,
+        "clone-source",
+        "clone from PATH what names its UUID, or UUID; you vouch for it; may be repeated",
+    )
+    .value("[UUID:]PATH", Hint::Directory)
+    .manual(
+        "Clone from the subvolume <PATH> where the stream names its UUID or its received UUID, \
+         even if it is writable; with <UUID> in front, where the stream names that one. \
+         You vouch for it as for a `--parent`. May be repeated.",
     ),
 ];
 

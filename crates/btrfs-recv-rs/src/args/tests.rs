@@ -207,3 +207,36 @@ fn says_which_options_do_not_go_together() {
     ));
     assert!(parse_line("x --dump -e -C -m / --force-decompress").is_ok());
 }
+
+#[test]
+fn policies_have_values_that_are_checked() {
+    let all = receive("x --name=n --on-error delete --exclude-xattr=user.* --exclude-xattr=b.c D");
+    assert_eq!(all.name.unwrap().as_bytes(), b"n");
+    assert_eq!(all.on_error, btrfs_receive::OnError::Delete);
+    assert_eq!(all.exclude_xattrs.len(), 2);
+    let uuid = "00112233-4455-6677-8899-aabbccddeeff";
+    let all = receive(&format!(
+        "x --parent /p --clone-source=/c --clone-source={uuid}:/d:e D"
+    ));
+    assert_eq!(all.parent.unwrap(), Path::new("/p"));
+    let [plain, other] = &all.clone_sources[..] else {
+        panic!("{:?}", all.clone_sources);
+    };
+    assert_eq!(
+        (plain.path.as_path(), plain.stands_for),
+        (Path::new("/c"), None)
+    );
+    assert_eq!(other.path, Path::new("/d:e"));
+    assert_eq!(other.stands_for.unwrap().to_string(), uuid);
+    for line in [
+        "--name=a/b",
+        "--name=..",
+        "--on-error=stop",
+        "--exclude-xattr=selinux",
+        "--parent=",
+        "--clone-source=",
+    ] {
+        let error = parse_line(&format!("x {line} D")).unwrap_err();
+        assert!(matches!(error, UsageError::Unusable { .. }), "{line}");
+    }
+}

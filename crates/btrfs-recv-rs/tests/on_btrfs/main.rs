@@ -2,12 +2,18 @@
 
 mod hostile;
 mod messages;
+mod policies;
 mod signals;
 mod support;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests = [hostile::tests(), messages::tests(), signals::tests()];
+    let tests = [
+        hostile::tests(),
+        messages::tests(),
+        policies::tests(),
+        signals::tests(),
+    ];
     btrfs_testkit::main(tests.into_iter().flatten())
 }

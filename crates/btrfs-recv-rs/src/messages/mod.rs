@@ -6,15 +6,20 @@
 //! failure. Names are therefore written as they are but for control
 //! characters, which are escaped so that no name can make up a line.
 
+mod commands;
+mod line;
+mod policies;
+
 use std::fmt;
-use std::io::{self, Write};
 
 use btrfs_receive::{
     Cause, Event, Failure, Fallbacks, NewSubvolume, Observer, Outcome, SubvolumeReport,
 };
-use btrfs_sendstream::{Command, CommandBuf, ErrorKind, SubvolumeName};
+use btrfs_sendstream::{CommandBuf, ErrorKind, SubvolumeName};
 
-use crate::escape::push_message;
+use commands::{push_change, push_data};
+pub(crate) use line::strerror;
+use line::{Line, is_plain_word};
 
 /// Most complete subvolumes that are named after a failure.
 const MAX_COMPLETE: usize = 20;
@@ -26,6 +31,8 @@ pub(crate) struct Messages {
     failures_left: u64,
     /// A subvolume that was given up; said once the reason has been said.
     left_behind: Option<SubvolumeName>,
+    /// Whether that was deleted.
+    is_deleted: bool,
     /// Where subvolumes are created, as the caller named it.
     destination: Vec<u8>,
     /// The first [`MAX_COMPLETE`] subvolumes that were completed.
@@ -45,6 +52,7 @@ impl Messages {
             verbosity,
             failures_left: u64::MAX,
             left_behind: None,
+            is_deleted: false,
             destination: Vec::new(),
             complete: Vec::new(),
             more_complete: 0,
@@ -155,7 +163,10 @@ impl Messages {
                 ))
                 .write_stderr();
         }
-        self.fallbacks(subvolume.name.as_bytes(), &subvolume.fallbacks);
+        let name = subvolume.name.as_bytes();
+        self.fallbacks(name, &subvolume.fallbacks);
+        self.left_out(name, &subvolume.left_out);
+        self.vouched_sources(subvolume);
     }
 
     /// What was done another way, in one line.
@@ -190,7 +201,12 @@ impl Messages {
     /// said yet. To be called when the reason has been said.
     pub(crate) fn left_behind(&mut self) {
         if let Some(name) = self.left_behind.take() {
-            let path = [&self.destination[..], name.as_bytes()].concat();
+            let path = self.path_of(name.as_bytes());
+            if std::mem::take(&mut self.is_deleted) {
+                let line = self.line.text("deleted: ").name(&path);
+                line.text(", which was incomplete").write_stderr();
+                return;
+            }
             let line = self.line.text("ERROR: ").name(&path).text(
                 " is incomplete: it stays writable and has no received UUID; remove it \
                  (btrfs subvolume delete",
@@ -200,6 +216,11 @@ impl Messages {
             }
             line.text(") before receiving again").write_stderr();
         }
+    }
+
+    /// Where a subvolume of this name lies, as the caller named it.
+    fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        [&self.destination[..], name].concat()
     }
 
     /// An operation failed.
@@ -270,8 +291,17 @@ impl Observer for Messages {
             Event::Command { command, .. } => self.command(command),
             Event::Failed(failure) => self.failure(failure),
             Event::SubvolumeFinished(subvolume) => self.finished(subvolume),
-            Event::SubvolumeAbandoned(subvolume) if subvolume.outcome == Outcome::Abandoned => {
-                self.left_behind = Some(subvolume.name.clone());
+            Event::SubvolumeCreated {
+                new,
+                parent: Some(parent),
+            } if parent.vouched_for => self.vouched_parent(new.name.as_bytes(), parent),
+            Event::NotDeleted { subvolume, cause } => self.not_deleted(subvolume, cause),
+            Event::SubvolumeAbandoned(subvolume) => {
+                let outcome = subvolume.outcome;
+                if matches!(outcome, Outcome::Abandoned | Outcome::Deleted) {
+                    self.left_behind = Some(subvolume.built_as.clone());
+                    self.is_deleted = outcome == Outcome::Deleted;
+                }
             }
             _ => {}
         }
@@ -279,182 +309,5 @@ impl Observer for Messages {
 
     fn wants_commands(&self) -> bool {
         self.verbosity >= 2
-    }
-}
-
-/// The lines of level 2: file data.
-fn push_data(line: &mut Line, command: &CommandBuf) -> bool {
-    match command {
-        Command::Write { path, offset, data } => line
-            .text("write ")
-            .name(path.as_bytes())
-            .format(format_args!(" - offset={offset} length={}", data.len())),
-        Command::Clone(clone) => line
-            .text("clone ")
-            .name(clone.path.as_bytes())
-            .text(" - source=")
-            .name(clone.source_path.as_bytes())
-            .format(format_args!(
-                " source offset={} offset={} length={}",
-                clone.source_offset, clone.offset, clone.len
-            )),
-        _ => return false,
-    };
-    true
-}
-
-/// The lines that level 3 adds.
-fn push_change(line: &mut Line, command: &CommandBuf) -> bool {
-    match command {
-        Command::Mkfile { path, .. } => line.text("mkfile ").name(path.as_bytes()),
-        Command::Mkdir { path, .. } => line.text("mkdir ").name(path.as_bytes()),
-        Command::Mkfifo { path, .. } => line.text("mkfifo ").name(path.as_bytes()),
-        Command::Mksock { path, .. } => line.text("mksock ").name(path.as_bytes()),
-        Command::Unlink { path } => line.text("unlink ").name(path.as_bytes()),
-        Command::Rmdir { path } => line.text("rmdir ").name(path.as_bytes()),
-        Command::Utimes { path, .. } => line.text("utimes ").name(path.as_bytes()),
-        Command::Mknod {
-            path, rdev, mode, ..
-        } => line
-            .text("mknod ")
-            .name(path.as_bytes())
-            .format(format_args!(" mode={mode}, dev={rdev}")),
-        Command::Symlink { path, target, .. } => line
-            .text("symlink ")
-            .name(path.as_bytes())
-            .text(" -> ")
-            .name(target),
-        Command::Rename { path, to } => line
-            .text("rename ")
-            .name(path.as_bytes())
-            .text(" -> ")
-            .name(to.as_bytes()),
-        Command::Link { path, existing } => line
-            .text("link ")
-            .name(path.as_bytes())
-            .text(" -> ")
-            .name(existing.as_bytes()),
-        Command::SetXattr { path, name, data } => line
-            .text("set_xattr ")
-            .name(path.as_bytes())
-            .text(" - name=")
-            .name(name)
-            .format(format_args!(" data_len={} data=", data.len()))
-            .name(data),
-        Command::RemoveXattr { path, name } => line
-            .text("remove_xattr ")
-            .name(path.as_bytes())
-            .text(" - name=")
-            .name(name),
-        Command::Chmod { path, mode } => line
-            .text("chmod ")
-            .name(path.as_bytes())
-            .format(format_args!(" - mode=0{mode:o}")),
-        Command::Chown { path, uid, gid } => line
-            .text("chown ")
-            .name(path.as_bytes())
-            .format(format_args!(" - uid={uid}, gid={gid}")),
-        other => return push_extent(line, other),
-    };
-    true
-}
-
-/// The part of level 3 that is about extents.
-fn push_extent(line: &mut Line, command: &CommandBuf) -> bool {
-    match command {
-        Command::Truncate { path, size } => line
-            .text("truncate ")
-            .name(path.as_bytes())
-            .format(format_args!(" size={size}")),
-        Command::UpdateExtent { path, offset, len } => line
-            .text("update_extent ")
-            .name(path.as_bytes())
-            .format(format_args!(": offset={offset}, len={len}")),
-        Command::Fallocate {
-            path,
-            mode,
-            offset,
-            len,
-        } => line
-            .text("fallocate ")
-            .name(path.as_bytes())
-            .format(format_args!(" - offset={offset}, len={len}, mode={mode}")),
-        Command::EncodedWrite(write) => line
-            .text("encoded_write ")
-            .name(write.path.as_bytes())
-            .format(format_args!(
-                " - offset={}, len={}, unencoded_offset={}, unencoded_file_len={}, \
-                 unencoded_len={}, compression={}, encryption={}",
-                write.offset,
-                write.data.len(),
-                write.unencoded_offset,
-                write.unencoded_file_len,
-                write.unencoded_len,
-                write.compression.unwrap_or(0),
-                write.encryption.unwrap_or(0)
-            )),
-        _ => return false,
-    };
-    true
-}
-
-/// One line of output.
-#[derive(Default)]
-struct Line(Vec<u8>);
-
-impl Line {
-    fn text(&mut self, text: &str) -> &mut Self {
-        self.0.extend_from_slice(text.as_bytes());
-        self
-    }
-
-    /// A name or value from the stream or the command line.
-    fn name(&mut self, name: &[u8]) -> &mut Self {
-        push_message(&mut self.0, name);
-        self
-    }
-
-    fn format(&mut self, arguments: fmt::Arguments<'_>) -> &mut Self {
-        // Vec's Write never fails.
-        let _ = self.0.write_fmt(arguments);
-        self
-    }
-
-    /// Text that may hold names.
-    fn text_of(&mut self, text: impl fmt::Display) -> &mut Self {
-        push_message(&mut self.0, text.to_string().as_bytes());
-        self
-    }
-
-    fn write_stderr(&mut self) {
-        self.write(&mut io::stderr().lock());
-    }
-
-    fn write_stdout(&mut self) {
-        self.write(&mut io::stdout().lock());
-    }
-
-    /// Writes the line and begins another. A receive goes on when nobody
-    /// reads what it says.
-    fn write(&mut self, to: &mut impl Write) {
-        self.0.push(b'\n');
-        let _ = to.write_all(&self.0).and_then(|()| to.flush());
-        self.0.clear();
-    }
-}
-
-/// Whether a shell takes `path` as one word as it is. A name from a stream
-/// must not become a command when the line is copied into a shell.
-fn is_plain_word(path: &[u8]) -> bool {
-    let plain = |&byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
-    !path.starts_with(b"-") && path.iter().all(plain)
-}
-
-/// What `strerror` says, without the number that [`io::Error`] adds.
-pub(crate) fn strerror(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(end) if error.raw_os_error().is_some() => text[..end].to_owned(),
-        _ => text,
     }
 }

@@ -1,0 +1,71 @@
+//! Values of the options that decide what a receive leaves out, and which
+//! subvolumes it trusts.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use btrfs_receive::{OnError, XattrPattern};
+use btrfs_sendstream::SubvolumeName;
+use uuid::Uuid;
+
+use super::UsageError;
+
+/// A subvolume to clone from.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CloneSource {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// The UUID in the stream that it stands for, if not one of its own.
+    pub(crate) stands_for: Option<Uuid>,
+}
+
+/// `--exclude-xattr`.
+pub(super) fn pattern(value: OsString) -> Result<XattrPattern, UsageError> {
+    XattrPattern::parse(value.as_bytes())
+        .map_err(|error| UsageError::unusable("--exclude-xattr", value, error))
+}
+
+/// `--name`.
+pub(super) fn name(value: OsString) -> Result<SubvolumeName, UsageError> {
+    SubvolumeName::parse(value.as_bytes().to_vec().into())
+        .map_err(|error| UsageError::unusable("--name", value, error))
+}
+
+/// `--on-error`.
+pub(super) fn on_error(value: OsString) -> Result<OnError, UsageError> {
+    match value.as_bytes() {
+        b"keep" => Ok(OnError::Keep),
+        b"delete" => Ok(OnError::Delete),
+        _ => Err(UsageError::unusable(
+            "--on-error",
+            value,
+            "it is keep or delete",
+        )),
+    }
+}
+
+/// `--parent`.
+pub(super) fn parent(value: OsString) -> Result<PathBuf, UsageError> {
+    match value.is_empty() {
+        false => Ok(value.into()),
+        true => Err(UsageError::unusable("--parent", value, "it names nothing")),
+    }
+}
+
+/// `--clone-source`: a path, or a UUID, a colon and a path.
+pub(super) fn clone_source(value: OsString) -> Result<CloneSource, UsageError> {
+    let uuid = |bytes: &[u8]| Uuid::try_parse_ascii(bytes).ok();
+    let (stands_for, path) = match value.as_bytes().split_at_checked(36) {
+        Some((head, [b':', path @ ..])) if let Some(uuid) = uuid(head) => (Some(uuid), path),
+        _ => (None, value.as_bytes()),
+    };
+    if path.is_empty() {
+        let why = "it names nothing";
+        return Err(UsageError::unusable("--clone-source", value, why));
+    }
+    Ok(CloneSource {
+        path: OsString::from_vec(path.to_vec()).into(),
+        stands_for,
+    })
+}

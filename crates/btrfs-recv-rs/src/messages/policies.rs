@@ -1,0 +1,132 @@
+//! What was done as options asked, and what the user has to answer for.
+
+use std::fmt;
+
+use btrfs_receive::{Cause, LeftOut, SourceUsed, SubvolumeReport};
+
+use super::line::strerror;
+use super::{Line, Messages};
+
+/// Most clone sources that are warned of for one subvolume.
+const MAX_WARNINGS: usize = 8;
+
+impl Messages {
+    /// What was left out of a complete subvolume, in one line.
+    pub(super) fn left_out(&mut self, name: &[u8], left_out: &LeftOut) {
+        if left_out.is_none() {
+            return;
+        }
+        let line = self.line.text("WARNING: ").name(name);
+        let mut separator = ": complete but for ";
+        for (count, what, option) in [
+            (left_out.xattrs, "extended attribute", "--exclude-xattr"),
+            (
+                left_out.file_attributes,
+                "change of inode flags",
+                "--no-fileattr",
+            ),
+            (
+                left_out.unknown_commands,
+                "unknown command",
+                "--allow-unknown",
+            ),
+            (
+                left_out.unknown_attributes,
+                "unknown attribute of a command",
+                "--allow-unknown",
+            ),
+        ] {
+            if count > 0 {
+                let what = Counted(count, what);
+                line.format(format_args!("{separator}{what} ({option})"));
+                separator = ", ";
+            }
+        }
+        line.text(", left out as asked").write_stderr();
+    }
+
+    /// A subvolume became the parent because the user said so.
+    pub(super) fn vouched_parent(&mut self, name: &[u8], parent: &SourceUsed) {
+        let line = self
+            .line
+            .text("WARNING: ")
+            .name(name)
+            .text(": its parent is ");
+        source(line, parent)
+            .text(", because of --parent alone: if that is not what it was sent against, ")
+            .text("the result is wrong, and marked as received all the same")
+            .write_stderr();
+    }
+
+    /// Subvolumes that were cloned from because the user said so.
+    pub(super) fn vouched_sources(&mut self, subvolume: &SubvolumeReport) {
+        let parent = subvolume.parent.as_ref().map(|it| it.subvolume_id);
+        let vouched = subvolume
+            .clone_sources
+            .iter()
+            .filter(|used| used.vouched_for && Some(used.subvolume_id) != parent);
+        for used in vouched.take(MAX_WARNINGS) {
+            let name = subvolume.name.as_bytes();
+            let line = self
+                .line
+                .text("WARNING: ")
+                .name(name)
+                .text(": cloned from ");
+            source(line, used)
+                .text(", because of --clone-source alone: if it does not hold what the sender's ")
+                .text("has, the result is wrong, and marked as received all the same")
+                .write_stderr();
+        }
+    }
+
+    /// `--parent` was given and no stream asked for a parent.
+    pub(crate) fn parent_not_used(&mut self) {
+        self.line
+            .text("WARNING: --parent was not used: the input has no incremental subvolume")
+            .write_stderr();
+    }
+
+    /// A subvolume stays that was to be deleted.
+    pub(super) fn not_deleted(&mut self, subvolume: &SubvolumeReport, cause: &Cause) {
+        let path = self.path_of(subvolume.built_as.as_bytes());
+        let line = self.line.text("ERROR: cannot delete ").name(&path);
+        match cause {
+            Cause::System { call, error } => {
+                line.format(format_args!(": {} ({call})", strerror(error)));
+                if error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error()) {
+                    line.text(
+                        "; it takes CAP_SYS_ADMIN, or the mount option user_subvol_rm_allowed",
+                    );
+                }
+            }
+            other => {
+                line.text(": ").text_of(other);
+            }
+        }
+        line.write_stderr();
+    }
+}
+
+fn source<'a>(line: &'a mut Line, used: &SourceUsed) -> &'a mut Line {
+    match &used.path {
+        Some(path) => line
+            .name(path)
+            .format(format_args!(" (subvolume {})", used.subvolume_id)),
+        None => line.format(format_args!("subvolume {}", used.subvolume_id)),
+    }
+}
+
+/// A number of things; the plural is made at the end of the first word, or of
+/// all of them.
+struct Counted(u64, &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, what) = *self;
+        match (count, what.split_once(" of ")) {
+            (1, _) => write!(f, "1 {what}"),
+            (_, Some((thing, of))) => write!(f, "{count} {thing}s of {of}"),
+            (_, None) => write!(f, "{count} {what}s"),
+        }
+    }
+}
