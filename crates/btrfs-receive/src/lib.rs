@@ -18,6 +18,45 @@
 //! }
 //! ```
 //!
+//! Without a filesystem, into a model:
+//!
+//! ```
+//! use btrfs_receive::Receiver;
+//! use btrfs_receive::btrfs_sendstream::{Command, SubvolumeName, Uuid, Version, Writer};
+//! use btrfs_receive::memory::MemoryDestination;
+//!
+//! let mut writer = Writer::new(Vec::new());
+//! writer.header(Version::V1)?;
+//! writer.command(&Command::Subvol {
+//!     name: SubvolumeName::parse(&b"home"[..])?,
+//!     uuid: Uuid::from_u128(1),
+//!     ctransid: 7,
+//! })?;
+//! writer.command(&Command::<&[u8]>::End)?;
+//! let stream = writer.finish()?;
+//!
+//! let mut receiver = Receiver::new(MemoryDestination::new());
+//! let report = receiver.receive(&stream[..], &mut ())?;
+//! assert_eq!(report.finished, 1);
+//! assert!(receiver.destination().subvolume(b"home").is_some());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # More control
+//!
+//! - [`Observer`] is told of progress, failures and each subvolume's end.
+//! - [`Options::cancel`] stops a receive, from another thread or a signal
+//!   handler.
+//! - [`BtrfsDestinationBuilder::choose_sources`] leaves it to the caller which
+//!   subvolume becomes parent or clone source; [`source::Resolver`] finds them
+//!   without receiving.
+//! - [`Receiver::item`] takes commands one by one.
+//! - [`Planner`] makes operations of commands, for a [`Destination`] of your
+//!   own or without any.
+//!
+//! The folder `examples` of the crate has small programs for it, which tests
+//! run: `progress`, `resolve` and `step-by-step`.
+//!
 //! # What `Ok` means
 //!
 //! Every subvolume of the input holds what was sent, is on disk, has

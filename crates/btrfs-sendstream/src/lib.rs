@@ -27,10 +27,35 @@
 //! | typed commands | [`Decoder`] | [`Encoder`] | [`Reader`], [`Writer`] |
 //! | undecoded frames | [`Deframer`] | [`Framer`] | |
 //!
+//! The other way round, a stream that makes an empty subvolume:
+//!
+//! ```
+//! use btrfs_sendstream::{Command, SubvolumeName, Uuid, Version, Writer};
+//!
+//! let mut writer = Writer::new(Vec::new());
+//! writer.header(Version::V1)?;
+//! writer.command(&Command::Subvol {
+//!     name: SubvolumeName::parse(&b"home"[..])?,
+//!     uuid: Uuid::from_u128(1),
+//!     ctransid: 7,
+//! })?;
+//! writer.command(&Command::<&[u8]>::End)?;
+//! assert_eq!(writer.finish()?.len(), 77);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Decoders and encoders do no I/O: bytes go in and items come out, or the
 //! other way round. [`Reader`] and [`Writer`] join them to files and pipes.
 //! A [`Command`] borrows from the input ([`CommandRef`]) or shares it
 //! ([`CommandBuf`]); file data is never copied to decode it.
+//!
+//! # Examples
+//!
+//! In the folder `examples` of the crate, each a small program that a test
+//! runs: `list` (what a stream would do), `tee` (verify while copying),
+//! `rename-subvolume` (decode, change, encode) and `tokio` (an asynchronous
+//! reader made of [`Decoder`]). The crate `btrfs-receive` applies streams. The
+//! format itself is described in `docs/format.md` of the repository.
 //!
 //! # What can be relied on
 //!

@@ -118,3 +118,32 @@ fn exact_reader_stops_at_each_end() {
         }
     }
 }
+
+/// The stream in the description of the format is one.
+#[test]
+fn the_documented_stream() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/format.md");
+    let Ok(text) = fs::read_to_string(path) else {
+        // A published crate comes without it.
+        return;
+    };
+    let (_, text) = text.split_once("## A stream, byte by byte").unwrap();
+    let stream: Vec<u8> = text
+        .split("```")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .flat_map(|line| line.split('#').next().unwrap().split_whitespace())
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect();
+    let (mut reader, mut writer) = (Reader::new(&stream[..]), Writer::new(Vec::new()));
+    let mut names = Vec::new();
+    while let Some(item) = reader.next_item().unwrap() {
+        writer.item(&item).unwrap();
+        if let Item::Command(command) = item {
+            names.push(command.kind().name());
+        }
+    }
+    assert_eq!(names, ["subvol", "mkfile", "rename", "write", "end"]);
+    assert_eq!(writer.finish().unwrap(), stream);
+}

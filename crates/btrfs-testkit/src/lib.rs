@@ -29,6 +29,7 @@
 //! panics: a test has no use for a typed error about its scaffolding.
 
 pub mod corpus;
+mod example;
 pub mod files;
 mod filesystem;
 mod harness;
@@ -42,6 +43,7 @@ pub mod subvolume;
 mod tool;
 mod tree;
 
+pub use example::{examples_of, run_example};
 pub use filesystem::{Builder, LoopFilesystem, Mount};
 pub use harness::{Test, main};
 pub use namespace::{enter as enter_namespace, scratch_dir};

@@ -1,0 +1,44 @@
+//! Says which subvolume of a filesystem would be the parent of an
+//! incremental stream, and why the others would not; receives nothing.
+//!
+//! ```sh
+//! btrfs send --no-data -p old new | cargo run --example resolve -- /backup
+//! ```
+
+use std::error::Error;
+use std::fs::File;
+use std::io;
+
+use btrfs_receive::SourceId;
+use btrfs_receive::btrfs_sendstream::{Command, Item, Reader};
+use btrfs_receive::source::Resolver;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let directory = std::env::args_os().nth(1).ok_or("a directory is missing")?;
+    let mut resolver = Resolver::new(File::open(directory)?)?;
+    let mut reader = Reader::new(io::stdin());
+    while let Some(item) = reader.next_item()? {
+        let Item::Command(Command::Snapshot {
+            name,
+            parent_uuid,
+            parent_ctransid,
+            ..
+        }) = item
+        else {
+            continue;
+        };
+        let wanted = SourceId {
+            uuid: parent_uuid,
+            ctransid: parent_ctransid,
+        };
+        println!("{name} needs {parent_uuid}:");
+        // The best comes first; what cannot serve says why.
+        for candidate in resolver.survey(wanted) {
+            println!("  {candidate}");
+        }
+        // The error has several lines, and ends with what to do.
+        let source = resolver.resolve(wanted)?;
+        println!("  chosen: subvolume {}", source.id());
+    }
+    Ok(())
+}
