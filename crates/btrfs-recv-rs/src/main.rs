@@ -1,6 +1,7 @@
 //! A drop-in for `btrfs receive`.
 
 mod args;
+mod btrfs;
 mod dump;
 mod escape;
 mod input;
@@ -9,15 +10,31 @@ mod messages;
 mod receive;
 mod signals;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use args::getopt::OptionError;
 use args::{Request, UsageError};
 use messages::Messages;
 
 fn main() -> ExitCode {
+    let mut line: Vec<OsString> = std::env::args_os().collect();
+    if let Some((program, args)) = line.split_first()
+        && btrfs::is_name(program)
+    {
+        line = match btrfs::read(args) {
+            btrfs::Call::Receive(line) => line,
+            btrfs::Call::Other => return cannot_hand_over(&btrfs::exec(program, args)),
+            btrfs::Call::Unclear(error) => return refuse_global(&error),
+        };
+    }
+    run(line)
+}
+
+fn run(line: Vec<OsString>) -> ExitCode {
     let posixly_correct = std::env::var_os("POSIXLY_CORRECT").is_some();
-    match args::parse(std::env::args_os(), posixly_correct) {
+    match args::parse(line, posixly_correct) {
         Ok(Request::Help) => print(&args::help()),
         Ok(Request::Version) => print(concat!("btrfs-recv-rs ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Request::Dump(options)) => exit(dump::command(&options, &mut Messages::new(1))),
@@ -38,6 +55,19 @@ fn exit(success: bool) -> ExitCode {
 fn print(text: &str) -> ExitCode {
     let _ = io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
+}
+
+/// The real `btrfs` was wanted; the status is that of a shell which does not
+/// find a program.
+fn cannot_hand_over(error: &btrfs::NoBtrfs) -> ExitCode {
+    let _ = writeln!(io::stderr(), "ERROR: {error}");
+    ExitCode::from(127)
+}
+
+/// The status is that of `btrfs`.
+fn refuse_global(error: &OptionError) -> ExitCode {
+    let _ = writeln!(io::stderr(), "btrfs-recv-rs: {error} before receive");
+    ExitCode::from(129)
 }
 
 /// Says what is wrong with the command line. `btrbk` knows these texts by

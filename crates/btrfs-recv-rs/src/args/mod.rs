@@ -1,7 +1,7 @@
 //! The command line: that of `btrfs receive`, and more.
 
 mod error;
-mod getopt;
+pub(crate) mod getopt;
 mod help;
 mod option;
 mod parse;
