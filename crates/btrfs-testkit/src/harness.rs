@@ -14,6 +14,7 @@ const MAX_THREADS: usize = 8;
 pub struct Test {
     name: String,
     needs_btrfs: bool,
+    program: Option<&'static str>,
     body: Box<dyn FnOnce() + Send>,
 }
 
@@ -23,6 +24,7 @@ impl Test {
         Self {
             name: name.into(),
             needs_btrfs: true,
+            program: None,
             body: Box::new(body),
         }
     }
@@ -35,14 +37,24 @@ impl Test {
         }
     }
 
+    /// Says that it needs another program, one that knows `--version`.
+    pub fn needs(mut self, program: &'static str) -> Self {
+        self.program = Some(program);
+        self
+    }
+
     fn into_trial(self) -> Trial {
         let Self {
             name,
             needs_btrfs,
+            program,
             body,
         } = self;
         Trial::ignorable_test(name, move || {
             if needs_btrfs && let Err(reason) = btrfs_here() {
+                return unavailable(reason);
+            }
+            if let Some(Err(reason)) = program.map(|it| crate::tool::run(it, ["--version"])) {
                 return unavailable(reason);
             }
             body();

@@ -1,0 +1,12 @@
+//! The command in the place of `btrfs receive`: called as `btrfs`, and by
+//! the programs that call it.
+
+mod btrbk;
+mod shim;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let tests = [shim::tests(), btrbk::tests()];
+    btrfs_testkit::main(tests.into_iter().flatten())
+}
