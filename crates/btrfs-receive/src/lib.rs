@@ -120,6 +120,7 @@ mod plan;
 mod policy;
 mod receiver;
 mod report;
+pub mod resume;
 pub mod source;
 mod sys;
 #[cfg(test)]

@@ -35,6 +35,31 @@ pub enum Event<'a> {
         /// Commands taken, this one included.
         commands: u64,
     },
+    /// An interrupted receive has left the subvolume half built: what comes
+    /// is compared with what it has applied.
+    Comparing {
+        /// What the stream asks for.
+        new: &'a NewSubvolume,
+        /// Up to here, in bytes of the stream from the command that begins
+        /// the subvolume.
+        offset: u64,
+    },
+    /// It was the same, the subvolume is what it was there, and is under
+    /// construction again.
+    Resumed {
+        /// What the stream asks for.
+        new: &'a NewSubvolume,
+        /// Where it goes on, counted in the same way.
+        offset: u64,
+    },
+    /// A checkpoint was taken: everything up to here need not be applied
+    /// again.
+    Checkpoint {
+        /// The command after which it was taken.
+        at: Position,
+        /// What it holds, counted in the same way.
+        offset: u64,
+    },
     /// A command was read that belongs to the subvolume under construction.
     /// Sent only if [`Observer::wants_commands`].
     Command {
@@ -55,6 +80,9 @@ pub enum Event<'a> {
         /// Why.
         cause: &'a Cause,
     },
+    /// An earlier receive has completed the subvolume; its part of the input
+    /// was passed over.
+    SubvolumePresent(&'a SubvolumeReport),
     /// The subvolume was given up: it is writable and has no received UUID,
     /// or was deleted, or was not created at all.
     SubvolumeAbandoned(&'a SubvolumeReport),

@@ -1,8 +1,10 @@
 //! From commands to a report: the whole of a receive.
 
+mod kept;
+
 use std::io::Read;
 
-use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader};
+use btrfs_sendstream::{Bytes, Command, CommandBuf, Item, Position, Reader};
 
 use crate::destination::Destination;
 use crate::error::{Cause, Failure, ReceiveError, StopReason};
@@ -11,6 +13,7 @@ use crate::options::{OnError, Options};
 use crate::plan::Planner;
 use crate::plan::op::{NewSubvolume, SourceId, Step};
 use crate::report::{LeftOut, Outcome, Report, SubvolumeReport};
+use crate::resume::Keeper;
 
 /// Applies send streams to a [`Destination`].
 ///
@@ -37,6 +40,10 @@ pub struct Receiver<D> {
     next_progress: u64,
     /// The name that the options chose is a subvolume's.
     name_is_used: bool,
+    /// Keeps what interrupted receives need, if that is wanted.
+    keeper: Option<Keeper>,
+    /// With a keeper: the command that is being taken, as it was read.
+    raw: Bytes,
 }
 
 enum State {
@@ -47,6 +54,10 @@ enum State {
     /// The subvolume could not be created: nothing is applied until the
     /// next one, so that nothing lands in a subvolume that is not ours.
     Skipping(Box<SubvolumeReport>),
+    /// Compared with what an earlier receive has applied.
+    Comparing(Box<(SubvolumeReport, NewSubvolume)>),
+    /// Complete since an earlier receive.
+    Present(Box<SubvolumeReport>),
 }
 
 impl<D: std::fmt::Debug> std::fmt::Debug for Receiver<D> {
@@ -89,6 +100,8 @@ impl<D: Destination> Receiver<D> {
             listed_sources: 0,
             next_progress: Event::PROGRESS_BYTES,
             name_is_used: false,
+            keeper: None,
+            raw: Bytes::new(),
         }
     }
 
@@ -128,7 +141,11 @@ impl<D: Destination> Receiver<D> {
             if self.options.cancel.is_cancelled() {
                 return Err(self.stop(StopReason::Cancelled, observer));
             }
-            let item = match reader.next_owned() {
+            let next = match self.keeper {
+                None => reader.next_owned(),
+                Some(_) => self.next_kept(&mut reader),
+            };
+            let item = match next {
                 Ok(Some(item)) => item,
                 Ok(None) => return self.end(observer),
                 Err(_) if self.options.cancel.is_cancelled() => {
@@ -137,10 +154,14 @@ impl<D: Destination> Receiver<D> {
                 Err(error) => return Err(self.abort(StopReason::Stream(error), observer)),
             };
             self.report.bytes = reader.consumed();
+            let kept = self.keeper.is_some() && kept::is_change(&item);
             let progress = self.item(item, reader.position(), observer)?;
             if reader.ignored_attributes() > ignored {
                 self.ignored(reader.ignored_attributes() - ignored);
                 ignored = reader.ignored_attributes();
+            }
+            if kept {
+                self.after_item_kept(reader.position(), observer)?;
             }
             if progress == Progress::Done {
                 return self.end(observer);
@@ -298,6 +319,12 @@ impl<D: Destination> Receiver<D> {
         let built_as = self.destination.built_as(new);
         let mut subvolume = Box::new(SubvolumeReport::new(new, sent_name, built_as));
         subvolume.commands = 1;
+        if self.keeper.is_some() && !is_second {
+            match self.open_kept(new, subvolume, at, observer)? {
+                Some(fresh) => subvolume = fresh,
+                None => return Ok(()),
+            }
+        }
         let begun = match is_second {
             false => self.destination.begin(new, at),
             true => Err(Failure::new(
@@ -318,11 +345,13 @@ impl<D: Destination> Receiver<D> {
                 });
                 self.wants_commands = observer.wants_commands();
                 self.state = State::Building(subvolume);
-                Ok(())
+                self.created_kept(new, at, observer)
             }
             Err(failure) => {
                 if matches!(*failure.cause, Cause::LeftIncomplete { .. }) {
                     subvolume.outcome = Outcome::Abandoned;
+                } else {
+                    self.not_created_kept();
                 }
                 self.state = State::Skipping(subvolume);
                 self.fail(failure, observer)
@@ -339,8 +368,12 @@ impl<D: Destination> Receiver<D> {
     ) -> Result<(), ReceiveError> {
         match &mut self.state {
             State::Building(subvolume) => subvolume.commands += 1,
-            State::Skipping(subvolume) => {
+            State::Skipping(subvolume) | State::Present(subvolume) => {
                 subvolume.commands += 1;
+                return Ok(());
+            }
+            State::Comparing(comparing) => {
+                comparing.0.commands += 1;
                 return Ok(());
             }
             // The decoder lets no command through outside a subvolume; a
@@ -361,6 +394,9 @@ impl<D: Destination> Receiver<D> {
         if let Some(left_out) = self.options.leaves_out(&command) {
             self.leave_out(left_out);
             return Ok(());
+        }
+        if self.keeper.is_some() {
+            self.before_change_kept(&command, at, observer)?;
         }
         let planned = self.planner.command(command, at, &mut self.steps);
         self.apply_steps(observer)?;
@@ -403,10 +439,14 @@ impl<D: Destination> Receiver<D> {
                 self.fail(failure, observer)?;
             }
         }
+        if matches!(self.state, State::Comparing(_)) {
+            self.ended_early_kept(at, observer)?;
+        }
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Building(mut subvolume) if subvolume.failures == 0 => {
                 match self.destination.finish(at) {
                     Ok(finished) => {
+                        self.finished_kept();
                         subvolume.not_kept = finished.not_kept;
                         let whole = subvolume.left_out.is_none() && subvolume.not_kept.total() == 0;
                         subvolume.outcome = match whole {
@@ -429,6 +469,7 @@ impl<D: Destination> Receiver<D> {
                 }
             }
             State::Idle => {}
+            State::Present(subvolume) => self.close(*subvolume, observer),
             unfinished => {
                 self.state = unfinished;
                 self.give_up(observer);
@@ -448,8 +489,12 @@ impl<D: Destination> Receiver<D> {
 
     fn count(&mut self, failure: Failure, observer: &mut dyn Observer) {
         self.report.failures += 1;
-        if let State::Building(subvolume) | State::Skipping(subvolume) = &mut self.state {
-            subvolume.failures += 1;
+        match &mut self.state {
+            State::Building(subvolume) | State::Skipping(subvolume) | State::Present(subvolume) => {
+                subvolume.failures += 1
+            }
+            State::Comparing(comparing) => comparing.0.failures += 1,
+            State::Idle => {}
         }
         observer.event(Event::Failed(&failure));
         let earlier = |first: &Failure| (failure.at.offset) < first.at.offset;
@@ -460,6 +505,9 @@ impl<D: Destination> Receiver<D> {
 
     /// Ends the receive for `reason`.
     fn stop(&mut self, reason: StopReason, observer: &mut dyn Observer) -> ReceiveError {
+        if !matches!(reason, StopReason::Failures) {
+            self.last_checkpoint(observer);
+        }
         // What is queued may hold an earlier failure than the one that was
         // met first; the earliest one is the reason.
         while let Err(failure) = self.destination.settle() {
@@ -491,12 +539,15 @@ impl<D: Destination> Receiver<D> {
                 self.discard(&mut subvolume, observer);
                 self.close(*subvolume, observer);
             }
+            State::Comparing(comparing) => self.close(comparing.0, observer),
+            State::Present(subvolume) => self.close(*subvolume, observer),
         }
     }
 
     /// Abandons a subvolume; deletes it if that is wanted and it was created.
     fn discard(&mut self, subvolume: &mut SubvolumeReport, observer: &mut dyn Observer) {
-        if self.options.on_error == OnError::Keep || subvolume.outcome != Outcome::Abandoned {
+        let keeps = self.options.on_error == OnError::Keep || self.keeper.is_some();
+        if keeps || subvolume.outcome != Outcome::Abandoned {
             return self.destination.abandon();
         }
         match self.destination.discard() {
@@ -513,7 +564,10 @@ impl<D: Destination> Receiver<D> {
     fn close(&mut self, mut subvolume: SubvolumeReport, observer: &mut dyn Observer) {
         self.report.fallbacks += subvolume.fallbacks;
         self.report.left_out += subvolume.left_out;
-        if subvolume.outcome.is_finished() {
+        self.leave_kept(&mut subvolume);
+        if subvolume.outcome == Outcome::AlreadyComplete {
+            observer.event(Event::SubvolumePresent(&subvolume));
+        } else if subvolume.outcome.is_finished() {
             self.report.finished += 1;
             observer.event(Event::SubvolumeFinished(&subvolume));
         } else {

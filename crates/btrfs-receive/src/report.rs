@@ -56,6 +56,12 @@ pub struct SubvolumeReport {
     pub wanted_parent: Option<SourceId>,
     /// The parent that was found.
     pub parent: Option<SourceUsed>,
+    /// Of a resumable receive: where it went on, in bytes of the stream from
+    /// the command that begins the subvolume.
+    pub resumed_at: Option<u64>,
+    /// Of a resumable receive that did not finish it: where another can go
+    /// on, counted in the same way. 0: it starts over.
+    pub kept: Option<u64>,
     /// What became of it.
     pub outcome: Outcome,
     /// Id on the destination's filesystem, once known.
@@ -88,6 +94,8 @@ impl SubvolumeReport {
             ctransid: new.ctransid,
             wanted_parent: new.parent,
             parent: None,
+            resumed_at: None,
+            kept: None,
             outcome: Outcome::NotCreated,
             subvolume_id: None,
             commands: 0,
@@ -117,6 +125,9 @@ pub enum Outcome {
     NotRenamed,
     /// Was incomplete, and deleted: see [`OnError`](crate::OnError).
     Deleted,
+    /// An earlier receive has completed it: nothing was done. Only of
+    /// [resumable](crate::resume) receives.
+    AlreadyComplete,
     /// Could not be created; whatever has that name is not ours.
     NotCreated,
 }

@@ -143,13 +143,22 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// Those of [`Reader::next_item`].
     pub fn next_owned(&mut self) -> Result<Option<Item<Bytes>>, Error> {
+        Ok(self.next_raw()?.map(|(item, _)| item))
+    }
+
+    /// Like [`Reader::next_owned`], with the bytes that the item was decoded
+    /// from. They share the reader's buffer as well.
+    ///
+    /// # Errors
+    /// Those of [`Reader::next_item`].
+    pub fn next_raw(&mut self) -> Result<Option<(Item<Bytes>, Bytes)>, Error> {
         self.fail_again()?;
         let Some(total) = self.fill()? else {
             return Ok(None);
         };
         let bytes = self.buffer.split_off(total);
         match self.decoder.decode_bytes(&bytes) {
-            Ok(decoded) => taken(decoded),
+            Ok(decoded) => Ok(taken(decoded)?.map(|item| (item, bytes))),
             Err(error) => {
                 self.failed = Some(bytes);
                 Err(error)

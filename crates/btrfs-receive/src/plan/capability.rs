@@ -15,6 +15,11 @@ use crate::xattr::CAPABILITY;
 pub(super) struct LastCapability(Option<(StreamPath, Bytes)>);
 
 impl LastCapability {
+    /// Whether nothing is remembered.
+    pub(super) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// What has to follow `op`: the capability once more, if `op` is a CHOWN
     /// that clears it.
     pub(super) fn after(&mut self, op: &Op) -> Option<Op> {

@@ -101,6 +101,28 @@ impl Planner {
     }
 }
 
+/// For a checkpoint: everything else is held back for a moment only.
+impl Planner {
+    /// Whether nothing is held back but what [`flush`](Self::flush) gives out
+    /// and [`deferred`](Self::deferred) tells.
+    pub(crate) fn is_between_inodes(&self) -> bool {
+        self.capability.is_none()
+    }
+
+    /// The operations on the root that wait for the end.
+    pub(crate) fn deferred(&self) -> Vec<Op> {
+        self.root.ops()
+    }
+
+    /// Starts in the middle of a subvolume, with what waited for the end.
+    pub(crate) fn go_on(&mut self, deferred: Vec<Op>, at: Position) {
+        self.begin(&Withheld::default(), at);
+        for op in deferred {
+            self.root.withhold(Step::new(op, at));
+        }
+    }
+}
+
 /// The operation that a command asks for; `None` for one that changes
 /// nothing.
 fn op_of(command: CommandBuf, at: Position) -> Result<Option<Op>, Failure> {

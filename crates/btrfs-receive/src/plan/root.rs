@@ -82,6 +82,11 @@ impl RootAttributes {
         None
     }
 
+    /// What is deferred, in the order in which it is kept.
+    pub(super) fn ops(&self) -> Vec<Op> {
+        self.steps.iter().map(|(_, step)| step.op.clone()).collect()
+    }
+
     /// Appends the deferred steps: flags after everything they could forbid,
     /// times after everything that moves them.
     pub(super) fn release(&mut self, steps: &mut Vec<Step>) {

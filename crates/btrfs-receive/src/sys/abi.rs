@@ -16,9 +16,9 @@ pub(super) use linux_raw_sys::btrfs::{
     btrfs_ioctl_get_subvol_rootref_args__bindgen_ty_1 as RootrefEntry,
     btrfs_ioctl_ino_lookup_args as InoLookupArgs,
     btrfs_ioctl_ino_lookup_user_args as InoLookupUserArgs,
-    btrfs_ioctl_received_subvol_args as ReceivedSubvolArgs, btrfs_ioctl_timespec as TimespecArgs,
-    btrfs_ioctl_vol_args as VolArgs, btrfs_ioctl_vol_args_v2 as VolArgsV2,
-    btrfs_ioctl_vol_args_v2__bindgen_ty_1 as VolArgsV2Qgroup,
+    btrfs_ioctl_received_subvol_args as ReceivedSubvolArgs, btrfs_ioctl_send_args as SendArgs,
+    btrfs_ioctl_timespec as TimespecArgs, btrfs_ioctl_vol_args as VolArgs,
+    btrfs_ioctl_vol_args_v2 as VolArgsV2, btrfs_ioctl_vol_args_v2__bindgen_ty_1 as VolArgsV2Qgroup,
     btrfs_ioctl_vol_args_v2__bindgen_ty_2 as VolArgsV2Target,
 };
 use linux_raw_sys::general::fsxattr;
@@ -30,12 +30,14 @@ const MAGIC: u8 = 0x94;
 
 pub(super) const FICLONERANGE: Opcode = opcode::write::<CloneRangeArgs>(MAGIC, 13);
 pub(super) const SUBVOL_CREATE: Opcode = opcode::write::<VolArgs>(MAGIC, 14);
+pub(super) const SNAP_DESTROY: Opcode = opcode::write::<VolArgs>(MAGIC, 15);
 pub(super) const TREE_SEARCH_V2: Opcode = opcode::read_write::<SearchHead>(MAGIC, 17);
 pub(super) const INO_LOOKUP: Opcode = opcode::read_write::<InoLookupArgs>(MAGIC, 18);
 pub(super) const SNAP_CREATE_V2: Opcode = opcode::write::<VolArgsV2>(MAGIC, 23);
 pub(super) const SUBVOL_SETFLAGS: Opcode = opcode::write::<u64>(MAGIC, 26);
 pub(super) const FS_INFO: Opcode = opcode::read::<FsInfoArgs>(MAGIC, 31);
 pub(super) const SET_RECEIVED_SUBVOL: Opcode = opcode::read_write::<ReceivedSubvolArgs>(MAGIC, 37);
+pub(super) const SEND: Opcode = opcode::write::<SendArgs>(MAGIC, 38);
 pub(super) const GET_SUBVOL_INFO: Opcode = opcode::read::<SubvolInfoArgs>(MAGIC, 60);
 pub(super) const GET_SUBVOL_ROOTREF: Opcode = opcode::read_write::<RootrefArgs>(MAGIC, 61);
 pub(super) const INO_LOOKUP_USER: Opcode = opcode::read_write::<InoLookupUserArgs>(MAGIC, 62);

@@ -14,6 +14,7 @@ mod data;
 mod handle;
 mod lookup;
 mod search;
+mod send;
 mod subvolume;
 #[cfg(test)]
 mod tests;
@@ -24,9 +25,10 @@ pub(crate) use data::{EncodedRange, Verity, enable_verity, encoded_write, ficlon
 pub(crate) use handle::{open_inode, open_subvolume};
 pub(crate) use lookup::{RootRef, containing_subvolume, ino_lookup_user, subvolume_rootrefs};
 pub(crate) use search::{Key, tree_search};
+pub(crate) use send::send_changes;
 pub(crate) use subvolume::{
-    SubvolumeInfo, fs_info, set_received_subvol, snap_create, subvol_create, subvol_destroy,
-    subvol_set_read_only, subvolume_info,
+    SubvolumeInfo, fs_info, set_received_subvol, snap_create, snap_destroy, subvol_create,
+    subvol_destroy, subvol_set_read_only, subvolume_info,
 };
 pub(crate) use thread::unshare_fs;
 pub(crate) use xflags::{XFlags, fs_get_xflags, fs_set_xflags, inode_generation};

@@ -91,6 +91,23 @@ pub(crate) fn subvol_set_read_only(root: impl AsFd, read_only: bool) -> Result<(
     unsafe { abi::write::<{ abi::SUBVOL_SETFLAGS }, u64>(root.as_fd(), flags) }
 }
 
+/// `BTRFS_IOC_SNAP_DESTROY`: deletes the subvolume `name` in the directory
+/// `parent`, whatever it holds.
+///
+/// # Errors
+/// `EINVAL` if it is not a subvolume; `ENOTEMPTY` if another lies in it;
+/// `EBUSY` if it is mounted; `EPERM` if it is being sent, or without
+/// `CAP_SYS_ADMIN` on a mount without `user_subvol_rm_allowed`.
+pub(crate) fn snap_destroy(parent: impl AsFd, name: &[u8]) -> Result<()> {
+    let args = VolArgs {
+        fd: 0,
+        name: name_field(name)?,
+    };
+    // SAFETY: SNAP_DESTROY reads a `btrfs_ioctl_vol_args`, which holds no
+    // pointers.
+    unsafe { abi::write::<{ abi::SNAP_DESTROY }, _>(parent.as_fd(), args) }
+}
+
 /// What the kernel recorded with [`set_received_subvol`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Received {

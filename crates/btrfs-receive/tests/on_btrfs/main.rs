@@ -8,6 +8,7 @@ mod inheritance;
 mod policies;
 mod privileges;
 mod receive;
+mod resume;
 mod sources;
 mod support;
 
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     let tests = [
         receive::tests(),
         atomic::tests(),
+        resume::tests(),
         fidelity::tests(),
         inheritance::tests(),
         flags::tests(),

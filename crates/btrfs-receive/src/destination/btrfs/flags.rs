@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use super::error::named;
 use crate::error::Cause;
 use crate::report::Fallbacks;
+use crate::resume::Deferred;
 use crate::sys::{self, XFlags};
 use crate::xattr::COMPRESSION;
 
@@ -155,6 +156,39 @@ impl SharedFlags {
     /// Forgets everything that waits.
     pub(super) fn clear(&self) {
         *self.lock() = Waiting::default();
+    }
+
+    /// A copy of what waits, to be kept with a checkpoint.
+    pub(super) fn export(&self) -> Deferred {
+        let waiting = self.lock();
+        let forbidding = waiting.forbidding.iter();
+        let compression = waiting.compression.iter();
+        Deferred {
+            forbidding: forbidding
+                .map(|(inode, (generation, flags))| (*inode, *generation, flags.bits()))
+                .collect(),
+            compression: compression
+                .map(|(inode, value)| (*inode, value.clone()))
+                .collect(),
+            refused: (waiting.compression_refused, waiting.flags_refused),
+        }
+    }
+
+    /// Lets wait what a checkpoint was kept with, as well as what waits
+    /// already; the former counts more. `found` gives the number that an inode
+    /// has by now, and its generation if the number is another.
+    pub(super) fn import(&self, kept: &Deferred, found: impl Fn(u64) -> (u64, Option<u32>)) {
+        let mut waiting = self.lock();
+        for (inode, generation, flags) in &kept.forbidding {
+            let (inode, another) = found(*inode);
+            let flags = XFlags::from_bits_retain(*flags);
+            let generation = another.unwrap_or(*generation);
+            waiting.forbidding.insert(inode, (generation, flags));
+        }
+        for (inode, value) in &kept.compression {
+            waiting.compression.insert(found(*inode).0, value.clone());
+        }
+        (waiting.compression_refused, waiting.flags_refused) = kept.refused;
     }
 
     /// Sets what has waited. `open` opens an inode of the subvolume by its

@@ -7,6 +7,7 @@
 //! The caller's thread reads, decodes and plans.
 
 mod budget;
+mod checkpoint;
 pub(super) mod content;
 pub(super) mod create;
 pub(super) mod data;
@@ -15,6 +16,8 @@ pub(super) mod error;
 pub(super) mod flags;
 mod namespace;
 mod naming;
+mod rebuild;
+pub(crate) mod remains;
 pub(super) mod root_names;
 mod sources;
 pub(super) mod subvolume;
@@ -34,6 +37,8 @@ use rustix::thread::{CapabilitySet, capabilities};
 use uuid::Uuid;
 
 use self::budget::{Budget, Meter, Share};
+pub(crate) use self::checkpoint::Captured;
+use self::checkpoint::{Capture, Restore};
 use self::content::{ContentWriter, Task};
 use self::create::Creator;
 use self::data::{DataWriter, Encoding};
@@ -48,7 +53,7 @@ use self::worker::{Bound, Worker};
 use super::{Begun, Destination, Finished, Withheld};
 use crate::error::{Cause, Failure, OpenError};
 use crate::plan::op::{NewSubvolume, SourceId, Step};
-use crate::report::Fallbacks;
+use crate::report::{Fallbacks, SourceUsed};
 use crate::source::{Candidate, Choice, ResolverBuilder};
 use crate::sys;
 
@@ -89,6 +94,8 @@ pub struct BtrfsDestination {
     budget: Budget,
     meter: Meter,
     naming: Naming,
+    /// Where subvolumes are created, and how the caller named it.
+    directory: (OwnedFd, PathBuf),
 }
 
 /// Settings for a [`BtrfsDestination`].
@@ -204,6 +211,8 @@ impl BtrfsDestinationBuilder {
         let (encoding, naming) = (self.encoding, self.naming);
         let sources = self.sources(&fd, directory)?;
         let failures = Failures::default();
+        let directory_fd = fcntl_dupfd_cloexec(&fd, 3)
+            .map_err(|errno| OpenError::new("fcntl", directory, errno))?;
         let engine = Engine::new(fd, sources, encoding, naming, failures.clone())
             .map_err(|error| OpenError::new("thread", directory, error))?;
         let namespace = Worker::start(
@@ -223,6 +232,7 @@ impl BtrfsDestinationBuilder {
             budget: Budget::default(),
             meter: Meter::default(),
             naming,
+            directory: (directory_fd, directory.to_owned()),
         })
     }
 }
@@ -302,6 +312,10 @@ impl Destination for BtrfsDestination {
         self.naming.while_built(new)
     }
 
+    fn resumable(&mut self) -> Option<&mut BtrfsDestination> {
+        Some(self)
+    }
+
     fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
         let operation = new.operation();
         let new = Box::new(new.clone());
@@ -367,6 +381,8 @@ enum Request {
     Discard {
         answer: mpsc::Sender<Result<bool, Failure>>,
     },
+    Capture(Box<Capture>),
+    Restore(Box<Restore>),
 }
 
 /// Failures of queued operations that were not reported yet. Never more
@@ -478,7 +494,7 @@ impl Engine {
                 // need for one. The same below.
                 let _ = answer.send(begun);
             }
-            Request::Step(step, share) => self.step(step, share),
+            Request::Step(step, share) => self.step(step, Some(share)),
             Request::Settle => {
                 let _ = self.content.wait();
             }
@@ -500,12 +516,14 @@ impl Engine {
                     .map_err(|cause| Failure::new(Position::default(), "delete", b"", cause));
                 let _ = answer.send(discarded);
             }
+            Request::Capture(capture) => self.answer_capture(*capture),
+            Request::Restore(restore) => self.answer_restore(*restore),
         }
     }
 
-    fn step(&mut self, step: Step, share: Share) {
+    fn step(&mut self, step: Step, share: Option<Share>) {
         let mut tools = Tools {
-            share: Some(share),
+            share,
             content: &mut self.content,
             sources: &mut self.sources,
         };
@@ -520,23 +538,28 @@ impl Engine {
     fn begin(&mut self, new: NewSubvolume) -> Result<Begun, Cause> {
         self.abandon();
         self.naming.check(&self.destination, &new)?;
-        let name = self.naming.while_built(&new);
-        let name = name.as_bytes();
-        let (fd, parent) = match new.parent {
-            None => (
-                subvolume::create(&self.destination, name, &new, self.private_umask)?,
-                None,
-            ),
-            Some(wanted) => {
-                let parent = self.sources.parent(wanted)?;
-                let fd = subvolume::snapshot(&self.destination, name, &new, &*parent)?;
-                (fd, Some(parent.used()))
-            }
-        };
+        let (fd, parent) = self.create(&new)?;
         self.created = fcntl_dupfd_cloexec(&fd, 0).ok();
         self.prepare(new, fd)
             .map(|withheld| Begun { parent, withheld })
             .map_err(subvolume::left_incomplete)
+    }
+
+    /// Creates the subvolume, or takes the snapshot.
+    fn create(&mut self, new: &NewSubvolume) -> Result<(OwnedFd, Option<SourceUsed>), Cause> {
+        let name = self.naming.while_built(new);
+        let name = name.as_bytes();
+        match new.parent {
+            None => {
+                let fd = subvolume::create(&self.destination, name, new, self.private_umask)?;
+                Ok((fd, None))
+            }
+            Some(wanted) => {
+                let parent = self.sources.parent(wanted)?;
+                let fd = subvolume::snapshot(&self.destination, name, new, &*parent)?;
+                Ok((fd, Some(parent.used())))
+            }
+        }
     }
 
     /// Makes a subvolume that was just created the one under construction.
@@ -545,19 +568,26 @@ impl Engine {
             None => Withheld::default(),
             Some(_) => subvolume::withhold(&fd, &self.flags)?,
         };
+        let holds_names = new.parent.is_some();
+        self.work_on(new, fd, holds_names)?;
+        Ok(withheld)
+    }
+
+    /// Makes `fd` the subvolume under construction. It may hold names already.
+    fn work_on(&mut self, new: NewSubvolume, fd: OwnedFd, holds_names: bool) -> Result<(), Cause> {
         let id = sys::subvolume_info(&fd)
             .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
             .id;
         self.sources.resolver().set_under_construction(Some(id));
         self.accepted.begin(&fd, id)?;
         let root = self.sources.confine(fd)?;
-        let names = match new.parent {
-            None => RootNames::of_new(),
-            Some(_) => RootNames::of_snapshot(&root),
+        let names = match holds_names {
+            false => RootNames::of_new(),
+            true => RootNames::of_snapshot(&root),
         };
         let creator = Creator::new(self.private_umask, names, self.flags.clone());
         self.current = Some(Namespace::new(new, root, self.flags.clone(), creator));
-        Ok(withheld)
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<Finished, Cause> {

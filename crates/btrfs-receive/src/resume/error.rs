@@ -1,0 +1,103 @@
+//! Why an interrupted receive cannot go on.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use uuid::Uuid;
+
+/// Why a receive cannot be made resumable, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumeError {
+    /// Another receive of the same subvolume is at work.
+    #[error(
+        "another receive of this subvolume is at work{}; wait for it, or stop it",
+        pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+    )]
+    Locked {
+        /// The process, if it said so.
+        pid: Option<u32>,
+    },
+    /// What is unfinished under this name came from another stream.
+    #[error(
+        "an unfinished receive has this name, of another stream (uuid {uuid}, ctransid \
+         {ctransid}); it was left as it is: go on with that stream, or abandon it"
+    )]
+    OtherStream {
+        /// The UUID that the unfinished stream gives the subvolume.
+        uuid: Uuid,
+        /// The ctransid that goes with it.
+        ctransid: u64,
+    },
+    /// The stream is not the one that was received so far, though it is one
+    /// of the same subvolume: the sender has put it together in another way.
+    #[error(
+        "the stream differs from the interrupted one between bytes {after} and {before} of the \
+         subvolume; receive it again from its beginning, and it {}",
+        from.map_or_else(
+            || "starts over".to_owned(),
+            |from| format!("goes on from byte {from}, where both are the same")
+        )
+    )]
+    Differs {
+        /// Up to here both are the same.
+        after: u64,
+        /// The first place where they are known not to be.
+        before: u64,
+        /// Where the next receive goes on; `None`: from the beginning.
+        from: Option<u64>,
+    },
+    /// A later version of the program was at work.
+    #[error(
+        "{}: written by a later version (format {format}, known are up to 1); use that version",
+        path.display()
+    )]
+    Newer {
+        /// The state file.
+        path: PathBuf,
+        /// Its format.
+        format: u64,
+    },
+    /// The state file is damaged.
+    #[error("{}: damaged; abandon this receive and start over", path.display())]
+    Damaged {
+        /// The state file.
+        path: PathBuf,
+    },
+    /// The half-built subvolume is not the one that was left.
+    #[error(
+        "{name} is not as the interrupted receive left it: {what}; put it back, or move it away \
+         to have it built again"
+    )]
+    Changed {
+        /// The name it is built under.
+        name: String,
+        /// What is different.
+        what: &'static str,
+    },
+    /// A system call failed.
+    #[error("{call} {}: {error}", path.display())]
+    System {
+        /// The call.
+        call: &'static str,
+        /// The path it was made for.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        error: io::Error,
+    },
+    /// The destination cannot take checkpoints.
+    #[error("this destination cannot take checkpoints")]
+    Unsupported,
+}
+
+impl ResumeError {
+    pub(crate) fn system(call: &'static str, path: &Path, errno: Errno) -> Self {
+        Self::System {
+            call,
+            path: path.to_owned(),
+            error: errno.into(),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Hashes of a stream, to know it again.
+
+use sha2::{Digest as _, Sha256};
+
+/// A SHA-256.
+pub(crate) type Digest = [u8; 32];
+
+/// The hash of everything before a place in the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The place, in bytes from the command that begins the subvolume.
+    pub(crate) offset: u64,
+    /// SHA-256 of these bytes.
+    pub(crate) digest: Digest,
+}
+
+/// Marks kept at most: 40 bytes each, 40 KB. When there are as many, every
+/// other one is dropped and the distance doubles.
+const MAX_MARKS: usize = 1024;
+
+/// Bytes between marks to begin with.
+const FIRST_DISTANCE: u64 = 16 << 20;
+
+/// The running hash of a stream.
+pub(crate) struct StreamHash {
+    hasher: Sha256,
+    offset: u64,
+    /// The next mark is due here.
+    due: u64,
+    distance: u64,
+}
+
+impl StreamHash {
+    /// At the command that begins the subvolume.
+    pub(crate) fn new() -> Self {
+        Self {
+            hasher: Sha256::new(),
+            offset: 0,
+            due: FIRST_DISTANCE,
+            distance: FIRST_DISTANCE,
+        }
+    }
+
+    /// Takes the bytes of one command.
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.offset += bytes.len() as u64;
+    }
+
+    /// Bytes taken.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The hash of what was taken.
+    pub(crate) fn digest(&self) -> Digest {
+        self.hasher.clone().finalize().into()
+    }
+
+    /// Adds a mark, if one is due.
+    pub(crate) fn mark(&mut self, marks: &mut Vec<Mark>) {
+        if self.offset < self.due {
+            return;
+        }
+        if marks.len() >= MAX_MARKS {
+            let mut keep = false;
+            marks.retain(|_| {
+                keep = !keep;
+                !keep
+            });
+            self.distance *= 2;
+        }
+        marks.push(Mark {
+            offset: self.offset,
+            digest: self.digest(),
+        });
+        self.due = self.offset + self.distance;
+    }
+
+    /// Goes on with the marks of an earlier receive: at a distance like
+    /// theirs.
+    pub(crate) fn go_on(&mut self, marks: &[Mark]) {
+        let last = marks.last().map_or(0, |mark| mark.offset);
+        let between = last / (marks.len() as u64).max(1);
+        while self.distance < between / 2 {
+            self.distance *= 2;
+        }
+        self.due = self.offset + self.distance;
+    }
+}
+
+impl std::fmt::Debug for StreamHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamHash")
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_bounded_and_go_on_growing_apart() {
+        let mut hash = StreamHash::new();
+        let mut marks = Vec::new();
+        for _ in 0..5000 {
+            // As if that much had been hashed.
+            hash.offset += FIRST_DISTANCE;
+            hash.mark(&mut marks);
+        }
+        assert!(marks.len() <= MAX_MARKS);
+        assert!(marks.len() > MAX_MARKS / 3);
+        assert!(marks.is_sorted_by_key(|mark| mark.offset));
+        assert!(marks.last().unwrap().offset > 4900 * FIRST_DISTANCE);
+    }
+
+    #[test]
+    fn hashes_what_it_took() {
+        let mut hash = StreamHash::new();
+        hash.update(b"a");
+        hash.update(b"bc");
+        assert_eq!(hash.offset(), 3);
+        assert_eq!(hash.digest()[..4], [0xba, 0x78, 0x16, 0xbf]);
+    }
+}

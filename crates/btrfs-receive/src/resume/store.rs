@@ -1,0 +1,245 @@
+//! The directory that keeps an unfinished receive: its lock, its state file
+//! and its checkpoints.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{
+    AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fstat, fsync, mkdirat, openat, renameat,
+    unlinkat,
+};
+use rustix::io::Errno;
+
+use super::error::ResumeError;
+use super::state::State;
+use super::text::{self, Unreadable};
+use crate::sys;
+
+/// The directory of all unfinished receives, in the directory that subvolumes
+/// are received in.
+pub(crate) const FOLDER: &str = "btrfs-recv-rs.unfinished";
+
+const STATE: &str = "state";
+const NEW_STATE: &str = "state.new";
+const LOCK: &str = "lock";
+
+/// Another may look at the lock for a moment, or remove the directory while
+/// it is opened.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// State files are read up to here: more than all that may wait takes.
+const MAX_STATE: u64 = 256 << 20;
+
+/// The opened and locked directory of one unfinished receive.
+#[derive(Debug)]
+pub(crate) struct Store {
+    folder: OwnedFd,
+    base: OwnedFd,
+    name: Vec<u8>,
+    directory: OwnedFd,
+    path: PathBuf,
+    /// Held until dropped.
+    _lock: OwnedFd,
+}
+
+impl Store {
+    /// Opens the directory for `name`; makes it if there is none and `create`
+    /// says so. `path` is that of `base`, for messages.
+    pub(crate) fn open(
+        base: impl AsFd,
+        path: &Path,
+        name: &[u8],
+        create: bool,
+    ) -> Result<Option<Self>, ResumeError> {
+        let path = path.join(FOLDER).join(OsStr::from_bytes(name));
+        let mut held = None;
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                std::thread::sleep(PAUSE);
+            }
+            match Self::try_open(&base, &path, name, create) {
+                // Removed while it was opened.
+                Err(ResumeError::System { error, .. })
+                    if create && error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(ResumeError::System { error, .. })
+                    if error.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    return Ok(None);
+                }
+                Err(locked @ ResumeError::Locked { .. }) => held = Some(locked),
+                result => return result.map(Some),
+            }
+        }
+        Err(held.unwrap_or_else(|| ResumeError::system("openat", &path, Errno::NOENT)))
+    }
+
+    fn try_open(
+        base: impl AsFd,
+        path: &Path,
+        name: &[u8],
+        create: bool,
+    ) -> Result<Self, ResumeError> {
+        let failed = |call| move |errno| ResumeError::system(call, path, errno);
+        let base = rustix::io::fcntl_dupfd_cloexec(base, 3).map_err(failed("fcntl"))?;
+        if create {
+            make_directory(&base, FOLDER.as_bytes()).map_err(failed("mkdirat"))?;
+        }
+        let folder = open_directory(&base, FOLDER.as_bytes()).map_err(failed("openat"))?;
+        if create {
+            make_directory(&folder, name).map_err(failed("mkdirat"))?;
+        }
+        let directory = open_directory(&folder, name).map_err(failed("openat"))?;
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mode = Mode::from_raw_mode(0o600);
+        let mut lock = File::from(openat(&directory, LOCK, flags, mode).map_err(failed("openat"))?);
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut pid = String::new();
+                let _ = lock.read_to_string(&mut pid);
+                let pid = pid.trim().parse().ok();
+                return Err(ResumeError::Locked { pid });
+            }
+            Err(errno) => return Err(ResumeError::system("flock", path, errno)),
+        }
+        // Who removed the directory held the lock of a file that is gone.
+        if fstat(&lock).map_err(failed("fstat"))?.st_nlink == 0 {
+            return Err(ResumeError::system("openat", path, Errno::NOENT));
+        }
+        // For people; the lock holds without it.
+        let _ = lock.set_len(0);
+        let _ = write!(lock, "{}", std::process::id());
+        Ok(Self {
+            folder,
+            base,
+            name: name.to_vec(),
+            directory,
+            path: path.to_owned(),
+            _lock: lock.into(),
+        })
+    }
+
+    /// Where the checkpoints lie.
+    pub(crate) fn directory(&self) -> &OwnedFd {
+        &self.directory
+    }
+
+    /// Its path, for messages.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The state, if one was written.
+    pub(crate) fn read(&self) -> Result<Option<State>, ResumeError> {
+        let path = self.path.join(STATE);
+        let file = match openat(
+            &self.directory,
+            STATE,
+            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            Mode::empty(),
+        ) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(ResumeError::system("openat", &path, errno)),
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_STATE)
+            .read_to_end(&mut bytes)
+            .map_err(|error| ResumeError::System {
+                call: "read",
+                path: path.clone(),
+                error,
+            })?;
+        match text::decode(&bytes) {
+            Ok(state) => Ok(Some(state)),
+            Err(Unreadable::Newer(format)) => Err(ResumeError::Newer { path, format }),
+            Err(Unreadable::Damaged) => Err(ResumeError::Damaged { path }),
+        }
+    }
+
+    /// Replaces the state, durably: after a power cut it is there or the one
+    /// before it is.
+    pub(crate) fn write(&self, state: &State) -> Result<(), ResumeError> {
+        let path = self.path.join(NEW_STATE);
+        let failed = |call| {
+            let path = path.clone();
+            move |errno| ResumeError::system(call, &path, errno)
+        };
+        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        let file = openat(&self.directory, NEW_STATE, flags | OFlags::NOFOLLOW, mode)
+            .map_err(failed("openat"))?;
+        let mut file = File::from(file);
+        file.write_all(text::encode(state).as_bytes())
+            .map_err(|error| ResumeError::System {
+                call: "write",
+                path: path.clone(),
+                error,
+            })?;
+        fsync(&file).map_err(failed("fsync"))?;
+        renameat(&self.directory, NEW_STATE, &self.directory, STATE).map_err(failed("renameat"))?;
+        fsync(&self.directory).map_err(failed("fsync"))?;
+        // So that the directory itself is found again.
+        fsync(&self.folder).map_err(failed("fsync"))?;
+        fsync(&self.base).map_err(failed("fsync"))
+    }
+
+    /// Deletes a snapshot in the directory; it may be gone already.
+    pub(crate) fn delete(&self, name: &str) -> Result<(), ResumeError> {
+        match sys::snap_destroy(&self.directory, name.as_bytes()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(ResumeError::system(
+                "BTRFS_IOC_SNAP_DESTROY",
+                &self.path.join(name),
+                errno,
+            )),
+        }
+    }
+
+    /// Deletes all of it, the lock last; and the directory of all unfinished
+    /// receives, if this was the last.
+    pub(crate) fn remove(self) -> Result<(), ResumeError> {
+        let failed = |call| {
+            let path = self.path.clone();
+            move |errno| ResumeError::system(call, &path, errno)
+        };
+        for entry in Dir::read_from(&self.directory).map_err(failed("getdents64"))? {
+            let entry = entry.map_err(failed("getdents64"))?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") || name == LOCK.as_bytes() {
+                continue;
+            }
+            match unlinkat(&self.directory, name, AtFlags::empty()) {
+                Err(Errno::ISDIR) => {
+                    sys::snap_destroy(&self.directory, name)
+                        .map_err(failed("BTRFS_IOC_SNAP_DESTROY"))?;
+                }
+                result => result.map_err(failed("unlinkat"))?,
+            }
+        }
+        unlinkat(&self.directory, LOCK, AtFlags::empty()).map_err(failed("unlinkat"))?;
+        unlinkat(&self.folder, &self.name[..], AtFlags::REMOVEDIR).map_err(failed("unlinkat"))?;
+        match unlinkat(&self.base, FOLDER, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOTEMPTY | Errno::NOENT) => Ok(()),
+            Err(errno) => Err(ResumeError::system("unlinkat", &self.path, errno)),
+        }
+    }
+}
+
+fn make_directory(at: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
+    match mkdirat(at, name, Mode::from_raw_mode(0o700)) {
+        Err(Errno::EXIST) => Ok(()),
+        result => result,
+    }
+}
+
+pub(crate) fn open_directory(at: impl AsFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(at, name, flags, Mode::empty())
+}
