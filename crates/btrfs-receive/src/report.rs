@@ -209,6 +209,8 @@ impl std::ops::AddAssign for Fallbacks {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NotKept {
+    /// The name of the subvolume.
+    pub subvolume: SubvolumeName,
     /// The file, as a path below the extracted directory; empty for that
     /// directory itself. A file with several names is listed by one of them.
     pub path: Bytes,

@@ -1,8 +1,8 @@
 //! `cargo demo`: receives a full and an incremental sample stream and shows
 //! what came of it.
 //!
-//! As root, with `btrfs-progs`, on a btrfs in a temporary file; elsewhere in
-//! the memory model.
+//! As root, with `btrfs-progs`, on a btrfs in a temporary file; elsewhere in a
+//! plain directory.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -11,8 +11,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use btrfs_receive::memory::MemoryDestination;
-use btrfs_receive::{BtrfsDestination, Destination, Event, Observer, Receiver};
+use btrfs_receive::{
+    BtrfsDestination, Destination, DirectoryDestination, Event, Observer, Receiver,
+};
 use btrfs_testkit::{LoopFilesystem, subvolume};
 
 /// The streams, and the subvolumes they hold.
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         Err(reason) => {
             println!("No btrfs to receive into: {reason}.");
             println!("With root and mkfs.btrfs (package btrfs-progs) the demo uses a real one.");
-            in_memory()
+            in_a_directory()
         }
     };
     match outcome {
@@ -92,14 +93,16 @@ fn on_btrfs(filesystem: &LoopFilesystem) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn in_memory() -> Result<(), Box<dyn Error>> {
-    let destination = receive(MemoryDestination::new())?;
+fn in_a_directory() -> Result<(), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    println!("Extracting into {}.", directory.path().display());
+    receive(DirectoryDestination::open(directory.path())?)?;
     for (_, name) in STREAMS {
-        let subvolume = destination.subvolume(name.as_bytes());
-        let subvolume = subvolume.ok_or_else(|| format!("{name} is missing"))?;
+        let path = directory.path().join(name);
         println!("\n{name}");
-        print!("{}", subvolume.tree());
+        list(&path, &path)?;
     }
+    println!("\nThe directory is removed again.");
     Ok(())
 }
 
@@ -130,7 +133,13 @@ impl Observer for Progress {
                 None => println!("    subvolume {}", new.name),
                 Some(parent) => println!("    snapshot {} of {}", new.name, parent.uuid),
             },
-            Event::SubvolumeFinished(_) => println!("    complete and on disk"),
+            Event::SubvolumeFinished(subvolume) => {
+                println!("    complete and on disk");
+                let not_kept = subvolume.not_kept.total();
+                if not_kept > 0 {
+                    println!("    {not_kept} owners, attributes and the like not kept");
+                }
+            }
             Event::Failed(failure) => println!("    {failure}"),
             _ => {}
         }

@@ -4,7 +4,9 @@ mod args;
 mod btrfs;
 mod dump;
 mod escape;
+mod extract;
 mod input;
+mod json;
 mod local_time;
 mod messages;
 mod receive;
@@ -38,6 +40,7 @@ fn run(line: Vec<OsString>) -> ExitCode {
         Ok(Request::Help) => print(&args::help()),
         Ok(Request::Version) => print(concat!("btrfs-recv-rs ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Request::Dump(options)) => exit(dump::command(&options, &mut Messages::new(1))),
+        Ok(Request::Extract(options)) => exit(extract::command(&options)),
         Ok(Request::Receive(options)) => exit(receive::command(&options)),
         Err(error) => refuse(&error),
     }

@@ -4,7 +4,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use btrfs_receive::{BtrfsDestination, Cancel, OpenError, Options, Receiver, StopReason};
+use btrfs_receive::{
+    BtrfsDestination, Cancel, Destination, OpenError, Options, Receiver, StopReason,
+};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -17,7 +19,17 @@ use crate::signals::Signals;
 /// subvolume in the input was finished. Ends the process by the signal that
 /// stopped it, if one did.
 pub(crate) fn command(options: &Receive) -> bool {
-    let mut messages = Messages::new(options.verbosity)
+    supervised(options, Messages::new(options.verbosity), receive)
+}
+
+/// Runs `receive` so that signals stop it, and says in the end what is left
+/// to say.
+pub(crate) fn supervised(
+    options: &Receive,
+    messages: Messages,
+    receive: impl FnOnce(&Receive, Cancel, &Signals, &mut Messages) -> bool,
+) -> bool {
+    let mut messages = messages
         .max_failures(options.max_errors)
         .destination(options.destination.as_os_str().as_bytes());
     allow_descriptors();
@@ -82,6 +94,11 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
             }
         }
     }
+    run(destination, input, options, cancel, messages)
+}
+
+/// The options of the library.
+fn how(options: &Receive, cancel: Cancel) -> Options {
     let mut how = Options::default();
     how.max_errors = options.max_errors;
     how.stop_at_end = options.stop_at_end;
@@ -91,7 +108,18 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
     how.exclude_file_attributes = options.no_file_attributes;
     how.allow_unknown = options.allow_unknown;
     how.cancel = cancel;
-    let mut receiver = Receiver::with_options(destination, how);
+    how
+}
+
+/// Applies the input; whether all of it was.
+pub(crate) fn run(
+    destination: impl Destination,
+    input: Input<'_>,
+    options: &Receive,
+    cancel: Cancel,
+    messages: &mut Messages,
+) -> bool {
+    let mut receiver = Receiver::with_options(destination, how(options, cancel));
     match receiver.receive(input, messages) {
         Ok(report) => {
             let mut subvolumes = report.subvolumes.iter();

@@ -29,6 +29,8 @@ pub(crate) enum Request {
     Version,
     /// `--dump`.
     Dump(Dump),
+    /// `--extract`.
+    Extract(Extract),
     /// Nothing else.
     Receive(Receive),
 }
@@ -38,6 +40,15 @@ pub(crate) enum Request {
 pub(crate) struct Dump {
     /// The stream's file, if not standard input.
     pub(crate) input: Option<PathBuf>,
+}
+
+/// What to extract into a plain directory, and how.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extract {
+    /// As for a receive; the destination is on any filesystem.
+    pub(crate) receive: Receive,
+    /// Where to list what is not kept.
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// What to receive, where, and how.

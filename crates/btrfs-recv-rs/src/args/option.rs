@@ -10,6 +10,8 @@ pub(crate) enum Mode {
     Receive,
     /// `--dump`.
     Dump,
+    /// `--extract`.
+    Extract,
 }
 
 /// What a mode expects besides options.

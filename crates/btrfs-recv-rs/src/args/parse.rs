@@ -7,7 +7,7 @@ use super::error::{UsageError, info};
 use super::getopt::{self, Arg, Spec};
 use super::option::{Mode, Operands, Opt};
 use super::table::{Id, options};
-use super::{Dump, Receive, Request, policy};
+use super::{Dump, Extract, Receive, Request, policy};
 
 /// Reads a command line, the program's name first.
 ///
@@ -71,6 +71,7 @@ struct Given {
     /// Those that an option asked for.
     modes: Vec<Mode>,
     input: Option<PathBuf>,
+    report: Option<PathBuf>,
     verbosity: u8,
     receive: Receive,
 }
@@ -82,6 +83,7 @@ impl Default for Given {
             paths: Vec::new(),
             modes: Vec::new(),
             input: None,
+            report: None,
             verbosity: 1,
             receive: Receive::default(),
         }
@@ -111,6 +113,8 @@ impl Given {
                 self.receive.clone_sources.push(source);
             }
             Id::Dump => self.modes.push(Mode::Dump),
+            Id::Extract => self.modes.push(Mode::Extract),
+            Id::ExtractReport => self.report = Some(value.into()),
             Id::Quiet => self.verbosity = 0,
             // Counts up from where a -q before it left off: -q -v is the
             // default level.
@@ -126,13 +130,21 @@ impl Given {
         self.check(mode)?;
         Ok(match mode {
             Mode::Dump => Request::Dump(Dump { input: self.input }),
-            Mode::Receive => Request::Receive(Receive {
-                destination: self.paths.pop().unwrap_or_default(),
-                input: self.input,
-                verbosity: self.verbosity,
-                ..self.receive
+            Mode::Receive => Request::Receive(self.receive()),
+            Mode::Extract => Request::Extract(Extract {
+                report: self.report.take(),
+                receive: self.receive(),
             }),
         })
+    }
+
+    fn receive(mut self) -> Receive {
+        Receive {
+            destination: self.paths.pop().unwrap_or_default(),
+            input: self.input,
+            verbosity: self.verbosity,
+            ..self.receive
+        }
     }
 
     /// The one mode that was asked for.

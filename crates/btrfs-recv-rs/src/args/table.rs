@@ -26,6 +26,8 @@ pub(crate) enum Id {
     Parent,
     CloneSource,
     Dump,
+    Extract,
+    ExtractReport,
     Quiet,
     Verbose,
     Help,
@@ -44,9 +46,17 @@ pub(crate) const MODES: &[ModeInfo] = &[
         option: Some("dump"),
         operands: Operands::None,
     },
+    ModeInfo {
+        mode: Mode::Extract,
+        option: Some("extract"),
+        operands: Operands::One("DIR"),
+    },
 ];
 
-const EVERY_MODE: &[Mode] = &[Mode::Receive, Mode::Dump];
+const EVERY_MODE: &[Mode] = &[Mode::Receive, Mode::Dump, Mode::Extract];
+
+/// The modes that apply streams to something.
+const RECEIVING_MODES: &[Mode] = &[Mode::Receive, Mode::Extract];
 
 /// The options, in the order of `--help`.
 pub(crate) const SECTIONS: &[Section] = &[
@@ -87,6 +97,7 @@ const RECEIVING: &[Opt] = &[
         "stop at the end command of the first stream, and leave what follows it unread",
     )
     .established()
+    .modes(RECEIVING_MODES)
     .manual(
         "Stop at the end command of the first stream and leave what follows it unread. \
          Without it, streams are received until the end of the input.",
@@ -111,6 +122,7 @@ const RECEIVING: &[Opt] = &[
     )
     .established()
     .short(b'E')
+    .modes(RECEIVING_MODES)
     .value("N", Hint::Nothing)
     .manual(
         "Give up after <N> failed commands; 0 means never. The default is 1. \
@@ -151,6 +163,7 @@ const POLICIES: &[Opt] = &[
         "call the subvolume NAME, whatever the stream calls it",
     )
     .value("NAME", Hint::Nothing)
+    .modes(RECEIVING_MODES)
     .manual(
         "Call the subvolume <NAME>, whatever the stream calls it. One name serves one \
          subvolume: a second one in the input is refused, and the first stays.",
@@ -161,6 +174,7 @@ const POLICIES: &[Opt] = &[
         "keep (default) or delete a subvolume that could not be completed",
     )
     .value("ACTION", Hint::Words(&["keep", "delete"]))
+    .modes(RECEIVING_MODES)
     .manual(
         "What becomes of a subvolume that could not be completed, because something failed or \
          a signal came: `keep` it, which is the default, or `delete` it. \
@@ -175,6 +189,7 @@ const POLICIES: &[Opt] = &[
          system.posix_acl_*; may be repeated",
     )
     .value("PATTERN", Hint::Nothing)
+    .modes(RECEIVING_MODES)
     .manual(
         "Neither set nor remove extended attributes whose whole name matches <PATTERN>, in which \
          `*` stands for any bytes and `?` for one. May be repeated. \
@@ -189,6 +204,7 @@ const POLICIES: &[Opt] = &[
         "no-fileattr",
         "leave out inode flags (chattr)",
     )
+    .modes(RECEIVING_MODES)
     .manual(
         "Leave out inode flags, as chattr(1) sets them: NOCOW, immutable and others. \
          Counted and told like excluded attributes.",
@@ -198,6 +214,7 @@ const POLICIES: &[Opt] = &[
         "allow-unknown",
         "skip commands and attributes that are unknown, such as those of a vendor",
     )
+    .modes(RECEIVING_MODES)
     .manual(
         "Skip commands and attributes that are unknown, such as those of a vendor, instead of \
          refusing the stream. What they stand for is missing from the result. \
@@ -240,6 +257,34 @@ const INSTEAD: &[Opt] = &[
     .manual(
         "Print the commands of all streams in the input, one to a line, and receive \
              nothing. There must be no <PATH>. Times are local, see `TZ`.",
+    ),
+    Opt::new(
+        Id::Extract,
+        "extract",
+        "receive into DIR, a plain directory on any filesystem; needs no root",
+    )
+    .modes(&[Mode::Extract])
+    .manual(
+        "Receive each subvolume as a plain directory in <DIR>, on any filesystem and by any \
+         user. An incremental stream begins with a copy of its parent, which must have been \
+         extracted into <DIR> before; data is shared where the filesystem can.\n\
+         It is built as <NAME>`.incomplete`, renamed when all of it is on disk, and then \
+         recorded in <DIR>`/.btrfs-extract`: what has a record is complete. What the filesystem \
+         or the user cannot hold (owners, device nodes, attributes, inode flags) is counted in \
+         a warning. Content that cannot be kept is an error.",
+    ),
+    Opt::new(
+        Id::ExtractReport,
+        "extract-report",
+        "list what an extraction does not keep in FILE, as JSON lines",
+    )
+    .value("FILE", Hint::File)
+    .modes(&[Mode::Extract])
+    .manual(
+        "Write to <FILE> what the extraction does not keep, a JSON object to a line: \
+         `subvolume`, `path`, `lacks`, the values that were sent, and the `errno` of the \
+         refusal. A name that is not UTF-8 is given as hexadecimal digits, under the key \
+         followed by `_hex`.",
     ),
     Opt::new(Id::Help, "help", "print this help")
         .established()

@@ -7,6 +7,7 @@
 //! characters, which are escaped so that no name can make up a line.
 
 mod commands;
+mod extraction;
 mod line;
 mod policies;
 
@@ -24,6 +25,18 @@ use line::{Line, is_plain_word};
 /// Most complete subvolumes that are named after a failure.
 const MAX_COMPLETE: usize = 20;
 
+/// What becomes of subvolumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// Subvolumes.
+    Subvolume,
+    /// Plain directories.
+    Directory {
+        /// What they do not keep is listed one by one.
+        listed: bool,
+    },
+}
+
 /// Writes messages. Nobody reading them is no failure.
 pub(crate) struct Messages {
     verbosity: u8,
@@ -35,6 +48,7 @@ pub(crate) struct Messages {
     is_deleted: bool,
     /// Where subvolumes are created, as the caller named it.
     destination: Vec<u8>,
+    made: Made,
     /// The first [`MAX_COMPLETE`] subvolumes that were completed.
     complete: Vec<SubvolumeName>,
     /// How many more were.
@@ -54,6 +68,7 @@ impl Messages {
             left_behind: None,
             is_deleted: false,
             destination: Vec::new(),
+            made: Made::Subvolume,
             complete: Vec::new(),
             more_complete: 0,
             line: Line::default(),
@@ -65,6 +80,12 @@ impl Messages {
     /// and some callers do not read what would not fit a pipe.
     pub(crate) fn max_failures(mut self, max: u64) -> Self {
         self.failures_left = if max == 0 { u64::MAX } else { max };
+        self
+    }
+
+    /// Says what subvolumes become, if not subvolumes.
+    pub(crate) fn made(mut self, made: Made) -> Self {
+        self.made = made;
         self
     }
 
@@ -155,7 +176,7 @@ impl Messages {
         } else {
             self.more_complete += 1;
         }
-        if self.verbosity >= 2 {
+        if self.verbosity >= 2 && self.made == Made::Subvolume {
             let (uuid, stransid) = (subvolume.uuid, subvolume.ctransid);
             self.line
                 .format(format_args!(
@@ -167,6 +188,7 @@ impl Messages {
         self.fallbacks(name, &subvolume.fallbacks);
         self.left_out(name, &subvolume.left_out);
         self.vouched_sources(subvolume);
+        self.not_kept(name, &subvolume.not_kept);
     }
 
     /// What was done another way, in one line.
@@ -207,10 +229,14 @@ impl Messages {
                 line.text(", which was incomplete").write_stderr();
                 return;
             }
-            let line = self.line.text("ERROR: ").name(&path).text(
-                " is incomplete: it stays writable and has no received UUID; remove it \
-                 (btrfs subvolume delete",
-            );
+            let line = self.line.text("ERROR: ").name(&path);
+            line.text(match self.made {
+                Made::Subvolume => {
+                    " is incomplete: it stays writable and has no received UUID; remove it \
+                     (btrfs subvolume delete"
+                }
+                Made::Directory { .. } => " is incomplete; remove it (rm -r",
+            });
             if is_plain_word(&path) {
                 line.text(" ").name(&path);
             }

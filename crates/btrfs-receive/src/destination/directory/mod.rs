@@ -157,7 +157,10 @@ impl DirectoryDestination {
         root: OwnedFd,
         parent: Option<(SourceId, (OwnedFd, Record))>,
     ) -> Result<Begun, Cause> {
-        let mut tree = Tree::new(Root::new(root)?, Notes::new(self.sink.take()))?;
+        let mut tree = Tree::new(
+            Root::new(root)?,
+            Notes::new(new.name.clone(), self.sink.take()),
+        )?;
         let mut begun = Begun::default();
         let mut of_parent = 0;
         if let Some((wanted, (fd, record))) = parent {

@@ -4,7 +4,7 @@
 //! The entries follow every rename, so that a report names files as they
 //! are called in the end, not by the names that a stream creates them under.
 
-use btrfs_sendstream::{Bytes, StreamPath};
+use btrfs_sendstream::{Bytes, StreamPath, SubvolumeName};
 
 use crate::confine::PathCache;
 use crate::error::Cause;
@@ -28,6 +28,7 @@ pub(super) struct Notes {
     /// then.
     summary: NotKeptSummary,
     sink: Option<Sink>,
+    subvolume: SubvolumeName,
 }
 
 /// Values by path. Memory: [`MAX_BYTES`] for everything ever entered.
@@ -61,12 +62,13 @@ impl<T: Clone> ByPath<T> {
 }
 
 impl Notes {
-    pub(super) fn new(sink: Option<Sink>) -> Self {
+    pub(super) fn new(subvolume: SubvolumeName, sink: Option<Sink>) -> Self {
         Self {
             lacks: ByPath::new(),
             modes: ByPath::new(),
             summary: NotKeptSummary::default(),
             sink,
+            subvolume,
         }
     }
 
@@ -102,7 +104,7 @@ impl Notes {
             return Ok(());
         }
         let path = Bytes::copy_from_slice(path);
-        self.pass_on(NotKept { path, what, errno })
+        self.pass_on(path, what, errno)
     }
 
     /// The file at `path` has got what `like` says after all.
@@ -202,13 +204,19 @@ impl Notes {
         for (path, known) in lacks.entries.into_entries() {
             for (what, errno) in known {
                 let path = Bytes::copy_from_slice(&path);
-                self.pass_on(NotKept { path, what, errno })?;
+                self.pass_on(path, what, errno)?;
             }
         }
         Ok(std::mem::take(&mut self.summary))
     }
 
-    fn pass_on(&mut self, not_kept: NotKept) -> Result<(), Cause> {
+    fn pass_on(&mut self, path: Bytes, what: Lack, errno: Option<i32>) -> Result<(), Cause> {
+        let not_kept = NotKept {
+            subvolume: self.subvolume.clone(),
+            path,
+            what,
+            errno,
+        };
         if let Some(sink) = &mut self.sink {
             sink(&not_kept).map_err(|error| Cause::ListNotWritten { error })?;
         }
@@ -233,11 +241,15 @@ mod tests {
         StreamPath::parse(Bytes::from_static(text.as_bytes())).unwrap()
     }
 
+    fn name() -> SubvolumeName {
+        SubvolumeName::parse(Bytes::from_static(b"name")).unwrap()
+    }
+
     const OWNER: Lack = Lack::Owner { uid: 1, gid: 2 };
 
     #[test]
     fn notes_follow_their_files() {
-        let mut notes = Notes::new(None);
+        let mut notes = Notes::new(name(), None);
         notes.lacks(&path("o1/f"), OWNER, Some(1)).unwrap();
         notes.linked(&path("o1/f"), &path("g")).unwrap();
         notes.mode_later(&path("o1"), Some(0o555)).unwrap();
@@ -260,7 +272,7 @@ mod tests {
             send.send(not_kept.clone()).unwrap();
             Ok(())
         });
-        let mut notes = Notes::new(Some(sink));
+        let mut notes = Notes::new(name(), Some(sink));
         let mut sent = 0;
         while received.try_recv().is_err() {
             let name = format!("{sent:04000}");

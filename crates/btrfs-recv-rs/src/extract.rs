@@ -1,0 +1,98 @@
+//! `--extract`: into a plain directory, and the list of what it does not keep.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use btrfs_receive::{DirectoryDestination, Lack, NotKept, OpenError};
+
+use crate::args::{Extract, Receive};
+use crate::input::{self, Input};
+use crate::json::Object;
+use crate::messages::{Made, Messages, strerror};
+use crate::receive::{run, supervised};
+use crate::signals::Signals;
+
+/// Extracts what `options` ask for; whether every subvolume in the input was.
+pub(crate) fn command(options: &Extract) -> bool {
+    let listed = options.report.is_some();
+    let messages = Messages::new(options.receive.verbosity).made(Made::Directory { listed });
+    let report = options.report.as_deref();
+    let extract = |receive: &Receive, cancel, signals: &Signals, messages: &mut Messages| match open(
+        receive, report, signals,
+    ) {
+        Ok((input, destination)) => run(destination, input, receive, cancel, messages),
+        Err(text) => {
+            messages.error(text);
+            false
+        }
+    };
+    supervised(&options.receive, messages, extract)
+}
+
+fn open<'s>(
+    receive: &Receive,
+    report: Option<&Path>,
+    signals: &'s Signals,
+) -> Result<(Input<'s>, DirectoryDestination), String> {
+    let file = receive.input.as_deref();
+    // Before the destination, so that a relative name means what it says.
+    let input =
+        Input::open(file, Some(signals)).map_err(|error| input::cannot_open(file, &error))?;
+    let mut builder = DirectoryDestination::builder();
+    if let Some(path) = report {
+        let cannot = |error| format!("cannot write {}: {}", path.display(), strerror(&error));
+        let mut list = File::create(path).map_err(cannot)?;
+        builder = builder.not_kept(move |item| list.write_all(line(item).as_bytes()));
+    }
+    let destination = builder
+        .open(&receive.destination)
+        .map_err(|error| match error {
+            OpenError::System { path, error, .. } => format!(
+                "cannot open destination directory {}: {}",
+                path.display(),
+                strerror(&error)
+            ),
+            other => other.to_string(),
+        })?;
+    Ok((input, destination))
+}
+
+/// One line of the list.
+fn line(item: &NotKept) -> String {
+    let mut object = Object::default();
+    object
+        .bytes("subvolume", item.subvolume.as_bytes())
+        .bytes("path", &item.path);
+    match &item.what {
+        Lack::Owner { uid, gid } => object
+            .text("lacks", "owner")
+            .number("uid", *uid)
+            .number("gid", *gid),
+        Lack::Mode { wanted, kept } => {
+            object
+                .text("lacks", "mode")
+                .text("mode", &format!("{wanted:04o}"));
+            if let Some(kept) = kept {
+                object.text("kept", &format!("{kept:04o}"));
+            }
+            &mut object
+        }
+        Lack::Xattr { name } => object.text("lacks", "xattr").bytes("name", name),
+        Lack::Times => object.text("lacks", "times"),
+        Lack::Flags { attributes } => {
+            let flags = format!("{attributes:#x}");
+            object.text("lacks", "flags").text("fileattr", &flags)
+        }
+        Lack::SpecialFile { mode, rdev } => object
+            .text("lacks", "special-file")
+            .text("mode", &format!("{mode:06o}"))
+            .number("rdev", *rdev),
+        Lack::Verity => object.text("lacks", "verity"),
+        _ => object.text("lacks", "unknown"),
+    };
+    if let Some(errno) = item.errno {
+        object.number("errno", errno);
+    }
+    object.line()
+}
