@@ -39,3 +39,10 @@ fn plan() {
 fn confine() {
     over_files("confine", fuzzing::confine);
 }
+
+#[test]
+fn transforms() {
+    over_files("transforms", |data| {
+        fuzzing::transforms(data);
+    });
+}

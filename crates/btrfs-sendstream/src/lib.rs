@@ -79,6 +79,9 @@
 //!
 //! - `decompress` adds the module `decompress`: the file data inside encoded
 //!   writes.
+//! - `transform` adds the module `transform`: streams of a higher or lower
+//!   version, with other names or some paths only, split and joined. Upgrading
+//!   starts threads to compress.
 //! - `proptest` adds the module `strategies`: random commands and streams for
 //!   property tests.
 #![forbid(unsafe_code)]
@@ -107,6 +110,8 @@ mod reader;
 mod sequence;
 #[cfg(feature = "proptest")]
 pub mod strategies;
+#[cfg(feature = "transform")]
+pub mod transform;
 mod wire;
 mod writer;
 

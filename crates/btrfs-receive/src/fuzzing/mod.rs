@@ -8,6 +8,8 @@
 mod confine;
 mod plan;
 mod program;
+mod transforms;
 
 pub use confine::confine;
 pub use plan::plan;
+pub use transforms::transforms;

@@ -14,17 +14,17 @@ use crate::report::Outcome;
 const MEMORY: u64 = 8 << 20;
 
 /// The clock of a model starts here; times that a program sets lie before.
-const MODEL_CLOCK: i64 = 1_000_000_000;
+pub(super) const MODEL_CLOCK: i64 = 1_000_000_000;
 
 /// What can be seen of a receive once it is over.
-struct Seen {
-    destination: MemoryDestination,
+pub(super) struct Seen {
+    pub(super) destination: MemoryDestination,
     /// Position and operation of the first failure.
-    failure: Option<(Position, &'static str)>,
+    pub(super) failure: Option<(Position, &'static str)>,
     /// What became of each subvolume; its commands if it was finished (a
     /// failure may be noticed a few commands later), and whether everything
     /// was done as asked.
-    outcomes: Vec<(Outcome, Option<u64>, bool)>,
+    pub(super) outcomes: Vec<(Outcome, Option<u64>, bool)>,
 }
 
 /// Makes commands of `data` and applies them one by one, and again with some
@@ -70,7 +70,7 @@ pub fn plan(data: &[u8]) -> (u64, bool) {
     }
 }
 
-fn run(commands: &[CommandBuf], rules: Rules, max_errors: u64) -> Seen {
+pub(super) fn run(commands: &[CommandBuf], rules: Rules, max_errors: u64) -> Seen {
     let options = Options {
         max_errors,
         rules,
@@ -115,7 +115,7 @@ fn run(commands: &[CommandBuf], rules: Rules, max_errors: u64) -> Seen {
     }
 }
 
-fn differences(plain: &Seen, fused: &Seen) -> Vec<String> {
+pub(super) fn differences(plain: &Seen, fused: &Seen) -> Vec<String> {
     let (a, b) = (
         plain.destination.subvolumes(),
         fused.destination.subvolumes(),
@@ -157,7 +157,7 @@ fn times(a: &Tree, b: &Tree) -> Vec<String> {
         .collect()
 }
 
-fn listing(commands: &[CommandBuf]) -> String {
+pub(super) fn listing(commands: &[CommandBuf]) -> String {
     let mut text = String::new();
     for (index, command) in commands.iter().enumerate() {
         let mut line = format!("{:3} {command:?}", index + 1);

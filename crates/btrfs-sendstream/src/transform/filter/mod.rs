@@ -1,0 +1,454 @@
+//! Some paths only.
+
+mod aliases;
+mod names;
+mod rules;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use self::aliases::Aliases;
+use self::names::{Kind, Names, is_temporary};
+pub use self::rules::Rules;
+use super::{Crossing, Output, Transform, TransformError, TransformErrorKind};
+use crate::command::{CloneRange, Command, StreamPath};
+use crate::decoder::Item;
+use crate::error::Position;
+
+/// Leaves out what the [`Rules`] do not keep, so that the rest can be
+/// received.
+///
+/// A full stream gives the tree as it was sent, without what is left out. An
+/// incremental one is for a parent that was made with the same rules. What
+/// remains of it is complete and exact: where something crosses the border, so
+/// that the stream does not say enough, it is refused with a
+/// [`Crossing`](TransformErrorKind::Crossing):
+///
+/// - a file or directory left out before gets a name that is kept, by RENAME
+///   or LINK (that is also how kernels send a file that was moved, and further
+///   names of a file whose first name is left out);
+/// - a file that was there before gets a name that is left out and stays under
+///   the one that is kept, or a file is changed under a name that is left out:
+///   from then on the stream may mean it by either;
+/// - a directory that was kept moves to where it would be left out (a file
+///   that does is removed);
+/// - a directory moves, and the rules divide what is in it;
+/// - data is cloned from a file that is left out (sent without clone sources,
+///   a stream has such clones only within its subvolume).
+///
+/// In each case a wider rule, or a full stream, helps. What cannot be seen: a
+/// file with two names that are kept, one of which moves to where it is left
+/// out, may be changed under that name by later streams.
+/// Times of directories
+/// are those of the sender, even where names in them are left out.
+///
+/// The temporary names under which kernels create inodes, `o257-8-0`, are
+/// kept whatever the rules, until their owner gets its place; then it is
+/// removed if that place is left out.
+///
+/// Memory: the rules, one command, and 32 MiB for names below temporary names
+/// and beside the border; a stream with more of those is refused.
+#[derive(Debug)]
+pub struct Filter {
+    rules: Rules,
+    names: Names,
+    /// A creation: the next command may say where it goes.
+    held: Option<(Command, Position)>,
+    /// The name of the inode created last: it has no others yet.
+    newest: Option<StreamPath>,
+    aliases: Aliases,
+    /// The UUID of the subvolume at hand.
+    own: Uuid,
+}
+
+impl Filter {
+    /// A filter by these rules.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            names: Names::default(),
+            held: None,
+            newest: None,
+            aliases: Aliases::default(),
+            own: Uuid::nil(),
+        }
+    }
+
+    /// Whether there is, or will be, something of this name in the output.
+    fn keeps(&self, path: &[u8]) -> bool {
+        self.names.is_fresh(path) || self.rules.present(&self.names.origin(path))
+    }
+
+    fn command(
+        &mut self,
+        command: Command,
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        if let Some((creation, created_at)) = self.held.take() {
+            match &command {
+                Command::Rename { path, to } if creation.path() == Some(path.borrow()) => {
+                    let to = to.clone();
+                    return self.placed((creation, created_at), (command, at), &to, out);
+                }
+                _ => self.created(creation, created_at, out)?,
+            }
+        }
+        match command {
+            Command::Mkfile { .. }
+            | Command::Mkdir { .. }
+            | Command::Mknod { .. }
+            | Command::Mkfifo { .. }
+            | Command::Mksock { .. }
+            | Command::Symlink { .. } => {
+                self.held = Some((command, at));
+                Ok(())
+            }
+            Command::Subvol { uuid, .. } | Command::Snapshot { uuid, .. } => {
+                self.finish(at, out)?;
+                self.own = uuid;
+                out.item(Item::Command(command), at)
+            }
+            Command::End => {
+                self.finish(at, out)?;
+                out.item(Item::Command(command), at)
+            }
+            Command::Rename { path, to } => self.renamed(path, to, at, out),
+            Command::Link { path, existing } => self.linked(path, existing, at, out),
+            Command::Clone(clone) => self.cloned(clone, at, out),
+            Command::Unlink { ref path } | Command::Rmdir { ref path } => {
+                let kept = self.keeps(path.as_bytes());
+                self.names.remove(path.as_bytes());
+                self.aliases.remove(path.as_bytes());
+                pass_if(kept, command, at, out)
+            }
+            other => {
+                let path = other.path().unwrap_or_default();
+                let kept = self.keeps(path.as_bytes());
+                if !kept {
+                    self.unshared(path, at)?;
+                }
+                pass_if(kept, other, at, out)
+            }
+        }
+    }
+
+    /// A creation whose place is known.
+    fn placed(
+        &mut self,
+        creation: (Command, Position),
+        rename: (Command, Position),
+        to: &StreamPath,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        let (from, kind) = named(&creation.0);
+        if !self.keeps(to.as_bytes()) && !is_temporary(to.as_bytes()) {
+            return Ok(());
+        }
+        let parent = from.parent().unwrap_or_default();
+        if !self.keeps(parent.as_bytes()) {
+            return Err(crossing(to.clone(), Crossing::MovesIn { from }, rename.1));
+        }
+        self.newest = Some(to.clone());
+        self.note(to.as_bytes(), kind, rename.1)?;
+        out.item(Item::Command(creation.0), creation.1)?;
+        out.item(Item::Command(rename.0), rename.1)
+    }
+
+    /// A creation that is not renamed at once: its place is not known yet, or
+    /// it has it.
+    fn created(
+        &mut self,
+        creation: Command,
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        let (path, kind) = named(&creation);
+        self.newest = Some(path.clone());
+        let kept = is_temporary(path.as_bytes()) || self.keeps(path.as_bytes());
+        if kept {
+            self.note(path.as_bytes(), kind, at)?;
+        }
+        pass_if(kept, creation, at, out)
+    }
+
+    /// Remembers a new name if it is, or lies below, a temporary one.
+    fn note(&mut self, path: &[u8], kind: Kind, at: Position) -> Result<(), TransformError> {
+        let temporary = is_temporary(path) || self.names.is_fresh(path);
+        if temporary && !self.names.add(path, kind) {
+            return Err(too_many(at));
+        }
+        Ok(())
+    }
+
+    fn renamed(
+        &mut self,
+        path: StreamPath,
+        to: StreamPath,
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        self.unshared(path.borrow(), at)?;
+        if let Some(kept) = self.aliases.below(path.as_bytes()) {
+            let (kept, other) = (parsed(kept.to_vec()), path);
+            return Err(crossing(kept, Crossing::Shared { other }, at));
+        }
+        if self.names.is_fresh(path.as_bytes()) {
+            return self.fresh_renamed(path, to, at, out);
+        }
+        let was = self.names.origin(path.as_bytes());
+        let kept = self.rules.present(&was);
+        self.names.remove(path.as_bytes());
+        if is_temporary(to.as_bytes()) {
+            if !self.names.add_moved(to.as_bytes(), was) {
+                return Err(too_many(at));
+            }
+            return pass_if(kept, Command::Rename { path, to }, at, out);
+        }
+        if self.names.is_fresh(to.as_bytes()) {
+            let from = parsed(was);
+            match (kept, self.rules.is_uniform(from.as_bytes())) {
+                (false, _) => return Err(crossing(to, Crossing::MovesIn { from }, at)),
+                (true, false) => return Err(crossing(path, Crossing::Splits { to }, at)),
+                (true, true) => self.note(to.as_bytes(), Kind::Unknown, at)?,
+            }
+            return out.item(Item::Command(Command::Rename { path, to }), at);
+        }
+        let target = parsed(self.names.origin(to.as_bytes()));
+        let kept = self.moves(&parsed(was), &target, at)?;
+        pass_if(kept, Command::Rename { path, to }, at, out)
+    }
+
+    /// Something that was there before moves: whether it is kept.
+    fn moves(
+        &self,
+        from: &StreamPath,
+        to: &StreamPath,
+        at: Position,
+    ) -> Result<bool, TransformError> {
+        let (from, to) = (from.clone(), to.clone());
+        let keeps = |path: &StreamPath| self.rules.present(path.as_bytes());
+        let divides = |path: &StreamPath| !self.rules.is_uniform(path.as_bytes());
+        match (keeps(&from), keeps(&to)) {
+            (false, false) => Ok(false),
+            (true, false) => Err(crossing(from, Crossing::MovesOut { to }, at)),
+            (false, true) => Err(crossing(to, Crossing::MovesIn { from }, at)),
+            (true, true) if divides(&from) || divides(&to) => {
+                Err(crossing(from, Crossing::Splits { to }, at))
+            }
+            (true, true) => Ok(true),
+        }
+    }
+
+    /// Refuses to change a file that is kept under another name.
+    fn unshared(&self, path: StreamPath<&[u8]>, at: Position) -> Result<(), TransformError> {
+        match self.aliases.kept_as(path.as_bytes()) {
+            None => Ok(()),
+            Some(kept) => {
+                let other = path.to_owned();
+                Err(crossing(
+                    parsed(kept.to_vec()),
+                    Crossing::Shared { other },
+                    at,
+                ))
+            }
+        }
+    }
+
+    /// Something of which everything is known gets another name.
+    fn fresh_renamed(
+        &mut self,
+        path: StreamPath,
+        to: StreamPath,
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        let temporary = is_temporary(to.as_bytes()) || self.names.is_fresh(to.as_bytes());
+        let names = self.names.at_and_below(path.as_bytes());
+        if !temporary {
+            self.prune(&names, &path, &to, at, out)?;
+        }
+        let kept = temporary || self.keeps(to.as_bytes());
+        for (name, kind) in names {
+            self.names.remove(&name);
+            if temporary {
+                let rest = name.get(path.as_bytes().len()..).unwrap_or_default();
+                if !self.names.add(&[to.as_bytes(), rest].concat(), kind) {
+                    return Err(too_many(at));
+                }
+            }
+        }
+        pass_if(kept, Command::Rename { path, to }, at, out)
+    }
+
+    /// Removes those of `names`, all at or below `path`, that are left out
+    /// once `path` is called `to`.
+    fn prune(
+        &self,
+        names: &[(Vec<u8>, Kind)],
+        path: &StreamPath,
+        to: &StreamPath,
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        for (name, kind) in names {
+            let rest = name.get(path.as_bytes().len()..).unwrap_or_default();
+            let target = [to.as_bytes(), rest].concat();
+            let target = self.names.origin(&target);
+            let kept = self.rules.present(&target);
+            let path = parsed(name.clone());
+            let removal = match kind {
+                Kind::Unknown if !kept || !self.rules.is_uniform(&target) => {
+                    let to = parsed(target);
+                    return Err(crossing(path, Crossing::MovesOut { to }, at));
+                }
+                _ if kept => continue,
+                Kind::Directory => Command::Rmdir { path },
+                _ => Command::Unlink { path },
+            };
+            out.item(Item::Command(removal), at)?;
+        }
+        Ok(())
+    }
+
+    fn linked(
+        &mut self,
+        path: StreamPath,
+        existing: StreamPath,
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        if !self.keeps(path.as_bytes()) {
+            return self.linked_outside(&path, &existing, at);
+        }
+        if !self.keeps(existing.as_bytes()) {
+            let from = existing;
+            return Err(crossing(path, Crossing::MovesIn { from }, at));
+        }
+        self.note(path.as_bytes(), Kind::Other, at)?;
+        out.item(Item::Command(Command::Link { path, existing }), at)
+    }
+
+    /// A name that is left out is given.
+    fn linked_outside(
+        &mut self,
+        path: &StreamPath,
+        existing: &StreamPath,
+        at: Position,
+    ) -> Result<(), TransformError> {
+        let new = self.newest.as_ref() == Some(existing);
+        let (kept, owed) = match self.aliases.kept_as(existing.as_bytes()) {
+            Some(kept) => (kept.to_vec(), Some(at)),
+            None if self.keeps(existing.as_bytes()) => {
+                (existing.as_bytes().to_vec(), Some(at).filter(|_| !new))
+            }
+            None => return Ok(()),
+        };
+        if self.aliases.add(path.as_bytes(), &kept, owed) > names::MAX_LEN {
+            return Err(too_many(at));
+        }
+        Ok(())
+    }
+
+    fn cloned(
+        &mut self,
+        clone: CloneRange,
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        if !self.keeps(clone.path.as_bytes()) {
+            return self.unshared(clone.path.borrow(), at);
+        }
+        let source = clone.source_path.as_bytes();
+        let kept = match clone.source_uuid == self.own {
+            true => self.keeps(source),
+            false => self.rules.present(source),
+        };
+        if kept {
+            return out.item(Item::Command(Command::Clone(clone)), at);
+        }
+        let source_path = clone.source_path;
+        Err(crossing(
+            clone.path,
+            Crossing::ClonesFrom { source_path },
+            at,
+        ))
+    }
+
+    /// Ends a subvolume: whatever still has a temporary name is called so.
+    fn finish(&mut self, at: Position, out: &mut dyn Output) -> Result<(), TransformError> {
+        for root in self.names.roots() {
+            let (names, path) = (self.names.at_and_below(&root), parsed(root));
+            self.prune(&names, &path, &path, at, out)?;
+        }
+        for (name, was) in self.names.moved() {
+            self.moves(&parsed(was.to_vec()), &parsed(name.to_vec()), at)?;
+        }
+        if let Some((other, kept, at)) = self.aliases.owed() {
+            let (kept, other) = (parsed(kept.to_vec()), parsed(other.to_vec()));
+            return Err(crossing(kept, Crossing::Shared { other }, at));
+        }
+        self.names.clear();
+        self.aliases = Aliases::default();
+        self.newest = None;
+        Ok(())
+    }
+}
+
+impl Transform for Filter {
+    fn item(
+        &mut self,
+        item: Item,
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        match item {
+            Item::Command(command) => self.command(command, at, out),
+            Item::Unknown(raw) => {
+                let number = raw.number;
+                Err(TransformErrorKind::UnknownCommand { number }.at(at))
+            }
+            header => out.item(header, at),
+        }
+    }
+
+    fn end(&mut self, _: &mut dyn Output) -> Result<(), TransformError> {
+        Ok(())
+    }
+}
+
+/// The name that a creation gives, and to what.
+fn named(creation: &Command) -> (StreamPath, Kind) {
+    let path = creation.path().map(|path| path.to_owned());
+    let kind = match creation {
+        Command::Mkdir { .. } => Kind::Directory,
+        _ => Kind::Other,
+    };
+    (path.unwrap_or_default(), kind)
+}
+
+/// A path made of parts of paths, which needs no check but gets one.
+fn parsed(path: Vec<u8>) -> StreamPath {
+    StreamPath::parse(Bytes::from(path)).unwrap_or_default()
+}
+
+fn pass_if(
+    kept: bool,
+    command: Command,
+    at: Position,
+    out: &mut dyn Output,
+) -> Result<(), TransformError> {
+    match kept {
+        true => out.item(Item::Command(command), at),
+        false => Ok(()),
+    }
+}
+
+fn crossing(path: StreamPath, crossing: Crossing, at: Position) -> TransformError {
+    TransformErrorKind::Crossing { path, crossing }.at(at)
+}
+
+fn too_many(at: Position) -> TransformError {
+    let max = names::MAX_LEN;
+    TransformErrorKind::TooManyNames { max }.at(at)
+}

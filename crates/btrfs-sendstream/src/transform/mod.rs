@@ -1,0 +1,209 @@
+//! Streams into other streams that give the same tree, or a chosen part of
+//! it (feature `transform`).
+//!
+//! | | gives |
+//! |---|---|
+//! | [`Upgrade`] | version 2 with data joined and compressed |
+//! | [`Downgrade`] | a lower version, for older receivers |
+//! | [`Rewrite`] | other names, UUIDs and transids |
+//! | [`Filter`] | some paths only |
+//! | [`Apart`], [`Together`] | each subvolume as a stream of its own; all in one |
+//!
+//! A [`Transform`] takes items one by one and passes on what becomes of them,
+//! at once or a little later. Memory stays bounded whatever the stream: each
+//! states its share. [`Transform::then`] makes one of two, and [`run`] takes
+//! everything from a [`Reader`] to an [`Output`]: a [`Writer`], or a closure
+//! that does with the items what it likes.
+//!
+//! ```no_run
+//! use btrfs_sendstream::transform::{self, Filter, Rules, Transform, Upgrade};
+//! use btrfs_sendstream::{Reader, StreamPath, Writer};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut reader = Reader::new(std::io::stdin());
+//!     let mut writer = Writer::new(std::io::stdout());
+//!     let rules = Rules::default().exclude(StreamPath::parse("var/cache".into())?);
+//!     let mut transform = Filter::new(rules).then(Upgrade::new());
+//!     transform::run(&mut reader, &mut transform, &mut writer)?;
+//!     writer.finish()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! What a transform cannot do rightly it refuses, with the place in the input:
+//! see [`TransformErrorKind`]. After an error the output is worthless, and has
+//! no END, so that no receiver takes it for complete.
+
+mod downgrade;
+mod error;
+mod filter;
+mod layout;
+mod rewrite;
+mod upgrade;
+
+use std::io::{Read, Write};
+
+use crate::decoder::Item;
+use crate::error::Position;
+use crate::reader::Reader;
+use crate::writer::Writer;
+
+pub use downgrade::{Downgrade, DowngradeBuilder, Newer, UnknownSize};
+pub use error::{Crossing, TransformError, TransformErrorKind};
+pub use filter::{Filter, Rules};
+pub use layout::{Apart, Together};
+pub use rewrite::{Identity, Rewrite};
+pub use upgrade::{Codec, Upgrade, UpgradeBuilder, UpgradeStats};
+
+/// Takes the items that come out of a [`Transform`].
+pub trait Output {
+    /// Takes an item.
+    ///
+    /// `at` is the place of the item in the input that it comes from, for
+    /// messages.
+    ///
+    /// # Errors
+    /// Whatever keeps the item from being taken; see
+    /// [`TransformError::other`] for errors of one's own.
+    fn item(&mut self, item: Item, at: Position) -> Result<(), TransformError>;
+}
+
+impl<F: FnMut(Item, Position) -> Result<(), TransformError>> Output for F {
+    fn item(&mut self, item: Item, at: Position) -> Result<(), TransformError> {
+        self(item, at)
+    }
+}
+
+impl<W: Write> Output for Writer<W> {
+    fn item(&mut self, item: Item, at: Position) -> Result<(), TransformError> {
+        Writer::item(self, &item).map_err(|error| TransformErrorKind::Output(error).at(at))
+    }
+}
+
+/// Turns a sequence of items into another.
+///
+/// Items come in the order in which a [`Reader`] gives them, headers
+/// included. Implementations pass on items they do not know.
+pub trait Transform {
+    /// Takes an item from `at` in the input and hands to `out` whatever is
+    /// ready.
+    ///
+    /// # Errors
+    /// What cannot be transformed, and the errors of `out`. The transform is
+    /// of no more use then.
+    fn item(
+        &mut self,
+        item: Item,
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError>;
+
+    /// Hands over what was held back. To be called at the end of the input.
+    ///
+    /// # Errors
+    /// Those of [`item`](Self::item).
+    fn end(&mut self, out: &mut dyn Output) -> Result<(), TransformError>;
+
+    /// This one, and `next` on what comes out of it.
+    fn then<T: Transform>(self, next: T) -> Then<Self, T>
+    where
+        Self: Sized,
+    {
+        Then { first: self, next }
+    }
+}
+
+/// Leaves everything as it is.
+impl Transform for () {
+    fn item(
+        &mut self,
+        item: Item,
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        out.item(item, at)
+    }
+
+    fn end(&mut self, _: &mut dyn Output) -> Result<(), TransformError> {
+        Ok(())
+    }
+}
+
+impl<T: Transform + ?Sized> Transform for Box<T> {
+    fn item(
+        &mut self,
+        item: Item,
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        (**self).item(item, at, out)
+    }
+
+    fn end(&mut self, out: &mut dyn Output) -> Result<(), TransformError> {
+        (**self).end(out)
+    }
+}
+
+/// Two transforms in a row, see [`Transform::then`].
+#[derive(Clone, Copy, Debug)]
+pub struct Then<A, B> {
+    first: A,
+    next: B,
+}
+
+impl<A, B> Then<A, B> {
+    /// Both, taken apart.
+    pub fn into_parts(self) -> (A, B) {
+        (self.first, self.next)
+    }
+}
+
+impl<A: Transform, B: Transform> Transform for Then<A, B> {
+    fn item(
+        &mut self,
+        item: Item,
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        let next = &mut self.next;
+        let mut between = |item, at| next.item(item, at, out);
+        self.first.item(item, at, &mut between)
+    }
+
+    fn end(&mut self, out: &mut dyn Output) -> Result<(), TransformError> {
+        let next = &mut self.next;
+        let mut between = |item, at| next.item(item, at, out);
+        self.first.end(&mut between)?;
+        self.next.end(out)
+    }
+}
+
+/// Takes everything that `reader` still has through `transform` to `out`.
+///
+/// # Errors
+/// Those of the reader, the transform and the output.
+pub fn run<R: Read>(
+    reader: &mut Reader<R>,
+    transform: &mut dyn Transform,
+    out: &mut dyn Output,
+) -> Result<(), TransformError> {
+    feed(reader, transform, out)?;
+    transform.end(out)
+}
+
+/// Like [`run`], for an input that another one follows: what the transform
+/// holds back stays there.
+///
+/// # Errors
+/// Those of the reader, the transform and the output.
+pub fn feed<R: Read>(
+    reader: &mut Reader<R>,
+    transform: &mut dyn Transform,
+    out: &mut dyn Output,
+) -> Result<(), TransformError> {
+    let failed = |error| TransformError::from(TransformErrorKind::Input(error));
+    while let Some(item) = reader.next_owned().map_err(failed)? {
+        transform.item(item, reader.position(), out)?;
+    }
+    Ok(())
+}

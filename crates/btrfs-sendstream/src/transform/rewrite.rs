@@ -1,0 +1,180 @@
+//! Other names, UUIDs and transids.
+
+use uuid::Uuid;
+
+use super::{Output, Transform, TransformError, TransformErrorKind};
+use crate::command::{Command, SubvolumeName};
+use crate::decoder::Item;
+use crate::error::Position;
+
+/// What a subvolume is known by to receivers; `None` leaves it as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Its UUID; the encoder refuses one of zeros.
+    pub uuid: Option<Uuid>,
+    /// Its ctransid.
+    pub ctransid: Option<u64>,
+}
+
+impl Identity {
+    fn is_empty(&self) -> bool {
+        self.uuid.is_none() && self.ctransid.is_none()
+    }
+
+    fn apply(&self, uuid: &mut Uuid, ctransid: &mut u64) {
+        *uuid = self.uuid.unwrap_or(*uuid);
+        *ctransid = self.ctransid.unwrap_or(*ctransid);
+    }
+}
+
+/// Changes what subvolumes are called and known by, in SUBVOL and SNAPSHOT
+/// and in the clone sources that refer to them.
+///
+/// ```
+/// use btrfs_sendstream::transform::{Identity, Rewrite};
+/// use btrfs_sendstream::{SubvolumeName, Uuid};
+///
+/// let parent = Identity {
+///     uuid: Some(Uuid::from_u128(7)),
+///     ctransid: None,
+/// };
+/// let rewrite = Rewrite::new()
+///     .name(SubvolumeName::parse("home.2024".into())?)
+///     .parent(parent);
+/// # Ok::<(), btrfs_sendstream::PathError>(())
+/// ```
+///
+/// The new UUID becomes the received UUID of what is received, by which later
+/// incremental streams find their parent: those have to be rewritten alike.
+///
+/// Memory: the replacements, nothing else.
+#[derive(Clone, Debug, Default)]
+pub struct Rewrite {
+    name: Option<SubvolumeName>,
+    own: Identity,
+    parent: Identity,
+    others: Vec<(Uuid, Identity)>,
+    /// UUIDs of the subvolume at hand and of its parent, as they came.
+    current: Option<(Uuid, Option<Uuid>)>,
+}
+
+impl Rewrite {
+    /// Changes nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Calls the subvolume this. The input may hold no other one.
+    #[must_use]
+    pub fn name(mut self, name: SubvolumeName) -> Self {
+        self.name = Some(name);
+        self
+    }
+
+    /// Gives the subvolume this identity, also where it is its own clone
+    /// source. The input may hold no other one.
+    #[must_use]
+    pub fn own(mut self, own: Identity) -> Self {
+        self.own = own;
+        self
+    }
+
+    /// Names another parent, also where the old one is a clone source.
+    #[must_use]
+    pub fn parent(mut self, parent: Identity) -> Self {
+        self.parent = parent;
+        self
+    }
+
+    /// Replaces one UUID wherever it occurs, and the ctransid beside it. What
+    /// [`own`](Self::own) and [`parent`](Self::parent) say goes first.
+    #[must_use]
+    pub fn replace(mut self, uuid: Uuid, by: Identity) -> Self {
+        self.others.push((uuid, by));
+        self
+    }
+
+    fn begin(
+        &mut self,
+        name: &mut SubvolumeName,
+        uuid: &mut Uuid,
+        ctransid: &mut u64,
+        at: Position,
+    ) -> Result<(), TransformError> {
+        let for_one_only = self.name.is_some() || !self.own.is_empty();
+        if for_one_only && self.current.is_some() {
+            let name = name.clone();
+            return Err(TransformErrorKind::SecondSubvolume { name }.at(at));
+        }
+        self.current = Some((*uuid, None));
+        if let Some(new) = &self.name {
+            name.clone_from(new);
+        }
+        self.refer(uuid, ctransid);
+        Ok(())
+    }
+
+    /// Changes a reference to a subvolume.
+    fn refer(&self, uuid: &mut Uuid, ctransid: &mut u64) {
+        let own = self.current.is_some_and(|(own, _)| own == *uuid);
+        let parent = self.current.and_then(|(_, parent)| parent) == Some(*uuid);
+        let identity = if own && !self.own.is_empty() {
+            Some(&self.own)
+        } else if parent && !self.parent.is_empty() {
+            Some(&self.parent)
+        } else {
+            let mut others = self.others.iter();
+            others.find(|(old, _)| old == uuid).map(|(_, new)| new)
+        };
+        if let Some(identity) = identity {
+            identity.apply(uuid, ctransid);
+        }
+    }
+
+    fn rewritten(&mut self, mut command: Command, at: Position) -> Result<Command, TransformError> {
+        match &mut command {
+            Command::Subvol {
+                name,
+                uuid,
+                ctransid,
+            } => self.begin(name, uuid, ctransid, at)?,
+            Command::Snapshot {
+                name,
+                uuid,
+                ctransid,
+                parent_uuid,
+                parent_ctransid,
+            } => {
+                self.begin(name, uuid, ctransid, at)?;
+                let own = self.current.take();
+                // As a parent, even a subvolume of the same UUID is another.
+                self.current = own.map(|(_, _)| (Uuid::nil(), Some(*parent_uuid)));
+                let old_parent = *parent_uuid;
+                self.refer(parent_uuid, parent_ctransid);
+                self.current = own.map(|(own, _)| (own, Some(old_parent)));
+            }
+            Command::Clone(clone) => self.refer(&mut clone.source_uuid, &mut clone.source_ctransid),
+            _ => {}
+        }
+        Ok(command)
+    }
+}
+
+impl Transform for Rewrite {
+    fn item(
+        &mut self,
+        item: Item,
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        let item = match item {
+            Item::Command(command) => Item::Command(self.rewritten(command, at)?),
+            other => other,
+        };
+        out.item(item, at)
+    }
+
+    fn end(&mut self, _: &mut dyn Output) -> Result<(), TransformError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! To version 2: data joined into extents and compressed.
+
+mod codec;
+mod ordered;
+mod pieces;
+
+use std::num::NonZeroUsize;
+
+use bytes::Bytes;
+
+pub use self::codec::Codec;
+use self::ordered::Ordered;
+use self::pieces::{Piece, Pieces};
+use super::{Output, Transform, TransformError};
+use crate::command::Command;
+use crate::decoder::Item;
+use crate::error::Position;
+use crate::wire::Version;
+
+/// How to upgrade.
+#[derive(Clone, Copy, Debug)]
+pub struct UpgradeBuilder {
+    codec: Codec,
+    level: Option<u8>,
+    threads: Option<NonZeroUsize>,
+    holes: bool,
+}
+
+impl Default for UpgradeBuilder {
+    fn default() -> Self {
+        Self {
+            codec: Codec::Zstd,
+            level: None,
+            threads: None,
+            holes: true,
+        }
+    }
+}
+
+impl UpgradeBuilder {
+    /// How to compress. The default is zstd.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// How hard to compress: 1 to 15 for zstd, 1 to 9 for zlib; what is
+    /// higher counts as the highest. The default is 3, as in the kernel.
+    #[must_use]
+    pub fn level(mut self, level: u8) -> Self {
+        self.level = Some(level);
+        self
+    }
+
+    /// How many threads compress, beside the caller's. The default is as many
+    /// as the machine runs at once; more than 16 are not used.
+    #[must_use]
+    pub fn threads(mut self, threads: NonZeroUsize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Whether zeros become holes: runs of 32 KiB or more, in whole sectors
+    /// of 4 KiB. The default is yes.
+    #[must_use]
+    pub fn holes(mut self, holes: bool) -> Self {
+        self.holes = holes;
+        self
+    }
+
+    /// The transform. It starts its threads here.
+    pub fn build(self) -> Upgrade {
+        let threads = self.threads.map_or_else(default_threads, NonZeroUsize::get);
+        Upgrade {
+            pieces: Pieces::new(self.holes),
+            ordered: Ordered::new(self.codec, self.codec.level(self.level), threads),
+            stats: UpgradeStats::default(),
+        }
+    }
+}
+
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// What an [`Upgrade`] has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UpgradeStats {
+    /// Extents that were compressed.
+    pub compressed: u64,
+    /// Bytes of file data in them.
+    pub bytes_before: u64,
+    /// Bytes they were compressed to.
+    pub bytes_after: u64,
+    /// Bytes of file data that were left as they were: extents that do not
+    /// shrink, and pieces too small to.
+    pub bytes_left: u64,
+    /// Bytes of zeros that became holes.
+    pub bytes_punched: u64,
+}
+
+/// Gives version 2: adjacent WRITEs are joined into extents of up to 128 KiB
+/// and compressed, on several threads, in order. A version 1 header becomes
+/// one of version 2; version 2 and 3 stay, and so do encoded writes that are
+/// there already.
+///
+/// An extent is compressed if that saves at least one sector of 4 KiB on
+/// disk, else it stays a WRITE. Each compressed extent is decoded again by an
+/// independent decoder and compared before it is passed on. It begins on a
+/// sector boundary; it ends on one or, taken for the end of the file, where
+/// the data ends (the kernel's encoded write wants it so). It is not padded:
+/// the receiving kernel does that.
+///
+/// Long runs of zeros become FALLOCATE, which punches a hole. That takes the
+/// place of what was there, but does not make a file longer: where no data
+/// follows at once, the last sector of the run is written.
+///
+/// Memory, for each thread: 2 MiB of input that waits, what it is compressed
+/// to, and the tables of the compressor and the decoder, 6 MiB in all; and
+/// once 1 MiB.
+#[derive(Debug)]
+pub struct Upgrade {
+    pieces: Pieces,
+    ordered: Ordered,
+    stats: UpgradeStats,
+}
+
+impl Default for Upgrade {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Upgrade {
+    /// An upgrade with the default settings.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Settings other than the default.
+    pub fn builder() -> UpgradeBuilder {
+        UpgradeBuilder::default()
+    }
+
+    /// What has been done so far. Complete after [`Transform::end`].
+    pub fn stats(&self) -> UpgradeStats {
+        let (compressed, bytes_before, bytes_after, left) = self.ordered.counts();
+        UpgradeStats {
+            compressed,
+            bytes_before,
+            bytes_after,
+            bytes_left: self.stats.bytes_left + left,
+            ..self.stats
+        }
+    }
+
+    /// Passes on the pieces that are cut off.
+    fn drain(&mut self, out: &mut dyn Output) -> Result<(), TransformError> {
+        while let Some(piece) = self.pieces.next() {
+            match piece {
+                Piece::Extent {
+                    path,
+                    offset,
+                    data,
+                    at,
+                } => self.ordered.extent(path, offset, data, at, out)?,
+                Piece::Plain {
+                    path,
+                    offset,
+                    data,
+                    at,
+                } => {
+                    self.stats.bytes_left += data.len() as u64;
+                    let write = Command::Write { path, offset, data };
+                    self.ordered.item(Item::Command(write), at, out)?;
+                }
+                Piece::Hole {
+                    path,
+                    offset,
+                    len,
+                    at,
+                } => {
+                    self.stats.bytes_punched += len;
+                    let punch = Command::<Bytes>::Fallocate {
+                        path,
+                        mode: PUNCH_HOLE_KEEP_SIZE,
+                        offset,
+                        len,
+                    };
+                    self.ordered.item(Item::Command(punch), at, out)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Transform for Upgrade {
+    fn item(
+        &mut self,
+        item: Item,
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        let item = match item {
+            Item::Command(Command::Write { path, offset, data }) => {
+                self.pieces.write(path, offset, data, at);
+                return self.drain(out);
+            }
+            Item::Header(version) => Item::Header(version.max(Version::V2)),
+            other => other,
+        };
+        self.pieces.end();
+        self.drain(out)?;
+        self.ordered.item(item, at, out)
+    }
+
+    fn end(&mut self, out: &mut dyn Output) -> Result<(), TransformError> {
+        self.pieces.end();
+        self.drain(out)?;
+        self.ordered.end(out)
+    }
+}
+
+/// `FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE`, the one mode that kernels
+/// send.
+pub(super) const PUNCH_HOLE_KEEP_SIZE: u32 = 3;

@@ -1,0 +1,280 @@
+//! The command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use btrfs_sendstream::transform::{Codec, Identity, Rewrite, Rules};
+use btrfs_sendstream::{StreamPath, SubvolumeName, Uuid};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Turn btrfs send streams into others that give the same tree, or a chosen
+/// part of it.
+///
+/// Each command reads FILEs, or standard input if there is none, and writes
+/// to standard output, or to the file that --output names. What is read is
+/// checked as a receiver would: checksums, order, paths. Several streams in
+/// one input are welcome.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 80,
+    after_help = "Exit status: 0 if everything was written; 1 if something failed, with the \
+                  reason and its place in the input on standard error (what was written then \
+                  has no end, so that no receiver takes it for complete); 2 if the command \
+                  line is wrong."
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) request: Request,
+    /// Say on standard error what was done.
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Request {
+    /// Make version 2: join and compress data, turn zeros into holes.
+    ///
+    /// Receivers store the extents as they are: Linux 5.18 or later does,
+    /// elsewhere they decompress. Needs btrfs-progs 6.0 or later, or
+    /// btrfs-recv-rs, to receive.
+    Upgrade(Upgrade),
+    /// Make a lower version, for older receivers.
+    Downgrade(Downgrade),
+    /// Change subvolume names, UUIDs and transids.
+    Rewrite(RewriteOptions),
+    /// Keep some paths only.
+    ///
+    /// Of several rules, the one with the longest path counts. What none is
+    /// about is kept, unless there is an --include. Directories on the way to
+    /// what is included are kept. An incremental stream is for a parent that
+    /// was filtered by the same rules. Where a file or directory crosses the
+    /// border, and the stream does not hold what is needed, it is refused.
+    Filter(FilterOptions),
+    /// Write each subvolume to a file of its own: 0001-NAME.btrfs-stream.
+    Split(Split),
+    /// Put all subvolumes into one stream with one header and one END, as
+    /// `btrfs send -e` does.
+    Join(Io),
+    /// Put streams one after the other, and check them.
+    Cat(Io),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Io {
+    /// Where to read; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Write here instead of to standard output. The file must not exist; if
+    /// something fails it is removed.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace the output file.
+    #[arg(short, long, requires = "output")]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Upgrade {
+    #[command(flatten)]
+    pub(crate) io: Io,
+    /// How to compress.
+    #[arg(short, long, value_enum, default_value = "zstd")]
+    pub(crate) compression: Compression,
+    /// How hard: 1 to 15 for zstd, 1 to 9 for zlib.
+    #[arg(short, long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u8).range(1..=15))]
+    pub(crate) level: u8,
+    /// How many threads compress [default: as many as there are processors].
+    #[arg(short, long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Leave zeros as data.
+    #[arg(long)]
+    pub(crate) no_holes: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Compression {
+    Zstd,
+    Zlib,
+}
+
+impl From<Compression> for Codec {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::Zstd => Self::Zstd,
+            Compression::Zlib => Self::Zlib,
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Downgrade {
+    #[command(flatten)]
+    pub(crate) io: Io,
+    /// The version to make.
+    #[arg(short, long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub(crate) to: u8,
+    /// Leave out commands that the version lacks (inode flags, verity)
+    /// instead of refusing the stream.
+    #[arg(long)]
+    pub(crate) drop_newer: bool,
+    /// Write a hole as zeros even if nothing shows that the file is that
+    /// long. Wrong only where the sender's file has space preallocated beyond
+    /// its end.
+    #[arg(long)]
+    pub(crate) assume_size: bool,
+    /// Longest hole to write as zeros, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 40)]
+    pub(crate) max_zeros: u64,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RewriteOptions {
+    #[command(flatten)]
+    pub(crate) io: Io,
+    /// Name of the subvolume.
+    #[arg(long, value_parser = OsStringValueParser::new().try_map(name))]
+    name: Option<SubvolumeName>,
+    /// UUID of the subvolume, also where it is its own clone source.
+    #[arg(long, value_parser = uuid)]
+    uuid: Option<Uuid>,
+    /// ctransid of the subvolume.
+    #[arg(long, value_name = "N")]
+    ctransid: Option<u64>,
+    /// UUID of the parent, also where it is a clone source.
+    #[arg(long, value_name = "UUID", value_parser = uuid)]
+    parent_uuid: Option<Uuid>,
+    /// ctransid of the parent.
+    #[arg(long, value_name = "N")]
+    parent_ctransid: Option<u64>,
+    /// Replace a UUID wherever it occurs, and the ctransid beside it.
+    #[arg(long = "replace", value_name = "OLD=NEW[:CTRANSID]", value_parser = replacement)]
+    replacements: Vec<(Uuid, Identity)>,
+}
+
+impl RewriteOptions {
+    pub(crate) fn rewrite(&self) -> Rewrite {
+        let identity = |uuid, ctransid| Identity { uuid, ctransid };
+        let mut rewrite = Rewrite::new()
+            .own(identity(self.uuid, self.ctransid))
+            .parent(identity(self.parent_uuid, self.parent_ctransid));
+        if let Some(name) = &self.name {
+            rewrite = rewrite.name(name.clone());
+        }
+        for (old, new) in &self.replacements {
+            rewrite = rewrite.replace(*old, *new);
+        }
+        rewrite
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct FilterOptions {
+    #[command(flatten)]
+    pub(crate) io: Io,
+    /// Keep this path and what lies below it.
+    #[arg(short, long, value_name = "PATH", value_parser = OsStringValueParser::new().try_map(path))]
+    include: Vec<StreamPath>,
+    /// Leave out this path and what lies below it.
+    #[arg(short, long, value_name = "PATH", value_parser = OsStringValueParser::new().try_map(path))]
+    exclude: Vec<StreamPath>,
+}
+
+impl FilterOptions {
+    pub(crate) fn rules(&self) -> Rules {
+        let rules = self
+            .include
+            .iter()
+            .cloned()
+            .fold(Rules::default(), Rules::include);
+        self.exclude.iter().cloned().fold(rules, Rules::exclude)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Split {
+    /// Where to read; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// The directory to write to.
+    #[arg(short, long, value_name = "DIRECTORY", default_value = ".")]
+    pub(crate) directory: PathBuf,
+}
+
+fn name(text: std::ffi::OsString) -> Result<SubvolumeName, btrfs_sendstream::PathError> {
+    SubvolumeName::parse(text.into_encoded_bytes().into())
+}
+
+/// A path as people write it: slashes around it do no harm.
+fn path(text: std::ffi::OsString) -> Result<StreamPath, btrfs_sendstream::PathError> {
+    let bytes = text.into_encoded_bytes();
+    let start = bytes
+        .iter()
+        .position(|&byte| byte != b'/')
+        .unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .rposition(|&byte| byte != b'/')
+        .map_or(start, |last| last + 1);
+    StreamPath::parse(bytes.get(start..end).unwrap_or_default().to_vec().into())
+}
+
+fn uuid(text: &str) -> Result<Uuid, String> {
+    match Uuid::parse_str(text) {
+        Ok(uuid) if uuid.is_nil() => Err("a UUID of zeros means none".to_owned()),
+        Ok(uuid) => Ok(uuid),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn replacement(text: &str) -> Result<(Uuid, Identity), String> {
+    let (old, new) = text.split_once('=').ok_or("OLD=NEW is needed")?;
+    let (new, ctransid) = match new.split_once(':') {
+        Some((new, number)) => {
+            let number = number.parse::<u64>().map_err(|error| error.to_string())?;
+            (new, Some(number))
+        }
+        None => (new, None),
+    };
+    let identity = Identity {
+        uuid: Some(uuid(new)?),
+        ctransid,
+    };
+    Ok((uuid(old)?, identity))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn paths_may_have_slashes_around_them() {
+        for (text, expected) in [("/a/b/", "a/b"), ("a", "a"), ("/", ""), ("", "")] {
+            assert_eq!(path(text.into()).unwrap().as_bytes(), expected.as_bytes());
+        }
+        assert!(path("a/../b".into()).is_err());
+    }
+
+    #[test]
+    fn replacements_have_two_uuids() {
+        let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let (old, new) = replacement(&format!("{a}={b}:7")).unwrap();
+        assert_eq!((old, new.uuid, new.ctransid), (a, Some(b), Some(7)));
+        for wrong in [
+            format!("{a}"),
+            format!("{a}={b}:x"),
+            format!("{a}={}", Uuid::nil()),
+        ] {
+            assert!(replacement(&wrong).is_err(), "{wrong}");
+        }
+    }
+}

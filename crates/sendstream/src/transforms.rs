@@ -1,0 +1,89 @@
+//! One input to one output.
+
+use std::io::{self, Write};
+
+use btrfs_sendstream::Version;
+use btrfs_sendstream::transform::{
+    Downgrade, Newer, Transform, UnknownSize, Upgrade, UpgradeStats,
+};
+
+use crate::args::{self, Io};
+use crate::output::Destination;
+use crate::{Failure, input};
+
+/// Transforms with nothing to tell afterwards.
+pub(crate) fn simple(
+    mut transform: impl Transform,
+    io: &Io,
+    mut destination: Destination,
+) -> Result<(), Failure> {
+    input::run(&io.inputs, &mut transform, &mut destination.writer)?;
+    destination.finish()
+}
+
+pub(crate) fn upgrade(
+    options: &args::Upgrade,
+    mut destination: Destination,
+    verbose: bool,
+) -> Result<(), Failure> {
+    let mut builder = Upgrade::builder()
+        .codec(options.compression.into())
+        .level(options.level)
+        .holes(!options.no_holes);
+    if let Some(threads) = options.threads {
+        builder = builder.threads(threads);
+    }
+    let mut upgrade = builder.build();
+    input::run(&options.io.inputs, &mut upgrade, &mut destination.writer)?;
+    let written = destination.writer.written().offset;
+    destination.finish()?;
+    if verbose {
+        tell(&summary(upgrade.stats(), written));
+    }
+    Ok(())
+}
+
+fn summary(stats: UpgradeStats, written: u64) -> String {
+    format!(
+        "{} extents compressed from {} to {} bytes; {} bytes of data left as they were, \
+         {} bytes of zeros turned into holes; {written} bytes written",
+        stats.compressed,
+        stats.bytes_before,
+        stats.bytes_after,
+        stats.bytes_left,
+        stats.bytes_punched,
+    )
+}
+
+pub(crate) fn downgrade(
+    options: &args::Downgrade,
+    mut destination: Destination,
+) -> Result<(), Failure> {
+    let target = match options.to {
+        2 => Version::V2,
+        _ => Version::V1,
+    };
+    let mut builder = Downgrade::builder(target).max_zeros(options.max_zeros);
+    if options.drop_newer {
+        builder = builder.newer(Newer::Drop);
+    }
+    if options.assume_size {
+        builder = builder.unknown_size(UnknownSize::Assume);
+    }
+    let mut downgrade = builder.build();
+    input::run(&options.io.inputs, &mut downgrade, &mut destination.writer)?;
+    destination.finish()?;
+    if downgrade.dropped() > 0 {
+        tell(&format!(
+            "{} commands were left out that version {target} lacks",
+            downgrade.dropped()
+        ));
+    }
+    Ok(())
+}
+
+/// Says something on standard error.
+pub(crate) fn tell(text: &str) {
+    // Nobody is left to tell if this fails.
+    let _ = writeln!(io::stderr(), "sendstream: {text}");
+}
