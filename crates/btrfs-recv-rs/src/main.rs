@@ -5,6 +5,7 @@ mod btrfs;
 mod dump;
 mod escape;
 mod extract;
+mod generate;
 mod input;
 mod json;
 mod local_time;
@@ -39,6 +40,7 @@ fn run(line: Vec<OsString>) -> ExitCode {
     match args::parse(line, posixly_correct) {
         Ok(Request::Help) => print(&args::help()),
         Ok(Request::Version) => print(concat!("btrfs-recv-rs ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Request::Generate(what)) => print(&what.text()),
         Ok(Request::Dump(options)) => exit(dump::command(&options, &mut Messages::new(1))),
         Ok(Request::Extract(options)) => exit(extract::command(&options)),
         Ok(Request::Receive(options)) => exit(receive::command(&options)),

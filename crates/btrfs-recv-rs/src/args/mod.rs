@@ -3,10 +3,10 @@
 mod error;
 pub(crate) mod getopt;
 mod help;
-mod option;
+pub(crate) mod option;
 mod parse;
 mod policy;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +14,8 @@ use std::path::PathBuf;
 
 use btrfs_receive::{OnError, XattrPattern};
 use btrfs_sendstream::SubvolumeName;
+
+use crate::generate::Generate;
 
 pub(crate) use error::UsageError;
 pub(crate) use help::{help, usage};
@@ -27,6 +29,8 @@ pub(crate) enum Request {
     Help,
     /// `--version`.
     Version,
+    /// `--generate`.
+    Generate(Generate),
     /// `--dump`.
     Dump(Dump),
     /// `--extract`.

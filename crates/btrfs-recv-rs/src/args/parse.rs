@@ -3,6 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use crate::generate::Generate;
+
 use super::error::{UsageError, info};
 use super::getopt::{self, Arg, Spec};
 use super::option::{Mode, Operands, Opt};
@@ -41,6 +43,7 @@ pub(crate) fn parse(
         match option.id {
             Id::Help => return Ok(Request::Help),
             Id::Version => return Ok(Request::Version),
+            Id::Generate => return generate(value).map(Request::Generate),
             id => given.set(id, value)?,
         }
         given.options.push(option);
@@ -120,7 +123,7 @@ impl Given {
             // default level.
             Id::Verbose => self.verbosity = (self.verbosity + 1).min(3),
             // Answered where they are met.
-            Id::Help | Id::Version => {}
+            Id::Generate | Id::Help | Id::Version => {}
         }
         Ok(())
     }
@@ -172,6 +175,12 @@ impl Given {
         }
         Ok(())
     }
+}
+
+fn generate(value: OsString) -> Result<Generate, UsageError> {
+    let found = value.to_str().and_then(Generate::from_name);
+    let option = "--generate";
+    found.ok_or(UsageError::Value { option, value })
 }
 
 /// A decimal number without sign; empty counts as 0.

@@ -6,6 +6,8 @@
 //! [`Mode`], a line in [`MODES`], a `Request` and an arm in `Given::request`.
 //! A test then tells how to renew the files made from the table.
 
+use crate::generate::Generate;
+
 use super::option::{Hint, Mode, ModeInfo, Operands, Opt, Section};
 
 /// What the parser calls the options.
@@ -30,6 +32,7 @@ pub(crate) enum Id {
     ExtractReport,
     Quiet,
     Verbose,
+    Generate,
     Help,
     Version,
 }
@@ -286,6 +289,14 @@ const INSTEAD: &[Opt] = &[
          refusal. A name that is not UTF-8 is given as hexadecimal digits, under the key \
          followed by `_hex`.",
     ),
+    Opt::new(
+        Id::Generate,
+        "generate",
+        "print the manual page, or completions for a shell: man, bash, zsh, fish",
+    )
+    .value("WHAT", Hint::Words(Generate::NAMES))
+    .modes(EVERY_MODE)
+    .manual("Print the manual page (`man`), or completions for a shell (`bash`, `zsh` or `fish`)."),
     Opt::new(Id::Help, "help", "print this help")
         .established()
         .modes(EVERY_MODE)

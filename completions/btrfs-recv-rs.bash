@@ -1,0 +1,66 @@
+# bash completion for btrfs-recv-rs                        -*- shell-script -*-
+# Made by `btrfs-recv-rs --generate=bash`.
+
+_btrfs_recv_rs_reply() {
+    mapfile -t COMPREPLY < <(compgen "$@" -- "$cur")
+}
+
+_btrfs_recv_rs() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+    # bash takes the sign in --name=value for a word of its own.
+    if [[ $cur == "=" ]]; then
+        cur=
+    elif [[ $prev == "=" ]] && ((COMP_CWORD > 1)); then
+        prev=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+    case $prev in
+        -f)
+            _btrfs_recv_rs_reply -f
+            return
+            ;;
+        -E | --max-errors)
+            :
+            return
+            ;;
+        -m)
+            _btrfs_recv_rs_reply -d
+            return
+            ;;
+        --name)
+            :
+            return
+            ;;
+        --on-error)
+            _btrfs_recv_rs_reply -W 'keep delete'
+            return
+            ;;
+        --exclude-xattr)
+            :
+            return
+            ;;
+        --parent)
+            _btrfs_recv_rs_reply -d
+            return
+            ;;
+        --clone-source)
+            _btrfs_recv_rs_reply -d
+            return
+            ;;
+        --extract-report)
+            _btrfs_recv_rs_reply -f
+            return
+            ;;
+        --generate)
+            _btrfs_recv_rs_reply -W 'man bash zsh fish'
+            return
+            ;;
+    esac
+    if [[ $cur == -* ]]; then
+        compopt +o filenames
+        _btrfs_recv_rs_reply -W '-f -e -C --chroot -E --max-errors -m --force-decompress --test-encoded --name --on-error --exclude-xattr --no-fileattr --allow-unknown --parent --clone-source --dump --extract --extract-report --generate --help --version -q --quiet -v --verbose'
+    else
+        _btrfs_recv_rs_reply -f
+    fi
+}
+
+complete -o filenames -F _btrfs_recv_rs btrfs-recv-rs btrfs-receive
