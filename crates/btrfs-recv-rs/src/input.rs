@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::advice::Head;
 use crate::messages::strerror;
 use crate::signals::Signals;
 
@@ -23,6 +24,9 @@ pub(crate) struct Input<'a> {
     signals: Option<&'a Signals>,
     /// Regular files never make a reader wait.
     may_wait: bool,
+    /// Size of a regular file.
+    size: Option<u64>,
+    head: Head,
 }
 
 impl<'a> Input<'a> {
@@ -35,12 +39,31 @@ impl<'a> Input<'a> {
             Some(path) => open_file(path)?,
             None => rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?,
         };
-        let kind = FileType::from_raw_mode(rustix::fs::fstat(&descriptor)?.st_mode);
+        let facts = rustix::fs::fstat(&descriptor)?;
+        let kind = FileType::from_raw_mode(facts.st_mode);
+        let is_file = kind == FileType::RegularFile;
         Ok(Self {
             descriptor,
             signals,
-            may_wait: kind != FileType::RegularFile,
+            may_wait: !is_file,
+            size: is_file.then(|| facts.st_size.try_into().unwrap_or(0)),
+            head: Head::default(),
         })
+    }
+
+    /// Size in bytes, if the input is a file.
+    pub(crate) fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// The beginning of what was read.
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Whether someone would have to type the stream.
+    pub(crate) fn is_terminal(&self) -> bool {
+        rustix::termios::isatty(&self.descriptor)
     }
 
     /// Blocks until there is something to read, the input has ended, or a
@@ -83,7 +106,10 @@ impl Read for Input<'_> {
                 self.check_signals()?;
             }
             match rustix::io::read(&self.descriptor, &mut *buffer) {
-                Ok(count) => return Ok(count),
+                Ok(count) => {
+                    self.head.push(buffer.get(..count).unwrap_or_default());
+                    return Ok(count);
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.may_wait = true,
                 Err(error) => return Err(error.into()),

@@ -44,7 +44,7 @@ pub(crate) fn supervised(
     let success = receive(options, cancel, &signals, &mut messages);
     let stopped_by = signals.caught().filter(|_| !success);
     if let Some(signal) = stopped_by {
-        messages.error(format_args!("stopped by {signal}"));
+        messages.stopped_by(signal);
     }
     messages.left_behind();
     if !success {
@@ -80,8 +80,11 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
     };
     let destination = match open_destination(options) {
         Ok(destination) => destination,
-        Err(text) => {
+        Err(Refused { text, to_do }) => {
             messages.error(text);
+            if let Some(to_do) = to_do {
+                messages.to_do(to_do);
+            }
             return false;
         }
     };
@@ -114,13 +117,20 @@ fn how(options: &Receive, cancel: Cancel) -> Options {
 /// Applies the input; whether all of it was.
 pub(crate) fn run(
     destination: impl Destination,
-    input: Input<'_>,
+    mut input: Input<'_>,
     options: &Receive,
     cancel: Cancel,
     messages: &mut Messages,
 ) -> bool {
+    messages.input_size(input.size());
+    if input.is_terminal() {
+        messages.warning(
+            "standard input is a terminal: the stream has to come from there; meant was perhaps \
+             btrfs send SUBVOLUME | btrfs-recv-rs PATH, or -f FILE",
+        );
+    }
     let mut receiver = Receiver::with_options(destination, how(options, cancel));
-    match receiver.receive(input, messages) {
+    match receiver.receive(&mut input, messages) {
         Ok(report) => {
             let mut subvolumes = report.subvolumes.iter();
             if options.parent.is_some() && subvolumes.all(|it| it.wanted_parent.is_none()) {
@@ -130,15 +140,29 @@ pub(crate) fn run(
         }
         Err(error) => {
             // Failed operations were reported when they failed.
-            if let StopReason::Stream(error) = &error.reason {
-                messages.stream_error(error);
+            match &error.reason {
+                StopReason::Stream(error) => messages.stream_error(error, input.head()),
+                StopReason::Cancelled if error.report.abandoned == 0 => messages.between_streams(),
+                _ => {}
             }
             false
         }
     }
 }
 
-fn open_destination(options: &Receive) -> Result<BtrfsDestination, String> {
+/// Why there is no receive.
+struct Refused {
+    text: String,
+    to_do: Option<&'static str>,
+}
+
+impl From<String> for Refused {
+    fn from(text: String) -> Self {
+        Self { text, to_do: None }
+    }
+}
+
+fn open_destination(options: &Receive) -> Result<BtrfsDestination, Refused> {
     let path = &options.destination;
     if let Some(mount) = &options.root_mount {
         check_root_mount(mount, path)?;
@@ -155,7 +179,12 @@ fn open_destination(options: &Receive) -> Result<BtrfsDestination, String> {
     for source in &options.clone_sources {
         builder = builder.clone_source(&source.path, source.stands_for);
     }
-    builder.open(path).map_err(|error| match error {
+    builder.open(path).map_err(refused)
+}
+
+fn refused(error: OpenError) -> Refused {
+    let about_source = matches!(error, OpenError::Source { .. });
+    let text = match error {
         OpenError::System { call, path, error } => match resolve(&path) {
             // The common mistake, in the words of `btrfs receive`. Asked for
             // only now: a path into another mount namespace may be opened
@@ -176,7 +205,12 @@ fn open_destination(options: &Receive) -> Result<BtrfsDestination, String> {
             format!("{} doesn't belong to btrfs mount point", path.display())
         }
         other => other.to_string(),
-    })
+    };
+    let to_do = "name a directory of a mounted btrfs; findmnt -T PATH shows what is mounted there";
+    Refused {
+        text,
+        to_do: (!about_source).then_some(to_do),
+    }
 }
 
 /// `-m` once replaced the search for the mount point. Nothing searches it

@@ -105,11 +105,31 @@ impl fmt::Display for Capability {
 
 impl fmt::Display for NoSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tell(f, "source")
+    }
+}
+
+struct Told<'a>(&'a NoSource, &'static str);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.tell(f, self.1)
+    }
+}
+
+impl NoSource {
+    /// The text of the error with the source called by its `role`, such as
+    /// `parent`.
+    pub fn told_as(&self, role: &'static str) -> impl fmt::Display + '_ {
+        Told(self, role)
+    }
+
+    fn tell(&self, f: &mut fmt::Formatter<'_>, role: &str) -> fmt::Result {
         let SourceId { uuid, ctransid } = self.wanted;
         if uuid.is_nil() {
             return write!(
                 f,
-                "the stream names a source without UUID (all zero), which says nothing"
+                "the stream names a {role} without UUID (all zero), which says nothing"
             );
         }
         let what = match self.candidates.is_empty() {
@@ -118,7 +138,7 @@ impl fmt::Display for NoSource {
         };
         write!(
             f,
-            "{what}, or was received from, the source {uuid} (ctransid {ctransid})"
+            "{what}, or was received from, the {role} {uuid} (ctransid {ctransid})"
         )?;
         for search in &self.searches {
             write!(f, "\n  searched: {search}")?;
@@ -150,9 +170,7 @@ impl fmt::Display for NoSource {
         )?;
         write!(f, "\n  to do: {}", self.advice())
     }
-}
 
-impl NoSource {
     /// What the user can do about it.
     fn advice(&self) -> &'static str {
         let any = |wanted: Verdict| self.candidates.iter().any(|it| it.verdict == wanted);

@@ -61,7 +61,7 @@ pub(crate) fn run(
 /// Carries out `--dump`; returns whether all of the input was printed.
 pub(crate) fn command(options: &Dump, messages: &mut Messages) -> bool {
     let file = options.input.as_deref();
-    let input = match Input::open(file, None) {
+    let mut input = match Input::open(file, None) {
         Ok(input) => input,
         Err(error) => {
             messages.error(input::cannot_open(file, &error));
@@ -70,7 +70,7 @@ pub(crate) fn command(options: &Dump, messages: &mut Messages) -> bool {
     };
     let mut stdout = io::stdout().lock();
     let at_once = stdout.is_terminal();
-    let Err(error) = run(input, &mut stdout, at_once) else {
+    let Err(error) = run(&mut input, &mut stdout, at_once) else {
         return true;
     };
     let reason = match &error {
@@ -80,7 +80,7 @@ pub(crate) fn command(options: &Dump, messages: &mut Messages) -> bool {
         }
         DumpError::Output(error) => strerror(error),
         DumpError::Stream(error) => {
-            messages.stream_error(error);
+            messages.stream_error(error, input.head());
             "the input is damaged or incomplete".to_owned()
         }
     };

@@ -11,13 +11,21 @@ mod extraction;
 mod line;
 mod policies;
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use btrfs_receive::source::NoSource;
 use btrfs_receive::{
     Cause, Event, Failure, Fallbacks, NewSubvolume, Observer, Outcome, SubvolumeReport,
 };
 use btrfs_sendstream::{CommandBuf, ErrorKind, SubvolumeName};
 
+use rustix::thread::CapabilitySet;
+
+use crate::advice::{self, Advice, Head};
+use crate::signals::Signal;
 use commands::{push_change, push_data};
 pub(crate) use line::strerror;
 use line::{Line, is_plain_word};
@@ -37,6 +45,9 @@ pub(crate) enum Made {
     },
 }
 
+/// Most pieces of advice that are remembered.
+const MAX_GIVEN: usize = 64;
+
 /// Writes messages. Nobody reading them is no failure.
 pub(crate) struct Messages {
     verbosity: u8,
@@ -46,9 +57,15 @@ pub(crate) struct Messages {
     left_behind: Option<SubvolumeName>,
     /// Whether that was deleted.
     is_deleted: bool,
+    /// Whether the receive ended with no subvolume under construction.
+    is_between_streams: bool,
     /// Where subvolumes are created, as the caller named it.
     destination: Vec<u8>,
     made: Made,
+    /// Size of the input in bytes, if it is known.
+    input_size: Option<u64>,
+    /// Advice that was given: once is enough.
+    given: Vec<Advice>,
     /// The first [`MAX_COMPLETE`] subvolumes that were completed.
     complete: Vec<SubvolumeName>,
     /// How many more were.
@@ -67,8 +84,11 @@ impl Messages {
             failures_left: u64::MAX,
             left_behind: None,
             is_deleted: false,
+            is_between_streams: false,
             destination: Vec::new(),
             made: Made::Subvolume,
+            input_size: None,
+            given: Vec::new(),
             complete: Vec::new(),
             more_complete: 0,
             line: Line::default(),
@@ -96,6 +116,25 @@ impl Messages {
             self.destination.push(b'/');
         }
         self
+    }
+
+    /// Tells how long the input is.
+    pub(crate) fn input_size(&mut self, bytes: Option<u64>) {
+        self.input_size = bytes;
+    }
+
+    /// Says what may be the cause, and what to do.
+    fn advise(&mut self, advice: Option<Advice>) {
+        let Some(advice) = advice.filter(|it| !self.given.contains(it)) else {
+            return;
+        };
+        for (what, text) in [("likely", &advice.likely), ("to do", &advice.to_do)] {
+            let line = self.line.text("ERROR:   ").text(what).text(": ");
+            line.text_of(text).write_stderr();
+        }
+        if self.given.len() < MAX_GIVEN {
+            self.given.push(advice);
+        }
     }
 
     /// After a failure: says which subvolumes are complete all the same.
@@ -215,8 +254,12 @@ impl Messages {
                 separator = "; ";
             }
         }
-        line.text(", as the filesystem refused; the content is complete")
-            .write_stderr();
+        line.text(", as the filesystem refused");
+        let is_privileged = advice::has(CapabilitySet::SYS_ADMIN);
+        if done.encoded_writes_decoded > 0 && !is_privileged {
+            line.text(" (CAP_SYS_ADMIN is missing, which compressed data takes)");
+        }
+        line.text("; the content is complete").write_stderr();
     }
 
     /// Says which subvolume was left incomplete, if one was and it was not
@@ -277,7 +320,10 @@ impl Messages {
             }
             // Some say on further lines what was tried.
             other => {
-                let text = other.to_string();
+                let text = match other {
+                    Cause::NoSource(error) => no_source(failure, error),
+                    other => other.to_string(),
+                };
                 let mut lines = text.lines();
                 line.text_of(lines.next().unwrap_or_default());
                 line.format(format_args!(" ({at})")).write_stderr();
@@ -286,6 +332,40 @@ impl Messages {
                 }
             }
         }
+        let directory = Path::new(OsStr::from_bytes(&self.destination));
+        let to_come = self.input_size.map(|size| size.saturating_sub(at.offset));
+        let advice = advice::on_failure(failure, directory, to_come);
+        self.advise(advice);
+    }
+
+    /// The receive was stopped where a stream may end.
+    pub(crate) fn between_streams(&mut self) {
+        self.is_between_streams = true;
+    }
+
+    /// A signal came.
+    pub(crate) fn stopped_by(&mut self, signal: Signal) {
+        match self.is_between_streams {
+            false => self.error(format_args!("stopped by {signal}")),
+            true if self.complete.is_empty() => self.error(format_args!(
+                "stopped by {signal} before anything was received"
+            )),
+            true => self.error(format_args!(
+                "stopped by {signal} while waiting for another stream or the end of the input; \
+                 what was received is complete"
+            )),
+        }
+    }
+
+    /// What to do about the error said before.
+    pub(crate) fn to_do(&mut self, what: impl fmt::Display) {
+        let line = self.line.text("ERROR:   to do: ");
+        line.text_of(what).write_stderr();
+    }
+
+    /// Something that may be a mistake.
+    pub(crate) fn warning(&mut self, what: impl fmt::Display) {
+        self.line.text("WARNING: ").text_of(what).write_stderr();
     }
 
     /// Something failed that is no operation on the destination.
@@ -294,7 +374,7 @@ impl Messages {
     }
 
     /// The stream is damaged or cannot be read.
-    pub(crate) fn stream_error(&mut self, error: &btrfs_sendstream::Error) {
+    pub(crate) fn stream_error(&mut self, error: &btrfs_sendstream::Error, head: &Head) {
         match error.kind() {
             ErrorKind::Empty => self.error(
                 "empty stream is not considered valid: the input is empty; did btrfs send fail?",
@@ -304,6 +384,24 @@ impl Messages {
             }
             _ => self.error(error),
         }
+        self.advise(advice::on_stream_error(error, head));
+    }
+}
+
+/// A source that was not found, as what it was wanted, and what the user can
+/// do who knows better.
+fn no_source(failure: &Failure, error: &NoSource) -> String {
+    let uuid = error.wanted.uuid;
+    match failure.operation {
+        "snapshot" => format!(
+            "{}\n  or, if a subvolume here holds what the sender's parent holds: --parent=PATH",
+            error.told_as("parent")
+        ),
+        _ => format!(
+            "{}\n  or, if a subvolume here holds what the sender's has: \
+             --clone-source={uuid}:PATH",
+            error.told_as("clone source")
+        ),
     }
 }
 

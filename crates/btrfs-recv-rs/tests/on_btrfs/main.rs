@@ -1,5 +1,6 @@
 //! The command on a real btrfs.
 
+mod errors;
 mod hostile;
 mod messages;
 mod policies;
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let tests = [
+        errors::tests(),
         hostile::tests(),
         messages::tests(),
         policies::tests(),
