@@ -1,0 +1,145 @@
+//! The command as its users see it: files, pipes, messages, exit statuses.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A stream that a kernel sent.
+fn kernel_stream(name: &str) -> PathBuf {
+    let streams = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/streams");
+    streams.join(format!("{name}.stream"))
+}
+
+fn sendstream(arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sendstream"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || {
+        // A command that fails does not read to the end.
+        let _ = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
+/// What a run that has to succeed wrote.
+fn ok(arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let output = sendstream(arguments, input);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    output.stdout
+}
+
+/// What a run that has to fail said.
+fn fails(arguments: &[&str], input: &[u8], status: i32) -> String {
+    let output = sendstream(arguments, input);
+    assert_eq!(output.status.code(), Some(status), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn cat_passes_streams_on_as_they_are() {
+    for name in [
+        "full.v1",
+        "incr.v2",
+        "encoded-zstd.v2",
+        "multi-one-end.v1",
+        "concat-mixed",
+    ] {
+        let path = kernel_stream(name);
+        let stream = fs::read(&path).unwrap();
+        assert!(ok(&["cat"], &stream) == stream, "{name}");
+        let path = path.to_str().unwrap();
+        assert!(ok(&["cat", path, "-"], &stream) == [&stream[..], &stream[..]].concat());
+    }
+}
+
+#[test]
+fn versions_go_up_and_down() {
+    let original = fs::read(kernel_stream("full.v1")).unwrap();
+    let upgraded = ok(&["upgrade", "--threads", "2"], &original);
+    assert!(upgraded.starts_with(b"btrfs-stream\0\x02"));
+    let back = ok(&["downgrade", "--to", "1"], &upgraded);
+    assert!(back.starts_with(b"btrfs-stream\0\x01"));
+    let output = sendstream(&["upgrade", "-v", "-c", "zlib", "-l", "9"], &original);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.starts_with("sendstream: ") && said.contains("extents compressed"),
+        "{said}"
+    );
+}
+
+#[test]
+fn subvolumes_get_files_of_their_own() {
+    let stream = kernel_stream("multi-one-end.v1");
+    let stream = stream.to_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().to_str().unwrap();
+    ok(&["split", "-d", at, stream], b"");
+    let mut files: Vec<_> = fs::read_dir(at)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(files.len() > 1, "{files:?}");
+    let mut arguments = vec!["join"];
+    arguments.extend(files.iter().map(|file| file.to_str().unwrap()));
+    assert!(ok(&arguments, b"") == fs::read(stream).unwrap());
+    // Nothing is overwritten.
+    let said = fails(&["split", "-d", at, stream], b"", 1);
+    assert!(said.contains("0001-") && said.contains("exists"), "{said}");
+}
+
+#[test]
+fn names_and_paths_are_changed() {
+    let stream = fs::read(kernel_stream("full.v1")).unwrap();
+    let renamed = ok(&["rewrite", "--name", "another name"], &stream);
+    let holds = |stream: &[u8], text: &[u8]| stream.windows(text.len()).any(|part| part == text);
+    assert!(holds(&renamed, b"another name") && !holds(&stream, b"another name"));
+    let nothing = ok(&["filter", "--include", "/no/such/path/"], &stream);
+    assert!(nothing.len() < stream.len());
+    let said = fails(
+        &["rewrite", "--uuid", "00000000-0000-0000-0000-000000000000"],
+        b"",
+        2,
+    );
+    assert!(said.contains("zeros"), "{said}");
+    fails(&["filter", "--include", "a/../b"], b"", 2);
+}
+
+#[test]
+fn failures_say_where_and_leave_no_file() {
+    let stream = fs::read(kernel_stream("full.v1")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out");
+    let at = path.to_str().unwrap();
+    let cut = &stream[..stream.len() - 7];
+    let said = fails(&["upgrade", "-o", at], cut, 1);
+    assert!(said.starts_with("sendstream: standard input: "), "{said}");
+    assert!(said.contains("stream 1, command "), "{said}");
+    assert!(!path.exists());
+    ok(&["cat", "-o", at], &stream);
+    assert!(fs::read(&path).unwrap() == stream);
+    let said = fails(&["cat", "-o", at], &stream, 1);
+    assert!(said.contains("exists"), "{said}");
+    ok(&["cat", "-f", "-o", at], &stream);
+    let said = fails(&["cat", "/no/such/file"], b"", 1);
+    assert!(said.contains("/no/such/file: No such file"), "{said}");
+    fails(&["frobnicate"], b"", 2);
+    assert!(fails(&["cat"], b"", 1).contains("empty"));
+}
+
+#[test]
+fn what_cannot_be_expressed_comes_with_advice() {
+    let two = fs::read(kernel_stream("multi.v1")).unwrap();
+    let said = fails(&["rewrite", "--name", "one"], &two, 1);
+    assert!(said.contains("(split the input first)"), "{said}");
+}
