@@ -46,6 +46,14 @@ _btrfs_recv_rs() {
             _btrfs_recv_rs_reply -d
             return
             ;;
+        --checkpoint-every)
+            :
+            return
+            ;;
+        --state-dir)
+            _btrfs_recv_rs_reply -d
+            return
+            ;;
         --extract-report)
             _btrfs_recv_rs_reply -f
             return
@@ -57,7 +65,7 @@ _btrfs_recv_rs() {
     esac
     if [[ $cur == -* ]]; then
         compopt +o filenames
-        _btrfs_recv_rs_reply -W '-f -e -C --chroot -E --max-errors -m --force-decompress --test-encoded --name --on-error --exclude-xattr --no-fileattr --allow-unknown --parent --clone-source --dump --extract --extract-report --generate --help --version -q --quiet -v --verbose'
+        _btrfs_recv_rs_reply -W '-f -e -C --chroot -E --max-errors -m --force-decompress --test-encoded --name --on-error --exclude-xattr --no-fileattr --allow-unknown --parent --clone-source --atomic --resumable --checkpoint-every --state-dir --status --abandon --dump --extract --extract-report --generate --help --version -q --quiet -v --verbose'
     else
         _btrfs_recv_rs_reply -f
     fi

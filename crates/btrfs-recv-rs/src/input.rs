@@ -2,7 +2,7 @@
 //! and interruptible by a signal.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -115,6 +115,18 @@ impl Read for Input<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+/// Only of what can be read again; a pipe refuses.
+impl Seek for Input<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            SeekFrom::Start(offset) => rustix::fs::SeekFrom::Start(offset),
+            SeekFrom::Current(offset) => rustix::fs::SeekFrom::Current(offset),
+            SeekFrom::End(offset) => rustix::fs::SeekFrom::End(offset),
+        };
+        Ok(rustix::fs::seek(&self.descriptor, to)?)
     }
 }
 

@@ -13,6 +13,7 @@ mod local_time;
 mod messages;
 mod receive;
 mod signals;
+mod unfinished;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -44,6 +45,8 @@ fn run(line: Vec<OsString>) -> ExitCode {
         Ok(Request::Generate(what)) => print(&what.text()),
         Ok(Request::Dump(options)) => exit(dump::command(&options, &mut Messages::new(1))),
         Ok(Request::Extract(options)) => exit(extract::command(&options)),
+        Ok(Request::Status(options)) => exit(unfinished::status(&options, &mut Messages::new(1))),
+        Ok(Request::Abandon(options)) => exit(unfinished::abandon(&options, &mut Messages::new(1))),
         Ok(Request::Receive(options)) => exit(receive::command(&options)),
         Err(error) => refuse(&error),
     }

@@ -4,16 +4,18 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use btrfs_receive::resume::ResumeOptions;
 use btrfs_receive::{
     BtrfsDestination, Cancel, Destination, OpenError, Options, Receiver, StopReason,
 };
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::args::Receive;
+use crate::args::{Receive, Resume};
 use crate::input::{self, Input};
 use crate::messages::{Messages, strerror};
 use crate::signals::Signals;
+use crate::unfinished;
 
 /// Receives what `options` ask for and says so; returns whether every
 /// subvolume in the input was finished. Ends the process by the signal that
@@ -130,7 +132,20 @@ pub(crate) fn run(
         );
     }
     let mut receiver = Receiver::with_options(destination, how(options, cancel));
-    match receiver.receive(&mut input, messages) {
+    let received = match &options.resume {
+        None => receiver.receive(&mut input, messages),
+        Some(resume) => {
+            let hint = unfinished::hint(options.input.is_some());
+            match receiver.resumable(resume_options(resume, hint)) {
+                Ok(mut receiver) => receiver.receive_file(&mut input, messages),
+                Err(error) => {
+                    messages.error(error);
+                    return false;
+                }
+            }
+        }
+    };
+    match received {
         Ok(report) => {
             let mut subvolumes = report.subvolumes.iter();
             if options.parent.is_some() && subvolumes.all(|it| it.wanted_parent.is_none()) {
@@ -148,6 +163,15 @@ pub(crate) fn run(
             false
         }
     }
+}
+
+fn resume_options(resume: &Resume, hint: String) -> ResumeOptions {
+    let mut how = ResumeOptions::default();
+    how.every_bytes = resume.every_bytes.unwrap_or(how.every_bytes);
+    how.every = resume.every.unwrap_or(how.every);
+    how.directory.clone_from(&resume.state_dir);
+    how.hint = hint;
+    how
 }
 
 /// Why there is no receive.
@@ -169,7 +193,8 @@ fn open_destination(options: &Receive) -> Result<BtrfsDestination, Refused> {
     }
     let mut builder = BtrfsDestination::builder()
         .force_decompress(options.force_decompress)
-        .check_encoded(options.test_encoded);
+        .check_encoded(options.test_encoded)
+        .atomic(options.atomic);
     if options.confine_sources {
         builder = builder.jail(path);
     }

@@ -6,6 +6,7 @@ mod help;
 pub(crate) mod option;
 mod parse;
 mod policy;
+mod resume;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ pub(crate) use error::UsageError;
 pub(crate) use help::{help, usage};
 pub(crate) use parse::parse;
 pub(crate) use policy::CloneSource;
+pub(crate) use resume::{Resume, Unfinished};
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,6 +37,10 @@ pub(crate) enum Request {
     Dump(Dump),
     /// `--extract`.
     Extract(Extract),
+    /// `--status`.
+    Status(Unfinished),
+    /// `--abandon`.
+    Abandon(Unfinished),
     /// Nothing else.
     Receive(Receive),
 }
@@ -88,6 +94,10 @@ pub(crate) struct Receive {
     pub(crate) parent: Option<PathBuf>,
     /// Clone sources that come before those that are found.
     pub(crate) clone_sources: Vec<CloneSource>,
+    /// Whether a subvolume appears under its name only when it is complete.
+    pub(crate) atomic: bool,
+    /// How to make the receive resumable, if it is to be.
+    pub(crate) resume: Option<Resume>,
     /// 0 quiet, 1 default, 2 data, 3 every command.
     pub(crate) verbosity: u8,
 }
@@ -110,6 +120,8 @@ impl Default for Receive {
             allow_unknown: false,
             parent: None,
             clone_sources: Vec::new(),
+            atomic: false,
+            resume: None,
             verbosity: 1,
         }
     }

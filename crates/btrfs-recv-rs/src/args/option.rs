@@ -10,6 +10,10 @@ pub(crate) enum Mode {
     Receive,
     /// `--dump`.
     Dump,
+    /// `--status`.
+    Status,
+    /// `--abandon`.
+    Abandon,
     /// `--extract`.
     Extract,
 }
@@ -21,6 +25,8 @@ pub(crate) enum Operands {
     None,
     /// One, called like this.
     One(&'static str),
+    /// One or more, shown like this.
+    Some(&'static str),
 }
 
 impl Operands {
@@ -29,6 +35,7 @@ impl Operands {
         match self {
             Self::None => count == 0,
             Self::One(_) => count == 1,
+            Self::Some(_) => count >= 1,
         }
     }
 
@@ -36,7 +43,7 @@ impl Operands {
     pub(crate) fn shown(self) -> Option<&'static str> {
         match self {
             Self::None => None,
-            Self::One(name) => Some(name),
+            Self::One(name) | Self::Some(name) => Some(name),
         }
     }
 }

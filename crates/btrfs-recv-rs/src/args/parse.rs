@@ -9,7 +9,7 @@ use super::error::{UsageError, info};
 use super::getopt::{self, Arg, Spec};
 use super::option::{Mode, Operands, Opt};
 use super::table::{Id, options};
-use super::{Dump, Extract, Receive, Request, policy};
+use super::{Dump, Extract, Receive, Request, Resume, Unfinished, policy};
 
 /// Reads a command line, the program's name first.
 ///
@@ -115,6 +115,12 @@ impl Given {
                 let source = policy::clone_source(value)?;
                 self.receive.clone_sources.push(source);
             }
+            Id::Atomic => self.receive.atomic = true,
+            Id::Resumable => _ = self.resume(),
+            Id::CheckpointEvery => self.resume().every(value)?,
+            Id::StateDir => self.resume().state_dir = Some(value.into()),
+            Id::Status => self.modes.push(Mode::Status),
+            Id::Abandon => self.modes.push(Mode::Abandon),
             Id::Dump => self.modes.push(Mode::Dump),
             Id::Extract => self.modes.push(Mode::Extract),
             Id::ExtractReport => self.report = Some(value.into()),
@@ -128,11 +134,26 @@ impl Given {
         Ok(())
     }
 
+    fn resume(&mut self) -> &mut Resume {
+        self.receive.resume.get_or_insert_default()
+    }
+
+    fn unfinished(self) -> Unfinished {
+        let mut paths = self.paths.into_iter();
+        Unfinished {
+            destination: paths.next().unwrap_or_default(),
+            state_dir: self.receive.resume.and_then(|resume| resume.state_dir),
+            names: paths.map(PathBuf::into_os_string).collect(),
+        }
+    }
+
     fn request(mut self) -> Result<Request, UsageError> {
         let mode = self.mode()?;
         self.check(mode)?;
         Ok(match mode {
             Mode::Dump => Request::Dump(Dump { input: self.input }),
+            Mode::Status => Request::Status(self.unfinished()),
+            Mode::Abandon => Request::Abandon(self.unfinished()),
             Mode::Receive => Request::Receive(self.receive()),
             Mode::Extract => Request::Extract(Extract {
                 report: self.report.take(),

@@ -27,6 +27,12 @@ pub(crate) enum Id {
     AllowUnknown,
     Parent,
     CloneSource,
+    Atomic,
+    Resumable,
+    CheckpointEvery,
+    StateDir,
+    Status,
+    Abandon,
     Dump,
     Extract,
     ExtractReport,
@@ -50,6 +56,16 @@ pub(crate) const MODES: &[ModeInfo] = &[
         operands: Operands::None,
     },
     ModeInfo {
+        mode: Mode::Status,
+        option: Some("status"),
+        operands: Operands::One("PATH"),
+    },
+    ModeInfo {
+        mode: Mode::Abandon,
+        option: Some("abandon"),
+        operands: Operands::Some("PATH [NAME]..."),
+    },
+    ModeInfo {
         mode: Mode::Extract,
         option: Some("extract"),
         operands: Operands::One("DIR"),
@@ -70,6 +86,10 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section {
         title: "Receiving in another way",
         options: POLICIES,
+    },
+    Section {
+        title: "Receives that may be interrupted",
+        options: RESUMING,
     },
     Section {
         title: "Instead of receiving",
@@ -246,6 +266,77 @@ const POLICIES: &[Opt] = &[
         "Clone from the subvolume <PATH> where the stream names its UUID or its received UUID, \
          even if it is writable; with <UUID> in front, where the stream names that one. \
          You vouch for it as for a `--parent`. May be repeated.",
+    ),
+];
+
+const RESUMING: &[Opt] = &[
+    Opt::new(
+        Id::Atomic,
+        "atomic",
+        "let a subvolume have its name only when it is complete; until then it is called \
+         NAME.receiving",
+    )
+    .manual(
+        "Build each subvolume as `NAME.receiving` in <PATH>, and give it its name when it is \
+         complete, on disk, marked as received and read-only. Whatever has the name by then is \
+         left alone: the subvolume is complete and keeps the other name.",
+    ),
+    Opt::new(
+        Id::Resumable,
+        "resumable",
+        "take checkpoints, and go on from those of an interrupted receive of the same stream",
+    )
+    .manual(
+        "Take checkpoints. If a receive of the same stream was interrupted, compare its \
+         beginning with what was received, and go on from the newest checkpoint; if the stream \
+         differs before that, from an earlier one. A subvolume that is complete already is passed \
+         over, and none that is incomplete is deleted. Until the subvolume is complete there is a \
+         directory `btrfs-recv-rs.unfinished` in <PATH>, with read-only snapshots of it. \
+         Going on needs CAP_SYS_ADMIN and Linux 6.0. Use the same options each time.",
+    ),
+    Opt::new(
+        Id::CheckpointEvery,
+        "checkpoint-every",
+        "with --resumable: a size (default 4G) or a time (default 5min) between checkpoints",
+    )
+    .value("WHEN", Hint::Nothing)
+    .manual(
+        "Take a checkpoint after so much of the stream (`K`, `M`, `G`, `T`), or after so much \
+         time (`s`, `min`, `h`); may be given for both. The default is `4G` and `5min`, \
+         whichever comes first. Implies `--resumable`.",
+    ),
+    Opt::new(
+        Id::StateDir,
+        "state-dir",
+        "with --resumable: keep btrfs-recv-rs.unfinished in DIR instead of PATH",
+    )
+    .value("DIR", Hint::Directory)
+    .modes(&[Mode::Receive, Mode::Status, Mode::Abandon])
+    .manual(
+        "Keep `btrfs-recv-rs.unfinished` in <DIR>, on the same filesystem, instead of <PATH>. \
+         Implies `--resumable` when receiving.",
+    ),
+    Opt::new(
+        Id::Status,
+        "status",
+        "show what is unfinished in PATH, and how to go on",
+    )
+    .modes(&[Mode::Status])
+    .manual(
+        "Show which receives in <PATH> are unfinished, how far they are, since when, and the \
+         command that goes on. Writable subvolumes without received UUID are shown as well: \
+         a receive may have left them, or be at work, or have nothing to do with them.",
+    ),
+    Opt::new(
+        Id::Abandon,
+        "abandon",
+        "remove unfinished receives from PATH: all resumable ones, or those named",
+    )
+    .modes(&[Mode::Abandon])
+    .manual(
+        "Remove unfinished receives from <PATH>: the half-built subvolume, its checkpoints and \
+         its state. Without a <NAME> all resumable ones. A writable subvolume without received \
+         UUID that is none of these is removed only if it is named.",
     ),
 ];
 

@@ -10,6 +10,7 @@ mod commands;
 mod extraction;
 mod line;
 mod policies;
+mod resume;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -55,6 +56,8 @@ pub(crate) struct Messages {
     failures_left: u64,
     /// A subvolume that was given up; said once the reason has been said.
     left_behind: Option<SubvolumeName>,
+    /// Of a resumable receive: where that can be gone on with.
+    kept: Option<u64>,
     /// Whether that was deleted.
     is_deleted: bool,
     /// Whether the receive ended with no subvolume under construction.
@@ -83,6 +86,7 @@ impl Messages {
             verbosity,
             failures_left: u64::MAX,
             left_behind: None,
+            kept: None,
             is_deleted: false,
             is_between_streams: false,
             destination: Vec::new(),
@@ -267,6 +271,9 @@ impl Messages {
     pub(crate) fn left_behind(&mut self) {
         if let Some(name) = self.left_behind.take() {
             let path = self.path_of(name.as_bytes());
+            if let Some(kept) = self.kept.take() {
+                return self.left_to_resume(&path, kept);
+            }
             if std::mem::take(&mut self.is_deleted) {
                 let line = self.line.text("deleted: ").name(&path);
                 line.text(", which was incomplete").write_stderr();
@@ -419,11 +426,16 @@ impl Observer for Messages {
                 new,
                 parent: Some(parent),
             } if parent.vouched_for => self.vouched_parent(new.name.as_bytes(), parent),
+            Event::Comparing { new, offset } => self.comparing(new.name.as_bytes(), offset),
+            Event::Resumed { new, offset } => self.resumed(new.name.as_bytes(), offset),
+            Event::Checkpoint { offset, .. } => self.checkpoint(offset),
+            Event::SubvolumePresent(subvolume) => self.present(subvolume),
             Event::NotDeleted { subvolume, cause } => self.not_deleted(subvolume, cause),
             Event::SubvolumeAbandoned(subvolume) => {
                 let outcome = subvolume.outcome;
                 if matches!(outcome, Outcome::Abandoned | Outcome::Deleted) {
                     self.left_behind = Some(subvolume.built_as.clone());
+                    self.kept = subvolume.kept;
                     self.is_deleted = outcome == Outcome::Deleted;
                 }
             }

@@ -5,6 +5,7 @@ mod full;
 mod injected;
 mod killed;
 mod power_cut;
+mod resumed;
 mod support;
 
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
         injected::tests(),
         killed::tests(),
         power_cut::tests(),
+        resumed::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())
 }

@@ -1,0 +1,56 @@
+//! What a resumable receive says besides.
+
+use btrfs_receive::SubvolumeReport;
+
+use super::Messages;
+
+impl Messages {
+    /// The beginning of the stream is only compared.
+    pub(super) fn comparing(&mut self, name: &[u8], offset: u64) {
+        if self.verbosity >= 1 {
+            let line = self.line.text("comparing ").name(name);
+            line.format(format_args!(
+                ": the first {offset} bytes were received before"
+            ));
+            line.write_stderr();
+        }
+    }
+
+    /// From here on the stream is applied.
+    pub(super) fn resumed(&mut self, name: &[u8], offset: u64) {
+        if self.verbosity >= 1 {
+            let line = self.line.text("going on with ").name(name);
+            line.format(format_args!(" from byte {offset}"));
+            line.write_stderr();
+        }
+    }
+
+    /// A checkpoint was taken.
+    pub(super) fn checkpoint(&mut self, offset: u64) {
+        if self.verbosity >= 2 {
+            let line = self
+                .line
+                .format(format_args!("checkpoint at byte {offset}"));
+            line.write_stderr();
+        }
+    }
+
+    /// An earlier receive has completed a subvolume.
+    pub(super) fn present(&mut self, subvolume: &SubvolumeReport) {
+        if self.verbosity >= 1 {
+            let line = self.line.name(subvolume.name.as_bytes());
+            line.text(" is complete already").write_stderr();
+        }
+    }
+
+    /// What was left behind can be gone on with from `kept` bytes.
+    pub(super) fn left_to_resume(&mut self, path: &[u8], kept: u64) {
+        let line = self.line.text("ERROR: ").name(path);
+        line.text(" is incomplete; receive the same stream again with --resumable, which ");
+        match kept {
+            0 => line.text("starts over"),
+            kept => line.format(format_args!("goes on from byte {kept}")),
+        };
+        line.text("; or give it up with --abandon").write_stderr();
+    }
+}

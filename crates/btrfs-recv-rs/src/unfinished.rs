@@ -1,0 +1,256 @@
+//! `--status` and `--abandon`: what is unfinished in a directory.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use btrfs_receive::resume::{self, Progress, ResumeError};
+
+use crate::args::Unfinished;
+use crate::escape::push_message;
+use crate::local_time::LocalTime;
+use crate::messages::Messages;
+
+/// Shows what is unfinished; returns whether that could be found out.
+pub(crate) fn status(options: &Unfinished, messages: &mut Messages) -> bool {
+    let mut report = Report::new(options);
+    match report.collect(options) {
+        Ok(()) => {
+            let _ = io::stdout().write_all(&report.text);
+            true
+        }
+        Err(error) => {
+            messages.error(error);
+            false
+        }
+    }
+}
+
+/// Removes what is named, or every receive that was made resumable; returns
+/// whether all of it is gone.
+pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
+    let names = match options.names.is_empty() {
+        false => options.names.clone(),
+        true => match resume::unfinished(kept_in(options)) {
+            Ok(all) => all.into_iter().map(|one| one.name).collect(),
+            Err(error) => {
+                messages.error(error);
+                return false;
+            }
+        },
+    };
+    let mut gone = true;
+    for name in &names {
+        match abandon_one(options, name) {
+            Ok(true) => {
+                let mut line = b"removed ".to_vec();
+                push_message(
+                    &mut line,
+                    options.destination.join(name).as_os_str().as_bytes(),
+                );
+                line.push(b'\n');
+                let _ = io::stdout().write_all(&line);
+            }
+            Ok(false) => {
+                messages.error(format_args!(
+                    "{}: nothing unfinished; only writable subvolumes without received UUID are \
+                     removed",
+                    options.destination.join(name).display()
+                ));
+                gone = false;
+            }
+            Err(error) => {
+                let path = options.destination.join(name);
+                messages.error(format_args!("{}: {error}", path.display()));
+                gone = false;
+            }
+        }
+    }
+    gone
+}
+
+fn abandon_one(options: &Unfinished, name: &OsStr) -> Result<bool, ResumeError> {
+    let kept = options.state_dir.as_deref();
+    if resume::abandon(&options.destination, kept, name.as_bytes())? {
+        return Ok(true);
+    }
+    // Only what was named is taken for a leftover.
+    match options.names.is_empty() {
+        true => Ok(false),
+        false => resume::delete_leftover(&options.destination, name.as_bytes()),
+    }
+}
+
+fn kept_in(options: &Unfinished) -> &Path {
+    options.state_dir.as_deref().unwrap_or(&options.destination)
+}
+
+/// The text of `--status`.
+struct Report<'a> {
+    options: &'a Unfinished,
+    time: LocalTime,
+    text: Vec<u8>,
+}
+
+impl<'a> Report<'a> {
+    fn new(options: &'a Unfinished) -> Self {
+        Self {
+            options,
+            time: LocalTime::system(),
+            text: Vec::new(),
+        }
+    }
+
+    fn collect(&mut self, options: &Unfinished) -> Result<(), ResumeError> {
+        for one in resume::unfinished(kept_in(options))? {
+            match &one.progress {
+                Ok(progress) => self.unfinished(&one.name, progress),
+                Err(ResumeError::Locked { pid }) => {
+                    self.name(&one.name);
+                    let pid = pid.map_or_else(String::new, |pid| format!(" by process {pid}"));
+                    self.say(&format!(": being received{pid}\n"));
+                }
+                Err(error) => {
+                    self.name(&one.name);
+                    self.say(&format!(": {error}\n"));
+                }
+            }
+        }
+        for one in resume::leftovers(&options.destination)? {
+            self.name(&one.name);
+            self.say(
+                ": writable and without received UUID: left by a receive that stopped, being \
+                 received, or not from a receive at all\n    if it was left, remove it with: ",
+            );
+            self.remove(&one.name);
+        }
+        Ok(())
+    }
+
+    fn unfinished(&mut self, name: &OsStr, progress: &Progress) {
+        self.name(name);
+        let kind = match progress.incremental {
+            true => "incremental",
+            false => "full",
+        };
+        self.say(&format!(": unfinished ({kind}), begun "));
+        self.at(progress.started);
+        match progress.taken {
+            Some(taken) => {
+                self.say("\n    newest checkpoint: ");
+                self.at(taken);
+                self.say(&format!(
+                    ", {} of the stream, {} commands\n",
+                    Size(progress.offset),
+                    progress.commands
+                ));
+            }
+            None => self.say("\n    no checkpoint yet: starts over\n"),
+        }
+        if progress.built_as != *name {
+            self.say("    built as: ");
+            push_message(&mut self.text, progress.built_as.as_bytes());
+            self.say("\n");
+        }
+        self.say("    to go on: ");
+        push_message(&mut self.text, progress.hint.as_bytes());
+        self.say("\n    to give up: ");
+        self.remove(name);
+    }
+
+    fn name(&mut self, name: &OsStr) {
+        let path = self.options.destination.join(name);
+        push_message(&mut self.text, path.as_os_str().as_bytes());
+    }
+
+    fn remove(&mut self, name: &OsStr) {
+        let mut words = vec![OsString::from("btrfs-recv-rs"), "--abandon".into()];
+        if let Some(directory) = &self.options.state_dir {
+            words.extend(["--state-dir".into(), directory.into()]);
+        }
+        words.extend([self.options.destination.clone().into(), name.to_owned()]);
+        push_message(&mut self.text, quoted(&words).as_bytes());
+        self.say("\n");
+    }
+
+    fn at(&mut self, time: SystemTime) {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        self.time.push(&mut self.text, seconds);
+    }
+
+    fn say(&mut self, text: &str) {
+        self.text.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// Bytes, for people.
+struct Size(u64);
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        match units.iter().find(|(shift, _)| self.0 >> shift > 0) {
+            Some((shift, unit)) => {
+                let tenths = (u128::from(self.0) * 10) >> shift;
+                write!(f, "{}.{} {unit}", tenths / 10, tenths % 10)
+            }
+            None => write!(f, "{} bytes", self.0),
+        }
+    }
+}
+
+/// The command that goes on, for a shell: this one, from the directory that it
+/// was started in.
+pub(crate) fn hint(from_file: bool) -> String {
+    let directory = std::env::current_dir().unwrap_or_default();
+    let sender = match from_file {
+        true => "",
+        false => "btrfs send ... | ",
+    };
+    let words: Vec<_> = std::env::args_os().collect();
+    format!(
+        "cd {} && {sender}{}",
+        quoted(&[directory.into()]),
+        quoted(&words)
+    )
+}
+
+/// Words as a shell takes them back.
+fn quoted(words: &[OsString]) -> String {
+    let mut line = String::new();
+    for word in words {
+        let word = word.to_string_lossy();
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+        if !word.is_empty() && word.chars().all(plain) {
+            line.push_str(&word);
+        } else {
+            line.push('\'');
+            line.push_str(&word.replace('\'', r"'\''"));
+            line.push('\'');
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        let words = ["a", "b c", "it's", ""].map(OsString::from);
+        assert_eq!(quoted(&words), r"a 'b c' 'it'\''s' ''");
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        assert_eq!(Size(1023).to_string(), "1023 bytes");
+        assert_eq!(Size(5 << 29).to_string(), "2.5 GiB");
+    }
+}
