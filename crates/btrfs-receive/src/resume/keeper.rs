@@ -217,7 +217,7 @@ impl Keeper {
             self.rename(&state.built_as, &new.name, store)?;
             return Ok((None, Opened::Complete));
         }
-        self.look_at_working(&mut state)?;
+        self.look_at_working(&mut state, store)?;
         if state.built_as != built_as {
             self.rename(&state.built_as, &built_as, store)?;
             state.built_as = built_as;
@@ -243,7 +243,11 @@ impl Keeper {
 
     /// Makes sure that the half-built subvolume is the one that was left, or
     /// gone.
-    fn look_at_working(&self, state: &mut State) -> Result<(), ResumeError> {
+    fn look_at_working(&self, state: &mut State, store: &Store) -> Result<(), ResumeError> {
+        let is_unknown = state.working.is_nil();
+        if is_unknown {
+            state.working = store.noted_working().unwrap_or_default();
+        }
         let changed = |what| {
             let name = state.built_as.to_string();
             Err(ResumeError::Changed { name, what })
@@ -262,12 +266,13 @@ impl Keeper {
             // Created, and the receiver was stopped before it could write
             // down which one it is.
             Remains::Subvolume(info)
-                if state.working.is_nil()
+                if is_unknown
                     && !info.read_only
                     && info.received_uuid.is_nil()
                     && info.ctransid <= info.otransid + 2 =>
             {
-                self.delete_working(name)
+                state.working = Uuid::nil();
+                self.delete_working(state.built_as.as_bytes())
             }
             Remains::Subvolume(_) => changed("another subvolume has its name"),
         }

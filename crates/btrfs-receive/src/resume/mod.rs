@@ -47,7 +47,7 @@ pub use error::ResumeError;
 pub(crate) use keeper::{Keeper, Opened, Reached, Restoring};
 pub use list::{Leftover, Progress, Unfinished, abandon, delete_leftover, leftovers, unfinished};
 pub(crate) use state::Deferred;
-pub(crate) use store::open_directory;
+pub(crate) use store::{note_working, open_directory};
 
 /// When to take checkpoints, and where to keep them.
 #[derive(Clone, Debug)]

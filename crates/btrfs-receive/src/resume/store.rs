@@ -14,6 +14,7 @@ use rustix::fs::{
     unlinkat,
 };
 use rustix::io::Errno;
+use uuid::Uuid;
 
 use super::error::ResumeError;
 use super::state::State;
@@ -27,6 +28,7 @@ pub(crate) const FOLDER: &str = "btrfs-recv-rs.unfinished";
 const STATE: &str = "state";
 const NEW_STATE: &str = "state.new";
 const LOCK: &str = "lock";
+const WORKING: &str = "working";
 
 /// Another may look at the lock for a moment, or remove the directory while
 /// it is opened.
@@ -190,6 +192,15 @@ impl Store {
         fsync(&self.base).map_err(failed("fsync"))
     }
 
+    /// What [`note_working`] wrote.
+    pub(crate) fn noted_working(&self) -> Option<Uuid> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = openat(&self.directory, WORKING, flags, Mode::empty()).ok()?;
+        let mut text = String::new();
+        File::from(fd).take(64).read_to_string(&mut text).ok()?;
+        text.parse().ok()
+    }
+
     /// Deletes a snapshot in the directory; it may be gone already.
     pub(crate) fn delete(&self, name: &str) -> Result<(), ResumeError> {
         match sys::snap_destroy(&self.directory, name.as_bytes()) {
@@ -230,6 +241,18 @@ impl Store {
             Err(errno) => Err(ResumeError::system("unlinkat", &self.path, errno)),
         }
     }
+}
+
+/// Writes down, in the directory of an unfinished receive, that the subvolume
+/// with this UUID is its own: it was created to be made equal to a checkpoint,
+/// which takes a while, and is not in the state before that is done.
+pub(crate) fn note_working(directory: &OwnedFd, uuid: Uuid) -> rustix::io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o600);
+    let file = openat(directory, WORKING, flags | OFlags::NOFOLLOW, mode)?;
+    rustix::io::write(&file, uuid.to_string().as_bytes())?;
+    fsync(&file)?;
+    fsync(directory)
 }
 
 fn make_directory(at: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {

@@ -16,7 +16,7 @@ use crate::destination::{Begun, Destination, Withheld};
 use crate::error::{Cause, Failure};
 use crate::plan::op::NewSubvolume;
 use crate::report::Fallbacks;
-use crate::resume::{Deferred, Restoring};
+use crate::resume::{Deferred, Restoring, note_working};
 use crate::sys;
 
 /// What a checkpoint is known by, and what waits for the end.
@@ -174,6 +174,8 @@ impl Engine {
             }
             None => {
                 let (fd, parent) = self.create(&new)?;
+                let info = sys::subvolume_info(&fd).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?;
+                note_working(&from.place, info.uuid).map_err(named("write"))?;
                 if new.parent.is_some() {
                     // The checkpoint was taken after that; its state has what
                     // was taken off.
