@@ -62,10 +62,14 @@ _btrfs_recv_rs() {
             _btrfs_recv_rs_reply -W 'man bash zsh fish'
             return
             ;;
+        --size)
+            :
+            return
+            ;;
     esac
     if [[ $cur == -* ]]; then
         compopt +o filenames
-        _btrfs_recv_rs_reply -W '-f -e -C --chroot -E --max-errors -m --force-decompress --test-encoded --name --on-error --exclude-xattr --no-fileattr --allow-unknown --parent --clone-source --atomic --resumable --checkpoint-every --state-dir --status --abandon --dump --extract --extract-report --generate --help --version -q --quiet -v --verbose'
+        _btrfs_recv_rs_reply -W '-f -e -C --chroot -E --max-errors -m --force-decompress --test-encoded --name --on-error --exclude-xattr --no-fileattr --allow-unknown --parent --clone-source --atomic --resumable --checkpoint-every --state-dir --status --abandon --dump --extract --extract-report --generate --help --version --progress --size -q --quiet -v --verbose'
     else
         _btrfs_recv_rs_reply -f
     fi

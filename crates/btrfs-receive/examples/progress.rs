@@ -24,7 +24,7 @@ impl Observer for Narrator {
                 "receiving {} onto subvolume {}",
                 new.name, parent.subvolume_id
             ),
-            Event::Progress { at, commands } => {
+            Event::Progress { at, commands, .. } => {
                 eprintln!("{} MiB, {commands} commands", at.offset >> 20);
             }
             Event::Failed(failure) => eprintln!("failed: {failure}"),

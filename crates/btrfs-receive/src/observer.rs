@@ -34,6 +34,8 @@ pub enum Event<'a> {
         at: Position,
         /// Commands taken, this one included.
         commands: u64,
+        /// Files of every kind that were to be made until now.
+        files: u64,
     },
     /// An interrupted receive has left the subvolume half built: what comes
     /// is compared with what it has applied.

@@ -36,6 +36,8 @@ pub struct Receiver<D> {
     wants_commands: bool,
     /// Clone sources in the report, of all subvolumes.
     listed_sources: usize,
+    /// Commands that make a file.
+    files: u64,
     /// Offset in the input from which progress is told next.
     next_progress: u64,
     /// The name that the options chose is a subvolume's.
@@ -98,6 +100,7 @@ impl<D: Destination> Receiver<D> {
             first_failure: None,
             wants_commands: false,
             listed_sources: 0,
+            files: 0,
             next_progress: Event::PROGRESS_BYTES,
             name_is_used: false,
             keeper: None,
@@ -204,7 +207,12 @@ impl<D: Destination> Receiver<D> {
         if at.offset >= self.next_progress {
             self.next_progress = at.offset.saturating_add(Event::PROGRESS_BYTES);
             let commands = self.report.commands;
-            observer.event(Event::Progress { at, commands });
+            let files = self.files;
+            observer.event(Event::Progress {
+                at,
+                commands,
+                files,
+            });
         }
         match command {
             Command::Subvol {
@@ -398,6 +406,7 @@ impl<D: Destination> Receiver<D> {
         if self.keeper.is_some() {
             self.before_change_kept(&command, at, observer)?;
         }
+        self.files += u64::from(makes_file(&command));
         let planned = self.planner.command(command, at, &mut self.steps);
         self.apply_steps(observer)?;
         match planned {
@@ -526,6 +535,7 @@ impl<D: Destination> Receiver<D> {
     fn reset(&mut self) {
         self.listed_sources = 0;
         self.next_progress = Event::PROGRESS_BYTES;
+        self.files = 0;
         self.name_is_used = false;
     }
 
@@ -581,6 +591,19 @@ impl<D: Destination> Receiver<D> {
             self.report.subvolumes.push(subvolume);
         }
     }
+}
+
+fn makes_file(command: &CommandBuf) -> bool {
+    use Command::{Mkdir, Mkfifo, Mkfile, Mknod, Mksock, Symlink};
+    matches!(
+        command,
+        Mkfile { .. }
+            | Mkdir { .. }
+            | Symlink { .. }
+            | Mknod { .. }
+            | Mkfifo { .. }
+            | Mksock { .. }
+    )
 }
 
 #[cfg(test)]

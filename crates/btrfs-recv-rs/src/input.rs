@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -12,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::advice::Head;
 use crate::messages::strerror;
+use crate::progress::Counters;
 use crate::signals::Signals;
 
 /// A reader of the stream.
@@ -27,6 +29,7 @@ pub(crate) struct Input<'a> {
     /// Size of a regular file.
     size: Option<u64>,
     head: Head,
+    counters: Option<Arc<Counters>>,
 }
 
 impl<'a> Input<'a> {
@@ -48,7 +51,13 @@ impl<'a> Input<'a> {
             may_wait: !is_file,
             size: is_file.then(|| facts.st_size.try_into().unwrap_or(0)),
             head: Head::default(),
+            counters: None,
         })
+    }
+
+    /// Has what is read counted.
+    pub(crate) fn count(&mut self, counters: &Arc<Counters>) {
+        self.counters = Some(Arc::clone(counters));
     }
 
     /// Size in bytes, if the input is a file.
@@ -108,6 +117,9 @@ impl Read for Input<'_> {
             match rustix::io::read(&self.descriptor, &mut *buffer) {
                 Ok(count) => {
                     self.head.push(buffer.get(..count).unwrap_or_default());
+                    if let Some(counters) = &self.counters {
+                        counters.read(count);
+                    }
                     return Ok(count);
                 }
                 Err(Errno::INTR) => {}

@@ -11,6 +11,7 @@ mod input;
 mod json;
 mod local_time;
 mod messages;
+mod progress;
 mod receive;
 mod signals;
 mod unfinished;

@@ -14,6 +14,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use crate::args::{Receive, Resume};
 use crate::input::{self, Input};
 use crate::messages::{Messages, strerror};
+use crate::progress::Progress;
 use crate::signals::Signals;
 use crate::unfinished;
 
@@ -124,7 +125,13 @@ pub(crate) fn run(
     cancel: Cancel,
     messages: &mut Messages,
 ) -> bool {
-    messages.input_size(input.size());
+    let size = input.size().or(options.size);
+    messages.input_size(size);
+    // The lines of -v would be all that can be read.
+    let may_draw = (options.progress || options.verbosity == 1) && !input.is_terminal();
+    let progress = Progress::start(options.progress, may_draw, size);
+    input.count(progress.counters());
+    messages.count(progress.counters());
     if input.is_terminal() {
         messages.warning(
             "standard input is a terminal: the stream has to come from there; meant was perhaps \
@@ -145,6 +152,7 @@ pub(crate) fn run(
             }
         }
     };
+    drop(progress);
     match received {
         Ok(report) => {
             let mut subvolumes = report.subvolumes.iter();

@@ -98,6 +98,10 @@ pub(crate) struct Receive {
     pub(crate) atomic: bool,
     /// How to make the receive resumable, if it is to be.
     pub(crate) resume: Option<Resume>,
+    /// Whether to show progress where nobody looks, too.
+    pub(crate) progress: bool,
+    /// Size of the input in bytes, if the user knows.
+    pub(crate) size: Option<u64>,
     /// 0 quiet, 1 default, 2 data, 3 every command.
     pub(crate) verbosity: u8,
 }
@@ -122,6 +126,8 @@ impl Default for Receive {
             clone_sources: Vec::new(),
             atomic: false,
             resume: None,
+            progress: false,
+            size: None,
             verbosity: 1,
         }
     }

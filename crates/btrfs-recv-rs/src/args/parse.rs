@@ -121,6 +121,8 @@ impl Given {
             Id::StateDir => self.resume().state_dir = Some(value.into()),
             Id::Status => self.modes.push(Mode::Status),
             Id::Abandon => self.modes.push(Mode::Abandon),
+            Id::Progress => self.receive.progress = true,
+            Id::Size => self.receive.size = Some(policy::size(value)?),
             Id::Dump => self.modes.push(Mode::Dump),
             Id::Extract => self.modes.push(Mode::Extract),
             Id::ExtractReport => self.report = Some(value.into()),

@@ -1,5 +1,4 @@
-//! Values of the options that decide what a receive leaves out, and which
-//! subvolumes it trusts.
+//! Values of the options that `btrfs receive` does not have.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -68,4 +67,22 @@ pub(super) fn clone_source(value: OsString) -> Result<CloneSource, UsageError> {
         path: OsString::from_vec(path.to_vec()).into(),
         stands_for,
     })
+}
+
+/// `--size`: bytes, or with one of K, M, G, T, P so many times 1024 of them.
+pub(super) fn size(value: OsString) -> Result<u64, UsageError> {
+    let text = value.to_str().unwrap_or_default();
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let power = match text.get(digits.len()..).unwrap_or_default() {
+        "" => Some(0),
+        unit => ["K", "M", "G", "T", "P"]
+            .iter()
+            .position(|&it| it == unit)
+            .map(|at| at + 1),
+    };
+    let size = power.and_then(|power| {
+        let number: u64 = digits.parse().ok()?;
+        number.checked_mul(1 << (10 * power))
+    });
+    size.ok_or_else(|| UsageError::unusable("--size", value, "it is a number such as 1500 or 12G"))
 }

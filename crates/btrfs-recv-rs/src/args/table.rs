@@ -33,6 +33,8 @@ pub(crate) enum Id {
     StateDir,
     Status,
     Abandon,
+    Progress,
+    Size,
     Dump,
     Extract,
     ExtractReport,
@@ -399,6 +401,26 @@ const INSTEAD: &[Opt] = &[
 ];
 
 const MESSAGES: &[Opt] = &[
+    Opt::new(
+        Id::Progress,
+        "progress",
+        "show progress where standard error is no terminal, too",
+    )
+    .manual(
+        "On a terminal a line shows how far the receive is, and goes away at the end. \
+         With this option it is shown with `-q` and `-v`, too, and where standard error is no \
+         terminal a line is written there every 10 seconds.",
+    ),
+    Opt::new(
+        Id::Size,
+        "size",
+        "how long the input is, so that progress can tell what is left",
+    )
+    .value("BYTES", Hint::Nothing)
+    .manual(
+        "How many bytes the input has, so that progress can tell the percentage and the time \
+         left; `K`, `M`, `G`, `T` or `P` may follow. Not needed with `-f` and a file.",
+    ),
     Opt::new(Id::Quiet, "quiet", "print errors and warnings only")
         .established()
         .short(b'q')

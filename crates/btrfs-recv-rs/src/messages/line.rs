@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use super::screen;
 use crate::escape::push_message;
 
 /// One line of output.
@@ -45,6 +46,7 @@ impl Line {
     /// reads what it says.
     fn write(&mut self, to: &mut impl Write) {
         self.0.push(b'\n');
+        screen::clear();
         let _ = to.write_all(&self.0).and_then(|()| to.flush());
         self.0.clear();
     }

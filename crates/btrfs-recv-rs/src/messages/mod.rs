@@ -11,11 +11,13 @@ mod extraction;
 mod line;
 mod policies;
 mod resume;
+pub(crate) mod screen;
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use btrfs_receive::source::NoSource;
 use btrfs_receive::{
@@ -26,6 +28,7 @@ use btrfs_sendstream::{CommandBuf, ErrorKind, SubvolumeName};
 use rustix::thread::CapabilitySet;
 
 use crate::advice::{self, Advice, Head};
+use crate::progress::Counters;
 use crate::signals::Signal;
 use commands::{push_change, push_data};
 pub(crate) use line::strerror;
@@ -65,6 +68,8 @@ pub(crate) struct Messages {
     /// Where subvolumes are created, as the caller named it.
     destination: Vec<u8>,
     made: Made,
+    /// What progress is made of.
+    counters: Option<Arc<Counters>>,
     /// Size of the input in bytes, if it is known.
     input_size: Option<u64>,
     /// Advice that was given: once is enough.
@@ -91,6 +96,7 @@ impl Messages {
             is_between_streams: false,
             destination: Vec::new(),
             made: Made::Subvolume,
+            counters: None,
             input_size: None,
             given: Vec::new(),
             complete: Vec::new(),
@@ -120,6 +126,11 @@ impl Messages {
             self.destination.push(b'/');
         }
         self
+    }
+
+    /// Has the subvolume and its files counted.
+    pub(crate) fn count(&mut self, counters: &Arc<Counters>) {
+        self.counters = Some(Arc::clone(counters));
     }
 
     /// Tells how long the input is.
@@ -418,6 +429,14 @@ impl Observer for Messages {
             Event::SubvolumeBegins { new, .. } => {
                 self.left_behind();
                 self.begins(new);
+                if let Some(counters) = &self.counters {
+                    counters.begins(new.name.as_bytes());
+                }
+            }
+            Event::Progress { files, .. } => {
+                if let Some(counters) = &self.counters {
+                    counters.files(files);
+                }
             }
             Event::Command { command, .. } => self.command(command),
             Event::Failed(failure) => self.failure(failure),

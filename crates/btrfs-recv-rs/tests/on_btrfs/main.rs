@@ -4,6 +4,7 @@ mod errors;
 mod hostile;
 mod messages;
 mod policies;
+mod screens;
 mod signals;
 mod support;
 
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
         hostile::tests(),
         messages::tests(),
         policies::tests(),
+        screens::tests(),
         signals::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())
