@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use btrfs_sendstream::StreamPath;
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
 use super::{Root, escape};
@@ -66,6 +66,17 @@ impl Root {
     /// As [`Root::parent`].
     pub(crate) fn inode(&self, path: &StreamPath) -> Result<Inode, Cause> {
         self.inode_at(path.as_bytes())
+    }
+
+    /// What kind of inode `path` names, not followed if a symbolic link.
+    ///
+    /// # Errors
+    /// As [`Root::parent`], and those of `fstatat(2)`.
+    pub(crate) fn file_type(&self, path: &StreamPath) -> Result<FileType, Cause> {
+        let (directory, name) = self.parent(path)?;
+        let stat = statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| Cause::system("fstatat", errno))?;
+        Ok(FileType::from_raw_mode(stat.st_mode))
     }
 
     /// Opens a regular file.

@@ -46,6 +46,7 @@ pub fn plan(data: &[u8]) -> (u64, bool) {
         join_writes: bits & 4 != 0,
         join_clones: bits & 8 != 0,
         drop_superseded_times: bits & 0x40 != 0,
+        rename_for_link_and_unlink: bits & 0x80 != 0,
     };
     // Most programs are for all rules at once.
     let rules = if bits & 0x30 == 0 {

@@ -22,6 +22,10 @@ impl NameTree {
             Op::Create { path, kind, .. } => self.create(path, kind),
             Op::Rename { path, to } => self.rename(path, to),
             Op::Link { path, existing } => self.link(path, existing),
+            Op::Move { path, existing } => {
+                self.link(path, existing)?;
+                self.unlink(existing)
+            }
             Op::Unlink { path } => self.unlink(path),
             Op::Rmdir { path } => self.rmdir(path),
             Op::SetXattr { path, .. } | Op::RemoveXattr { path, .. } => {

@@ -38,6 +38,7 @@ impl LastCapability {
             Op::Create { .. }
                 | Op::Rename { .. }
                 | Op::Link { .. }
+                | Op::Move { .. }
                 | Op::Unlink { .. }
                 | Op::Rmdir { .. }
         );

@@ -33,6 +33,14 @@ pub struct Rules {
     /// rule does not apply). Set-id bits are left to the CHMOD, because a
     /// CHOWN or a write clears them.
     pub mode_at_creation: bool,
+    /// A LINK followed at once by the UNLINK of the name it was made from
+    /// becomes a rename, which is how kernels send a renamed file.
+    ///
+    /// Same result: the file has the new name and not the old one, and both
+    /// directories were changed. Where a rename would come to something else
+    /// (the new name is taken, the old one is a directory's) or fails, a
+    /// destination carries out the two steps.
+    pub rename_for_link_and_unlink: bool,
     /// Writes that follow each other in the stream and in the file become
     /// one.
     ///
@@ -60,6 +68,7 @@ impl Default for Rules {
         Self {
             create_at_final_name: true,
             mode_at_creation: true,
+            rename_for_link_and_unlink: true,
             drop_superseded_times: true,
             join_writes: true,
             join_clones: true,
@@ -73,6 +82,7 @@ impl Rules {
         Self {
             create_at_final_name: false,
             mode_at_creation: false,
+            rename_for_link_and_unlink: false,
             drop_superseded_times: false,
             join_writes: false,
             join_clones: false,
@@ -95,7 +105,7 @@ const MAX_PIECES: usize = 64;
 pub(super) struct Fuser {
     rules: Rules,
     /// Steps held back, all on the inode that the first one creates, or the
-    /// one data step that the next may join.
+    /// one step that the next may join.
     group: Vec<Step>,
     /// Bytes of file data and attribute values in `group`.
     bytes: usize,
@@ -152,6 +162,7 @@ impl Fuser {
             Op::Create { .. } if self.rules.create_at_final_name || self.rules.mode_at_creation => {
                 self.mode_open = self.rules.mode_at_creation;
             }
+            Op::Link { .. } if self.rules.rename_for_link_and_unlink => {}
             Op::Write { .. } if self.rules.join_writes => {}
             Op::Clone(_) if self.rules.join_clones => {}
             // Sets the mode in its own way.
@@ -179,6 +190,7 @@ impl Fuser {
     fn fold(&mut self, step: Step) -> Option<Step> {
         match step.op {
             Op::Rename { .. } if self.rules.create_at_final_name => self.fold_rename(step),
+            Op::Unlink { .. } => self.fold_unlink(step),
             Op::Chmod { .. } if self.mode_open => self.fold_mode(step),
             Op::Write { .. } if self.rules.join_writes => self.join_write(step),
             Op::Clone(_) if self.rules.join_clones => self.join_clone(step),
@@ -215,6 +227,25 @@ impl Fuser {
                     || from.parent() == to.parent()) =>
             {
                 *created_as = Some(std::mem::replace(path, to.clone()));
+                fused.push(step.at);
+                None
+            }
+            _ => Some(step),
+        }
+    }
+
+    fn fold_unlink(&mut self, step: Step) -> Option<Step> {
+        let [Step { op, fused, .. }] = self.group.as_mut_slice() else {
+            return Some(step);
+        };
+        match (&*op, &step.op) {
+            (Op::Link { path, existing }, Op::Unlink { path: gone })
+                if gone == existing && path != existing =>
+            {
+                *op = Op::Move {
+                    path: path.clone(),
+                    existing: existing.clone(),
+                };
                 fused.push(step.at);
                 None
             }
@@ -342,6 +373,7 @@ impl Fuser {
             Op::Create { .. }
                 | Op::Rename { .. }
                 | Op::Link { .. }
+                | Op::Move { .. }
                 | Op::Unlink { .. }
                 | Op::Rmdir { .. }
         );

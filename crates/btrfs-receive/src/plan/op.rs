@@ -86,7 +86,7 @@ pub struct Step {
     /// The command that asked for it; the first of them for a fused one.
     pub at: Position,
     /// The further commands that were fused into it, in order: for
-    /// [`Op::Create`] the rename, for [`Op::Write`] and [`Op::Clone`] one for
+    /// [`Op::Create`] the rename, for [`Op::Move`] the unlink, for [`Op::Write`] and [`Op::Clone`] one for
     /// each piece after the first; the pieces of a clone are equally long.
     pub fused: Vec<Position>,
 }
@@ -149,8 +149,8 @@ pub enum NewInode {
 
 /// One operation on the subvolume under construction.
 ///
-/// Most mirror one command of the stream; [`Op::Create`] and [`Op::Write`]
-/// may stand for several that were fused.
+/// Most mirror one command of the stream; [`Op::Create`], [`Op::Move`],
+/// [`Op::Write`] and [`Op::Clone`] may stand for several that were fused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Op {
@@ -182,6 +182,16 @@ pub enum Op {
         /// The new name.
         path: StreamPath,
         /// A name the file already has.
+        existing: StreamPath,
+    },
+    /// A further name for a file, and then its old one removed: two commands
+    /// fused, for which a rename will do if `path` is free and `existing` no
+    /// directory. Where a rename will not do, first the one, then the other,
+    /// also if the first fails.
+    Move {
+        /// The new name.
+        path: StreamPath,
+        /// The name the file already has.
         existing: StreamPath,
     },
     /// Removes a name of anything but a directory.
@@ -280,13 +290,14 @@ pub enum Op {
 }
 
 impl Op {
-    /// The path the operation acts on; the new name for [`Op::Link`], the
+    /// The path the operation acts on; the new name for [`Op::Link`] and [`Op::Move`], the
     /// old one for [`Op::Rename`].
     pub fn path(&self) -> &StreamPath {
         match self {
             Self::Create { path, .. }
             | Self::Rename { path, .. }
             | Self::Link { path, .. }
+            | Self::Move { path, .. }
             | Self::Unlink { path }
             | Self::Rmdir { path }
             | Self::SetXattr { path, .. }
@@ -316,7 +327,7 @@ impl Op {
                 NewInode::Socket { .. } => "mksock",
             },
             Self::Rename { .. } => "rename",
-            Self::Link { .. } => "link",
+            Self::Link { .. } | Self::Move { .. } => "link",
             Self::Unlink { .. } => "unlink",
             Self::Rmdir { .. } => "rmdir",
             Self::SetXattr { .. } => "set_xattr",

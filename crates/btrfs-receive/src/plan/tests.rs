@@ -455,3 +455,33 @@ fn a_read_only_mode_comes_after_attributes() {
     );
     assert_eq!(names(&fused(commands(0o644))), ["mkfile", "set_xattr"]);
 }
+
+#[test]
+fn a_link_and_the_unlink_of_the_old_name_are_a_move() {
+    let link = |new: &str, old: &str| Command::Link {
+        path: path(new),
+        existing: path(old),
+    };
+    let unlink = |name: &str| Command::Unlink { path: path(name) };
+    let steps = fused(vec![link("new", "old"), unlink("old")]);
+    let [step] = steps.as_slice() else {
+        panic!("{steps:?}");
+    };
+    assert_eq!((step.at, step.fused.as_slice()), (at(1), &[at(2)][..]));
+    assert_eq!(
+        step.op,
+        Op::Move {
+            path: path("new"),
+            existing: path("old"),
+        }
+    );
+    for apart in [
+        vec![link("new", "old"), unlink("new")],
+        vec![link("a", "a"), unlink("a")],
+        vec![link("new", "old"), chown("new"), unlink("old")],
+        vec![link("b", "a"), link("c", "a"), unlink("b")],
+    ] {
+        let count = apart.len();
+        assert_eq!(fused(apart).len(), count);
+    }
+}

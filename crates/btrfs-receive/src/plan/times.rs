@@ -82,6 +82,8 @@ impl HeldTimes {
             }
             Op::Unlink { path } => self.note(&[path]),
             Op::Link { path, .. } => self.note(&[path]),
+            // Made after this, of a link and an unlink.
+            Op::Move { path, existing } => self.note(&[path, existing]),
             Op::Rename { path, to } => {
                 self.release_below(path, &mut give);
                 self.release_below(to, &mut give);

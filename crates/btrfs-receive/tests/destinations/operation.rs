@@ -41,6 +41,7 @@ pub(crate) fn operation(call: Call, fused: bool) -> Option<Op> {
             mode: Some(mode & 0o777),
         },
         Call::Rename(path, to) => Op::Rename { path, to },
+        Call::Link(path, existing) if fused => Op::Move { path, existing },
         Call::Link(path, existing) => Op::Link { path, existing },
         Call::Unlink(path) => Op::Unlink { path },
         Call::Rmdir(path) => Op::Rmdir { path },

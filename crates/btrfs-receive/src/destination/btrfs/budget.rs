@@ -138,7 +138,7 @@ fn size(op: &Op) -> usize {
             target + created_as.as_ref().map_or(0, |path| path.as_bytes().len())
         }
         Op::Rename { to, .. } => to.as_bytes().len(),
-        Op::Link { existing, .. } => existing.as_bytes().len(),
+        Op::Link { existing, .. } | Op::Move { existing, .. } => existing.as_bytes().len(),
         Op::SetXattr { name, data, .. } => name.len() + data.len(),
         Op::RemoveXattr { name, .. } => name.len(),
         Op::Write { data, .. } => data.iter().map(|piece| piece.len()).sum(),

@@ -78,13 +78,23 @@ impl Namespace {
                 ref kind,
                 mode,
             } => self.create(path, created_as.as_ref(), kind, mode),
+            Op::Move {
+                ref path,
+                ref existing,
+            } => self.move_file(path, existing, tools.content),
             op => {
                 return self
                     .dispatch(op, at, fused, tools)
                     .map_err(|cause| Failure::new(at, operation, path.as_bytes(), cause));
             }
         };
-        result.map_err(|error| error.at(at, &fused, operation, &path))
+        result.map_err(|error| {
+            let path = match (&op, error.part) {
+                (Op::Move { existing, .. }, 1) => existing,
+                _ => &path,
+            };
+            error.at(at, &fused, operation, path)
+        })
     }
 
     fn create(
@@ -115,22 +125,11 @@ impl Namespace {
     ) -> Result<(), Cause> {
         let operation = op.name();
         let (path, action) = match op {
-            // Done by `apply`, which can say at which of its two steps.
-            Op::Create { .. } => return Ok(()),
+            // Done by `apply`, which can say at which of their two steps.
+            Op::Create { .. } | Op::Move { .. } => return Ok(()),
             Op::Rename { path, to } => return self.rename(&path, &to, tools.content),
-            Op::Link { path, existing } => {
-                self.creator.note_name(&path);
-                let link = |root: &Root| root.link(&existing, &path);
-                self.lifting(&[&existing, &path], tools.content, link)?;
-                self.inodes.remove(path.as_bytes());
-                self.touch(&existing);
-                return Ok(());
-            }
-            Op::Unlink { path } => {
-                self.lifting(&[&path], tools.content, |root| root.unlink(&path))?;
-                self.inodes.remove(path.as_bytes());
-                return Ok(());
-            }
+            Op::Link { path, existing } => return self.link(&path, &existing, tools.content),
+            Op::Unlink { path } => return self.unlink(&path, tools.content),
             Op::Rmdir { path } => {
                 self.lifting(&[&path], tools.content, |root| root.rmdir(&path))?;
                 self.inodes.remove(path.as_bytes());
@@ -265,6 +264,54 @@ impl Namespace {
         self.inodes.rename(path.as_bytes(), to.as_bytes());
         self.creator.renamed(path, to);
         Ok(())
+    }
+
+    fn link(
+        &mut self,
+        path: &StreamPath,
+        existing: &StreamPath,
+        content: &mut Worker<Task>,
+    ) -> Result<(), Cause> {
+        self.creator.note_name(path);
+        let link = |root: &Root| root.link(existing, path);
+        self.lifting(&[existing, path], content, link)?;
+        self.inodes.remove(path.as_bytes());
+        self.touch(existing);
+        Ok(())
+    }
+
+    fn unlink(&mut self, path: &StreamPath, content: &mut Worker<Task>) -> Result<(), Cause> {
+        self.lifting(&[path], content, |root| root.unlink(path))?;
+        self.inodes.remove(path.as_bytes());
+        Ok(())
+    }
+
+    /// One rename for a link and an unlink, or these if it will not do.
+    fn move_file(
+        &mut self,
+        path: &StreamPath,
+        existing: &StreamPath,
+        content: &mut Worker<Task>,
+    ) -> Result<(), StepError> {
+        // A directory could be renamed, but not be linked.
+        let renamed = match self.root.file_type(existing) {
+            Ok(FileType::Directory) | Err(_) => false,
+            Ok(_) => self.root.rename(existing, path, false).is_ok(),
+        };
+        if renamed {
+            self.creator.note_name(path);
+            self.touch(existing);
+            self.inodes.rename(existing.as_bytes(), path.as_bytes());
+            return Ok(());
+        }
+        let linked = self.link(path, existing, content);
+        let unlinked = self.unlink(existing, content);
+        linked?;
+        unlinked.map_err(|cause| StepError {
+            part: 1,
+            operation: Some("unlink"),
+            cause,
+        })
     }
 
     fn clone_range(

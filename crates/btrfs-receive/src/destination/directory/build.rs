@@ -66,8 +66,14 @@ impl Build {
         let Step { op, at, fused } = step;
         let operation = op.name();
         let path = op.path().clone();
-        self.act(op, fused.len() + 1, tools)
-            .map_err(|error| error.at(at, &fused, operation, &path))
+        let unlinked = match &op {
+            Op::Move { existing, .. } => Some(existing.clone()),
+            _ => None,
+        };
+        self.act(op, fused.len() + 1, tools).map_err(|error| {
+            let path = unlinked.filter(|_| error.part == 1).unwrap_or(path);
+            error.at(at, &fused, operation, &path)
+        })
     }
 
     /// `parts`: how many commands were fused into the operation.
@@ -80,16 +86,9 @@ impl Build {
                 mode,
             } => return self.create(&path, created_as.as_ref(), &kind, mode),
             Op::Rename { path, to } => self.rename(&path, &to)?,
-            Op::Link { path, existing } => {
-                self.creator.note_name(&path);
-                self.tree.root.link(&existing, &path)?;
-                self.files.remove(path.as_bytes());
-                self.tree.notes.linked(&existing, &path)?;
-            }
-            Op::Unlink { path } => {
-                self.tree.root.unlink(&path)?;
-                self.gone(&path);
-            }
+            Op::Link { path, existing } => self.link(&path, &existing)?,
+            Op::Move { path, existing } => return self.move_file(&path, &existing),
+            Op::Unlink { path } => self.unlink(&path)?,
             Op::Rmdir { path } => {
                 self.tree.root.rmdir(&path)?;
                 self.gone(&path);
@@ -121,6 +120,31 @@ impl Build {
             op => return self.change_content(op, parts, tools),
         }
         Ok(())
+    }
+
+    fn link(&mut self, path: &StreamPath, existing: &StreamPath) -> Result<(), Cause> {
+        self.creator.note_name(path);
+        self.tree.root.link(existing, path)?;
+        self.files.remove(path.as_bytes());
+        self.tree.notes.linked(existing, path)
+    }
+
+    fn unlink(&mut self, path: &StreamPath) -> Result<(), Cause> {
+        self.tree.root.unlink(path)?;
+        self.gone(path);
+        Ok(())
+    }
+
+    /// A link and an unlink, as the stream has them.
+    fn move_file(&mut self, path: &StreamPath, existing: &StreamPath) -> Result<(), StepError> {
+        let linked = self.link(path, existing);
+        let unlinked = self.unlink(existing);
+        linked?;
+        unlinked.map_err(|cause| StepError {
+            part: 1,
+            operation: Some("unlink"),
+            cause,
+        })
     }
 
     fn change_content(

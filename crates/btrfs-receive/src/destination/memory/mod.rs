@@ -189,6 +189,7 @@ impl MemoryDestination {
             },
             Op::Rename { path, to } => tree.rename(path, to),
             Op::Link { path, existing } => tree.link(path, existing),
+            Op::Move { path, existing } => return move_file(tree, path, existing),
             Op::Unlink { path } => tree.unlink(path),
             Op::Rmdir { path } => tree.rmdir(path),
             Op::SetXattr { path, name, data } => set_xattr(tree, current, path, name, data),
@@ -265,11 +266,15 @@ impl Destination for MemoryDestination {
         self.try_apply(&step.op, step.fused.len() + 1)
             .map_err(|(index, cause)| {
                 let fused = index.checked_sub(1).and_then(|index| step.fused.get(index));
-                let renaming = matches!(step.op, Op::Create { .. }) && index == 1;
+                let (operation, path) = match (&step.op, index) {
+                    (Op::Create { path, .. }, 1) => ("rename", path),
+                    (Op::Move { existing, .. }, 1) => ("unlink", existing),
+                    (op, _) => (op.name(), op.path()),
+                };
                 Failure::new(
                     fused.copied().unwrap_or(step.at),
-                    if renaming { "rename" } else { step.op.name() },
-                    step.op.path().as_bytes(),
+                    operation,
+                    path.as_bytes(),
                     cause,
                 )
             })
@@ -308,6 +313,19 @@ impl Destination for MemoryDestination {
         }
         Ok(unfinished)
     }
+}
+
+/// The two commands of [`Op::Move`], one after the other.
+fn move_file(
+    tree: &mut Tree,
+    path: &StreamPath,
+    existing: &StreamPath,
+) -> Result<(), (usize, Cause)> {
+    let linked = tree.link(path, existing);
+    let unlinked = tree.unlink(existing);
+    linked
+        .map_err(|cause| (0, cause))
+        .and(unlinked.map_err(|cause| (1, cause)))
 }
 
 fn root() -> StreamPath {
