@@ -238,6 +238,12 @@ impl Root {
         })
     }
 
+    /// Whether a directory is kept open for `path`: then it is one, without
+    /// asking the kernel. `false` says nothing.
+    pub(crate) fn is_known_directory(&self, path: &StreamPath) -> bool {
+        self.cache.borrow_mut().get(path.as_bytes()).is_some()
+    }
+
     /// Makes a call that returns a descriptor; if none are left, once more
     /// after closing what the cache holds.
     fn making_room<T>(&self, call: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {

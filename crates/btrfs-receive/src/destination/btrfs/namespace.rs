@@ -432,6 +432,10 @@ impl Namespace {
         match self.inodes.get(path.as_bytes()) {
             Some(Known::File(file)) if file.writable || !write => return Ok(Known::File(file)),
             Some(known @ Known::Other { .. }) if !write => return Ok(known),
+            // Not kept: the times of each directory are set once or twice.
+            None if !write && self.root.is_known_directory(path) => {
+                return Ok(Known::Other { untouched: false });
+            }
             _ => {}
         }
         let known = if write {
