@@ -63,7 +63,7 @@ fn decoded(stream: &Path) -> Result<Vec<CommandBuf>, String> {
 struct Replayer {
     root: OwnedFd,
     /// Where clones come from, if not from the subvolume itself.
-    parent: Option<OwnedFd>,
+    other: Option<OwnedFd>,
     own: btrfs_sendstream::Uuid,
     written: Option<(StreamPath, File)>,
     read: Option<(StreamPath, File)>,
@@ -82,21 +82,25 @@ impl Replayer {
             _ => return Err("no subvolume in the stream".to_owned()),
         };
         let target = directory.join(String::from_utf8_lossy(name.as_bytes()).as_ref());
-        let mut parent = None;
-        if is_snapshot {
-            let other = std::fs::read_dir(directory)
-                .map_err(|error| error.to_string())?
-                .next()
-                .ok_or("no parent")?
-                .map_err(|error| error.to_string())?;
-            btrfs_testkit::subvolume::snapshot_writable(&other.path(), &target);
-            parent = Some(open(&other.path())?);
-        } else {
-            btrfs_testkit::subvolume::create(&target);
+        let other = std::fs::read_dir(directory)
+            .map_err(|error| error.to_string())?
+            .next()
+            .transpose()
+            .map_err(|error| error.to_string())?
+            .map(|entry| entry.path());
+        match (is_snapshot, &other) {
+            (true, None) => return Err("no parent".to_owned()),
+            (true, Some(other)) => {
+                btrfs_testkit::subvolume::snapshot_writable(other, &target);
+            }
+            (false, _) => {
+                btrfs_testkit::subvolume::create(&target);
+            }
         }
+        let other = other.as_deref().map(open).transpose()?;
         Ok(Self {
             root: open(&target)?,
-            parent,
+            other,
             own: *own,
             written: None,
             read: None,
@@ -144,8 +148,8 @@ impl Replayer {
             .as_ref()
             .is_none_or(|(path, _)| *path != range.source_path)
         {
-            let from = match &self.parent {
-                Some(parent) if range.source_uuid != self.own => parent,
+            let from = match &self.other {
+                Some(other) if range.source_uuid != self.own => other,
                 _ => &self.root,
             };
             let file = open(from, &range.source_path, OFlags::RDONLY)?;

@@ -10,7 +10,7 @@ use btrfs_testkit::{LoopFilesystem, Sender, scratch_dir, subvolume};
 use wait4::Wait4;
 
 use crate::options::Options;
-use crate::workload::{Copy, Workload};
+use crate::workload::{Copy, FIRST, Then, Workload};
 
 /// Size of each filesystem; the image is sparse.
 const FILESYSTEM: u64 = 12 << 30;
@@ -167,13 +167,19 @@ fn prepare(workload: &Workload, tools: &Tools, options: &Options) -> Result<Prep
         builder = builder.mount_options("compress-force=zstd");
     }
     let source = builder.build();
-    let work = subvolume::create(&source.path().join("work"));
+    let mut work = subvolume::create(&source.path().join(FIRST));
     (workload.fill)(&work, options.scale);
     let mut snapshot = subvolume::snapshot_read_only(&work, &source.path().join("first"));
-    let mut parent = None;
-    if let Some(change) = workload.change {
-        change(&work, options.scale);
-        parent = Some(snapshot);
+    let mut first = None;
+    if let Some(then) = workload.then {
+        match then {
+            Then::Changed(change) => change(&work, options.scale),
+            Then::Other(fill) => {
+                work = subvolume::create(&source.path().join("other"));
+                fill(&work, options.scale);
+            }
+        }
+        first = Some(snapshot);
         snapshot = subvolume::snapshot_read_only(&work, &source.path().join("second"));
     }
     source.sync();
@@ -181,25 +187,30 @@ fn prepare(workload: &Workload, tools: &Tools, options: &Options) -> Result<Prep
     File::create(&base)
         .and_then(|file| file.set_len(FILESYSTEM))
         .map_err(io)?;
-    let status = Command::new("mkfs.btrfs")
+    // It has much to say that concerns nobody here.
+    let made = Command::new("mkfs.btrfs")
         .arg("--quiet")
         .arg(&base)
-        .status();
-    if !status.is_ok_and(|status| status.success()) {
-        return Err("mkfs.btrfs failed".to_owned());
+        .output();
+    let made = made.map_err(io)?;
+    if !made.status.success() {
+        return Err(String::from_utf8_lossy(&made.stderr).into_owned());
     }
     let mut sender = Sender::new(&snapshot);
-    if let Some(parent) = &parent {
+    if let Some(received) = &first {
         let first = room.join("first-stream");
-        send(&Sender::new(parent), &first)?;
+        send(&Sender::new(received), &first)?;
         let filesystem = mount(&base);
         let mut command = words(&tools.reference(filesystem.path()));
         let input = File::open(&first).map_err(io)?;
         let status = command.stdin(input).status().map_err(io)?;
         if !status.success() {
-            return Err(format!("parent: {command:?}: {status}"));
+            return Err(format!("beforehand: {command:?}: {status}"));
         }
-        sender = sender.parent(parent);
+        sender = match workload.then {
+            Some(Then::Other(_)) => sender.clone_source(received),
+            _ => sender.parent(received),
+        };
     }
     if workload.compressed {
         sender = sender.version(2).compressed();

@@ -8,8 +8,8 @@ cargo bench -p benches --bench receive -- [OPTIONS]      (as root)
 
   --runs N         runs of each side; medians of ratios are printed [5]
   --scale F        size of the workloads, 1 for the full one [1]
-  --only A,B       these workloads only: small, incremental, clones, large,
-                   medium, compressed
+  --only A,B       these workloads only: small, incremental, clones,
+                   own-clones, large, medium, compressed
   --ours FILE      the command to measure [target/release/btrfs-recv-rs,
                    built if need be]
   --library        measure the library instead of the command

@@ -5,19 +5,31 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
+/// Name of the subvolume that is filled.
+pub(crate) const FIRST: &str = "work";
+
 /// A kind of stream.
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
-    /// Fills the subvolume; with `change` it is a parent first.
+    /// Fills the subvolume; with `then` it is received beforehand.
     pub(crate) fill: fn(&Path, f64),
-    /// Changes it, for an incremental stream.
-    pub(crate) change: Option<fn(&Path, f64)>,
+    /// What is sent after that.
+    pub(crate) then: Option<Then>,
     /// Whether to send compressed extents as they are, from a filesystem
     /// that compresses.
     pub(crate) compressed: bool,
     /// What a plain copy of the same tree is made with, if that means
     /// anything.
     pub(crate) copy: Option<Copy>,
+}
+
+/// A second subvolume.
+#[derive(Clone, Copy)]
+pub(crate) enum Then {
+    /// The first one, changed by this: an incremental stream.
+    Changed(fn(&Path, f64)),
+    /// Another one, filled by this, with the first as clone source.
+    Other(fn(&Path, f64)),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,42 +44,49 @@ pub(crate) const ALL: &[Workload] = &[
     Workload {
         name: "small",
         fill: small_files,
-        change: None,
+        then: None,
         compressed: false,
         copy: Some(Copy::Cp),
     },
     Workload {
         name: "incremental",
         fill: small_files,
-        change: Some(change_small_files),
+        then: Some(Then::Changed(change_small_files)),
         compressed: false,
         copy: None,
     },
     Workload {
         name: "clones",
         fill: clone_sources,
-        change: Some(clone_much),
+        then: Some(Then::Other(clone_much)),
+        compressed: false,
+        copy: None,
+    },
+    Workload {
+        name: "own-clones",
+        fill: clone_sources,
+        then: Some(Then::Changed(clone_much)),
         compressed: false,
         copy: None,
     },
     Workload {
         name: "large",
         fill: one_large_file,
-        change: None,
+        then: None,
         compressed: false,
         copy: Some(Copy::Dd),
     },
     Workload {
         name: "medium",
         fill: medium_files,
-        change: None,
+        then: None,
         compressed: false,
         copy: Some(Copy::Cp),
     },
     Workload {
         name: "compressed",
         fill: text_files,
-        change: None,
+        then: None,
         compressed: true,
         copy: Some(Copy::Cp),
     },
@@ -202,13 +221,14 @@ fn clone_sources(root: &Path, scale: f64) {
 
 /// 20,000 clones of one block each, no two of them adjacent: 200 files.
 fn clone_much(root: &Path, scale: f64) {
+    let from = root.with_file_name(FIRST);
     let mut random = Random(0x5eed_0004);
     let sources = scaled(400, scale);
     for number in 0..scaled(200, scale) {
         let path = root.join(format!("target-{number}"));
         let target = must(fs::File::create_new(&path), &path);
         for block in 0..100 {
-            let source = root.join(format!("source-{}", random.below(sources)));
+            let source = from.join(format!("source-{}", random.below(sources)));
             let source = must(fs::File::open(&source), &source);
             let (mut from, mut to) = (random.below(64) * 4096, block * 4096);
             let shared =

@@ -4,7 +4,8 @@
 //! directories ([`namespace`]), one the content and metadata of regular
 //! files ([`content`]). Each carries out its operations in the order of the
 //! stream; where both meet, in an open descriptor, order does not matter.
-//! The caller's thread reads, decodes and plans.
+//! The caller's thread reads, decodes and plans. Two more look at inodes of
+//! an incremental stream before their turn comes ([`prefetch`]).
 
 mod budget;
 mod checkpoint;
@@ -16,6 +17,7 @@ pub(super) mod error;
 pub(super) mod flags;
 mod namespace;
 mod naming;
+mod prefetch;
 mod rebuild;
 pub(crate) mod remains;
 pub(super) mod root_names;
@@ -47,6 +49,7 @@ use self::error::named;
 use self::flags::SharedFlags;
 use self::namespace::{Namespace, Tools};
 use self::naming::Naming;
+use self::prefetch::{Prefetcher, Progress};
 use self::root_names::RootNames;
 use self::sources::CloneSources;
 use self::worker::{Bound, Worker};
@@ -87,7 +90,7 @@ const CONTENT_BOUND: Bound = Bound {
 /// Memory: 8 MiB of input under way, or one operation if that is larger; a
 /// few hundred open descriptors; 15 MB for the half million immutable or
 /// append-only files that one stream may have; 8 MB for what encoded writes
-/// there are to look for at the end.
+/// there are to look for at the end; 1 MiB of paths to look up ahead.
 pub struct BtrfsDestination {
     namespace: Worker<Request>,
     failures: Failures,
@@ -96,6 +99,7 @@ pub struct BtrfsDestination {
     naming: Naming,
     /// Where subvolumes are created, and how the caller named it.
     directory: (OwnedFd, PathBuf),
+    prefetcher: Prefetcher,
 }
 
 /// Settings for a [`BtrfsDestination`].
@@ -209,11 +213,14 @@ impl BtrfsDestinationBuilder {
             Err(errno) => return Err(OpenError::new("BTRFS_IOC_FS_INFO", directory, errno)),
         }
         let (encoding, naming) = (self.encoding, self.naming);
+        // Without openat2 nothing would confine it.
+        let prefetcher = Prefetcher::new(!self.walk);
         let sources = self.sources(&fd, directory)?;
         let failures = Failures::default();
         let directory_fd = fcntl_dupfd_cloexec(&fd, 3)
             .map_err(|errno| OpenError::new("fcntl", directory, errno))?;
-        let engine = Engine::new(fd, sources, encoding, naming, failures.clone())
+        let progress = prefetcher.progress();
+        let engine = Engine::new(fd, sources, encoding, naming, failures.clone(), progress)
             .map_err(|error| OpenError::new("thread", directory, error))?;
         let namespace = Worker::start(
             "btrfs-namespace",
@@ -233,6 +240,7 @@ impl BtrfsDestinationBuilder {
             meter: Meter::default(),
             naming,
             directory: (directory_fd, directory.to_owned()),
+            prefetcher,
         })
     }
 }
@@ -319,7 +327,10 @@ impl Destination for BtrfsDestination {
     fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
         let operation = new.operation();
         let new = Box::new(new.clone());
-        self.ask(at, operation, |answer| Request::Begin { new, at, answer })
+        let on = new.parent.is_some();
+        let begun = self.ask(at, operation, |answer| Request::Begin { new, at, answer })?;
+        self.prefetcher.begin(on);
+        Ok(begun)
     }
 
     fn apply(&mut self, step: Step) -> Result<(), Failure> {
@@ -330,6 +341,7 @@ impl Destination for BtrfsDestination {
             self.namespace.flush();
             self.budget.take(cost)
         });
+        self.prefetcher.coming(&step.op);
         self.namespace.push(Request::Step(step, share), cost);
         self.failures.next()
     }
@@ -424,6 +436,7 @@ struct Engine {
     naming: Naming,
     /// Root of what was created last, until it is finished or given up.
     created: Option<OwnedFd>,
+    progress: Progress,
     /// This thread has a umask of its own, which is 0.
     private_umask: bool,
 }
@@ -435,6 +448,7 @@ impl Engine {
         encoding: Encoding,
         naming: Naming,
         failures: Failures,
+        progress: Progress,
     ) -> std::io::Result<Self> {
         let flags = SharedFlags::default();
         let fallbacks = Arc::new(Mutex::new(Fallbacks::default()));
@@ -470,6 +484,7 @@ impl Engine {
             naming,
             created: None,
             private_umask: false,
+            progress,
         })
     }
 
@@ -494,7 +509,10 @@ impl Engine {
                 // need for one. The same below.
                 let _ = answer.send(begun);
             }
-            Request::Step(step, share) => self.step(step, Some(share)),
+            Request::Step(step, share) => {
+                self.progress.step();
+                self.step(step, Some(share));
+            }
             Request::Settle => {
                 let _ = self.content.wait();
             }
@@ -540,6 +558,7 @@ impl Engine {
         self.naming.check(&self.destination, &new)?;
         let (fd, parent) = self.create(&new)?;
         self.created = fcntl_dupfd_cloexec(&fd, 0).ok();
+        self.progress.set_root(self.created.as_ref());
         self.prepare(new, fd)
             .map(|withheld| Begun { parent, withheld })
             .map_err(subvolume::left_incomplete)
@@ -595,6 +614,7 @@ impl Engine {
             return Err(Cause::NothingToFinish);
         };
         current.close_files();
+        self.progress.set_root(None);
         if !self.content.wait() {
             return Err(Cause::ThreadPanicked);
         }
@@ -627,6 +647,7 @@ impl Engine {
         self.take_fallbacks();
         self.flags.clear();
         self.accepted.clear();
+        self.progress.set_root(None);
         self.current = None;
         self.created = None;
     }
