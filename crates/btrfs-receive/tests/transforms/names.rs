@@ -185,7 +185,8 @@ fn what_crosses_the_border_is_refused() {
     let full = Sender::new(&first).version(1).to_vec();
     transformed(&full, Filter::new(rules.clone())).unwrap();
     type Change = fn(&Path);
-    let refused: [(&str, Change, fn(&Crossing) -> bool); 6] = [
+    type Expected = fn(&Crossing) -> bool;
+    let refused: [(&str, Change, Expected); 6] = [
         (
             "directory in",
             |root| std::fs::rename(root.join("out/d"), root.join("in/e")).unwrap(),
