@@ -22,6 +22,10 @@ _btrfs_recv_rs() {
             :
             return
             ;;
+        --chain)
+            _btrfs_recv_rs_reply -f
+            return
+            ;;
         -m)
             _btrfs_recv_rs_reply -d
             return
@@ -64,6 +68,10 @@ _btrfs_recv_rs() {
             ;;
         --size)
             :
+            return
+            ;;
+        --format)
+            _btrfs_recv_rs_reply -W 'text json'
             return
             ;;
     esac

@@ -109,6 +109,7 @@ pub mod chain;
 mod confine;
 mod destination;
 pub mod diff;
+pub mod dry_run;
 mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

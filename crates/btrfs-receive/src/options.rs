@@ -20,6 +20,11 @@ pub struct Options {
     /// Stop after the first END and leave the rest of the input unread.
     /// Default: go on with the streams that follow, to the end of input.
     pub stop_at_end: bool,
+    /// Skip a subvolume that the destination has already under its name,
+    /// complete and from the same state of the same source
+    /// ([`Occupant::Same`](crate::Occupant::Same)), instead of failing.
+    /// Default `false`.
+    pub skip_complete: bool,
     /// Skip unknown commands and attributes instead of refusing the stream.
     /// What is skipped is counted in the report. Default `false`.
     pub allow_unknown: bool,
@@ -54,6 +59,7 @@ impl Default for Options {
         Self {
             max_errors: 1,
             stop_at_end: false,
+            skip_complete: false,
             allow_unknown: false,
             name: None,
             on_error: OnError::default(),

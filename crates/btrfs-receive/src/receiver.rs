@@ -7,7 +7,7 @@ use std::io::Read;
 use btrfs_sendstream::{Bytes, Command, CommandBuf, Item, Position, Reader};
 
 use crate::destination::Destination;
-use crate::error::{Cause, Failure, ReceiveError, StopReason};
+use crate::error::{Cause, Failure, Occupant, ReceiveError, StopReason};
 use crate::observer::{Event, Observer};
 use crate::options::{OnError, Options};
 use crate::plan::Planner;
@@ -356,8 +356,15 @@ impl<D: Destination> Receiver<D> {
                 self.created_kept(new, at, observer)
             }
             Err(failure) => {
+                let same = Occupant::Same;
                 if matches!(*failure.cause, Cause::LeftIncomplete { .. }) {
                     subvolume.outcome = Outcome::Abandoned;
+                } else if self.options.skip_complete
+                    && matches!(*failure.cause, Cause::NameTaken { by } if by == same)
+                {
+                    subvolume.outcome = Outcome::AlreadyComplete;
+                    self.state = State::Skipping(subvolume);
+                    return Ok(());
                 } else {
                     self.not_created_kept();
                 }

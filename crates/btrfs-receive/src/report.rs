@@ -126,7 +126,8 @@ pub enum Outcome {
     /// Was incomplete, and deleted: see [`OnError`](crate::OnError).
     Deleted,
     /// An earlier receive has completed it: nothing was done. Only of
-    /// [resumable](crate::resume) receives.
+    /// [resumable](crate::resume) receives, and with
+    /// [`Options::skip_complete`](crate::Options::skip_complete).
     AlreadyComplete,
     /// Could not be created; whatever has that name is not ours.
     NotCreated,

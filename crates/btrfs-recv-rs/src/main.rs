@@ -3,6 +3,9 @@
 mod advice;
 mod args;
 mod btrfs;
+mod chain;
+mod diff;
+mod dry_run;
 mod dump;
 mod escape;
 mod extract;
@@ -14,7 +17,9 @@ mod messages;
 mod progress;
 mod receive;
 mod signals;
+mod stored;
 mod unfinished;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -48,6 +53,10 @@ fn run(line: Vec<OsString>) -> ExitCode {
         Ok(Request::Extract(options)) => exit(extract::command(&options)),
         Ok(Request::Status(options)) => exit(unfinished::status(&options, &mut Messages::new(1))),
         Ok(Request::Abandon(options)) => exit(unfinished::abandon(&options, &mut Messages::new(1))),
+        Ok(Request::Verify(options)) => exit(verify::command(&options, &mut Messages::new(1))),
+        Ok(Request::Chain(options)) => exit(chain::command(&options)),
+        Ok(Request::DryRun(options)) => exit(dry_run::command(&options)),
+        Ok(Request::Diff(options)) => exit(diff::command(&options, &mut Messages::new(1))),
         Ok(Request::Receive(options)) => exit(receive::command(&options)),
         Err(error) => refuse(&error),
     }

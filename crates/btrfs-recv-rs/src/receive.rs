@@ -81,6 +81,14 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
             return false;
         }
     };
+    match destination(options, messages) {
+        Some(destination) => run(destination, input, options, cancel, messages),
+        None => false,
+    }
+}
+
+/// The destination; `None` if it cannot be opened, which was said.
+pub(crate) fn destination(options: &Receive, messages: &mut Messages) -> Option<BtrfsDestination> {
     let destination = match open_destination(options) {
         Ok(destination) => destination,
         Err(Refused { text, to_do }) => {
@@ -88,7 +96,7 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
             if let Some(to_do) = to_do {
                 messages.to_do(to_do);
             }
-            return false;
+            return None;
         }
     };
     if options.confine_sources {
@@ -96,15 +104,15 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
             Ok(path) => messages.chroot(path.as_os_str().as_bytes()),
             Err(text) => {
                 messages.error(text);
-                return false;
+                return None;
             }
         }
     }
-    run(destination, input, options, cancel, messages)
+    Some(destination)
 }
 
 /// The options of the library.
-fn how(options: &Receive, cancel: Cancel) -> Options {
+pub(crate) fn how(options: &Receive, cancel: Cancel) -> Options {
     let mut how = Options::default();
     how.max_errors = options.max_errors;
     how.stop_at_end = options.stop_at_end;
@@ -115,6 +123,22 @@ fn how(options: &Receive, cancel: Cancel) -> Options {
     how.allow_unknown = options.allow_unknown;
     how.cancel = cancel;
     how
+}
+
+/// Applies one input of several; whether all of it was.
+pub(crate) fn one_input(
+    receiver: &mut Receiver<impl Destination>,
+    mut input: Input<'_>,
+    messages: &mut Messages,
+) -> bool {
+    let Err(error) = receiver.receive(&mut input, messages) else {
+        return true;
+    };
+    // Failed operations were reported when they failed.
+    if let StopReason::Stream(error) = &error.reason {
+        messages.stream_error(error, input.head());
+    }
+    false
 }
 
 /// Applies the input; whether all of it was.
@@ -213,6 +237,15 @@ fn open_destination(options: &Receive) -> Result<BtrfsDestination, Refused> {
         builder = builder.clone_source(&source.path, source.stands_for);
     }
     builder.open(path).map_err(refused)
+}
+
+/// Says why the destination cannot be opened.
+pub(crate) fn cannot_open(error: OpenError, messages: &mut Messages) {
+    let Refused { text, to_do } = refused(error);
+    messages.error(text);
+    if let Some(to_do) = to_do {
+        messages.to_do(to_do);
+    }
 }
 
 fn refused(error: OpenError) -> Refused {

@@ -36,7 +36,8 @@ pub struct Chain {
     /// far as that leaves a choice, in the order given. Those of
     /// [`Chain::circular`] are not in it.
     pub order: Vec<usize>,
-    /// Parents and clone sources that no input brings.
+    /// Parents and clone sources that no input brings, or only one in which
+    /// they are damaged or cut.
     pub missing: Vec<Missing>,
     /// Inputs that wait for one another; nothing can begin with them.
     pub circular: Vec<usize>,
@@ -82,7 +83,8 @@ impl Chain {
     fn providers(&mut self, inputs: &[&VerifyReport]) -> HashMap<Uuid, Vec<Member>> {
         let mut providers: HashMap<Uuid, Vec<Member>> = HashMap::new();
         let mut names: HashMap<&SubvolumeName, (Member, Uuid)> = HashMap::new();
-        for (member, subvolume) in members(inputs) {
+        // What is damaged or cut brings nothing.
+        for (member, subvolume) in members(inputs).filter(|(_, it)| it.good) {
             let same = providers.entry(subvolume.uuid).or_default();
             if let Some(&first) = same.first() {
                 self.repeated.push((member, first));
@@ -138,7 +140,8 @@ impl Chain {
                 if ready {
                     self.order.push(input);
                     let subvolumes = inputs.get(input).map_or(&[][..], |it| &it.subvolumes);
-                    there.extend(subvolumes.iter().map(|it| it.uuid));
+                    let good = subvolumes.iter().filter(|it| it.good);
+                    there.extend(good.map(|it| it.uuid));
                 }
                 !ready
             });
@@ -150,7 +153,7 @@ impl Chain {
     }
 }
 
-/// Every subvolume of the inputs that was read to its end.
+/// Every subvolume of the inputs.
 fn members<'a>(
     inputs: &[&'a VerifyReport],
 ) -> impl Iterator<Item = (Member, &'a SubvolumeSummary)> {

@@ -112,7 +112,7 @@ impl Checker {
                 self.name_result(result, &command, at);
             }
             Ok(None) => {}
-            Err(cause) => self.find(at, Some(&command), Problem::Value(Box::new(cause))),
+            Err(cause) => self.find(at, Some(&command), cause.into()),
         }
     }
 
@@ -147,7 +147,7 @@ impl Checker {
         }
     }
 
-    fn find(&mut self, at: Position, command: Option<&CommandBuf>, problem: Problem) {
+    pub(crate) fn find(&mut self, at: Position, command: Option<&CommandBuf>, problem: Problem) {
         if self.report.findings.len() >= VerifyReport::MAX_FINDINGS {
             self.report.more_findings += 1;
             return;
@@ -168,7 +168,7 @@ impl Checker {
         self.find(at, None, Problem::Stream(error));
     }
 
-    pub(super) fn cancelled(&mut self, at: Position) {
+    pub(crate) fn cancelled(&mut self, at: Position) {
         self.find(at, None, Problem::Cancelled);
     }
 

@@ -34,9 +34,10 @@ pub enum Problem {
     /// known.
     #[error(transparent)]
     Stream(btrfs_sendstream::Error),
-    /// A value that no destination can carry out.
+    /// A command that cannot be carried out: at no destination, or not at the
+    /// one that was asked.
     #[error(transparent)]
-    Value(Box<Cause>),
+    Operation(Box<Cause>),
     /// An operation on a name contradicts those before.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -55,8 +56,15 @@ pub enum Problem {
     Cancelled,
 }
 
+impl From<Cause> for Problem {
+    fn from(cause: Cause) -> Self {
+        Self::Operation(Box::new(cause))
+    }
+}
+
 impl fmt::Display for Finding {
-    /// One line: place, command, path, problem.
+    /// Command, path, problem and place in one line. What was searched in
+    /// vain for a source stands on further lines.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Errors of the codec bring their place along.
         if let Problem::Stream(error) = &self.problem {
@@ -68,6 +76,9 @@ impl fmt::Display for Finding {
         if let Some(path) = &self.path {
             write!(f, "{}: ", EscapedPath(path))?;
         }
-        write!(f, "{} ({})", self.problem, self.at)
+        let text = self.problem.to_string();
+        let mut lines = text.lines();
+        write!(f, "{} ({})", lines.next().unwrap_or_default(), self.at)?;
+        lines.try_for_each(|line| write!(f, "\n{line}"))
     }
 }

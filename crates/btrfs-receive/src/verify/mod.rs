@@ -19,7 +19,7 @@ use std::io::Read;
 use btrfs_sendstream::{Limits, Reader};
 
 use crate::options::Cancel;
-use check::Checker;
+pub(crate) use check::Checker;
 pub use finding::{Finding, Problem};
 pub use summary::{Created, Kernel, Needs, StreamKind, SubvolumeSummary};
 

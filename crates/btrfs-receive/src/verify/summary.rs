@@ -240,7 +240,7 @@ impl Needs {
     /// it: `BTRFS_IOC_GET_SUBVOL_INFO`.
     pub const BASE: Kernel = kernel(4, 18);
     /// `BTRFS_IOC_ENCODED_WRITE`.
-    const ENCODED: Kernel = kernel(5, 18);
+    pub(crate) const ENCODED: Kernel = kernel(5, 18);
     /// fs-verity on btrfs.
     const VERITY: Kernel = kernel(5, 15);
 

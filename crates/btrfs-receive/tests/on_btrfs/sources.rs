@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use btrfs_receive::dry_run::{DryRun, DryRunReport, FoundSource};
 use btrfs_receive::source::{Candidate, Choice};
+use btrfs_receive::verify::Problem;
 use btrfs_receive::{BtrfsDestination, Cause, ReceiveError, Receiver, Report, SourceId};
 use btrfs_testkit::{LoopFilesystem, Mount, Sender, Test, files, subvolume, test};
 
-use crate::support::{Pair, assert_received, receive, try_receive};
+use crate::support::{Pair, assert_received};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -24,7 +26,53 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_parent_that_is_gone),
         test!(a_parent_outside_the_jail),
         test!(a_clone_source_beside_the_parent),
+        test!(a_dry_run_takes_the_input_for_received),
+        test!(a_dry_run_sees_what_is_in_the_way),
     ]
+}
+
+/// Receives, and compares with what a dry run said before.
+fn try_receive(stream: &[u8], into: &Path) -> Result<Report, Box<ReceiveError>> {
+    let before = std::fs::read_dir(into).unwrap().count();
+    let forecast = DryRun::open(into).unwrap().run(stream);
+    assert_eq!(std::fs::read_dir(into).unwrap().count(), before);
+    let result = crate::support::try_receive(stream, into);
+    assert_predicted(&forecast, result.as_ref().map_err(|error| &**error));
+    result
+}
+
+#[track_caller]
+fn receive(stream: &[u8], into: &Path) -> Report {
+    try_receive(stream, into).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The same sources were found, or the same failure at the same place.
+fn assert_predicted(forecast: &DryRunReport, result: Result<&Report, &ReceiveError>) {
+    let report = match result {
+        Ok(report) => report,
+        Err(error) => {
+            let failure = error.first_failure.as_ref().unwrap();
+            let finding = &forecast.stream.findings[0];
+            assert_eq!(finding.at, failure.at, "{finding}");
+            let Problem::Operation(cause) = &finding.problem else {
+                panic!("{finding}");
+            };
+            assert_eq!(cause.to_string(), failure.cause.to_string());
+            return;
+        }
+    };
+    assert!(forecast.is_good(), "{forecast:#?}");
+    for (forecast, subvolume) in forecast.forecasts.iter().zip(&report.subvolumes) {
+        let there = |found: &FoundSource| match found {
+            FoundSource::There(used) => used.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(forecast.parent.as_ref().map(there), subvolume.parent);
+        let clones: Vec<_> = forecast.clone_sources.iter().map(there).collect();
+        assert_eq!(clones, subvolume.clone_sources);
+        let decoded = subvolume.fallbacks.encoded_writes_decoded;
+        assert_eq!(forecast.decoded, decoded);
+    }
 }
 
 /// A change that clones from the parent, as `first` and `second`.
@@ -273,8 +321,13 @@ fn a_parent_outside_the_jail() {
     );
     receive(&change.full(), &outside);
     let receive_jailed = || {
+        let difference = change.difference();
+        let dry_run = DryRun::builder().jail(&jail).open(&jail);
+        let forecast = dry_run.unwrap().run(&difference[..]);
         let destination = BtrfsDestination::builder().jail(&jail).open(&jail).unwrap();
-        Receiver::new(destination).receive(&change.difference()[..], &mut ())
+        let result = Receiver::new(destination).receive(&difference[..], &mut ());
+        assert_predicted(&forecast, result.as_ref());
+        result
     };
     let message = no_source(&receive_jailed().unwrap_err());
     assert!(message.contains("outside"), "{message}");
@@ -305,4 +358,54 @@ fn a_clone_source_beside_the_parent() {
     };
     let id = subvolume::facts(&pair.received("source")).id;
     assert_eq!(used.subvolume_id, id);
+}
+
+/// Parents and names that come earlier in the input; without file data.
+fn a_dry_run_takes_the_input_for_received() {
+    let change = Change::new();
+    let both = [change.full(), change.difference()].concat();
+    let forecast = DryRun::open(change.to()).unwrap().run(&both[..]);
+    assert!(forecast.is_good(), "{forecast:#?}");
+    let [_, second] = &forecast.forecasts[..] else {
+        panic!("{forecast:#?}");
+    };
+    assert!(matches!(second.parent, Some(FoundSource::Earlier(_))));
+    let twice = [change.full(), change.full()].concat();
+    let forecast = DryRun::open(change.to()).unwrap().run(&twice[..]);
+    assert_eq!(forecast.stream.findings.len(), 1);
+    let no_data = Sender::new(&change.first).no_data().to_vec();
+    let forecast = DryRun::open(change.to()).unwrap().run(&no_data[..]);
+    assert!(forecast.is_good(), "{forecast:#?}");
+    assert!(forecast.space.needed >= 300_000, "{:?}", forecast.space);
+}
+
+fn a_dry_run_sees_what_is_in_the_way() {
+    let change = Change::new();
+    let (full, into) = (change.full(), change.to());
+    let taken = |what: &str| {
+        let error = try_receive(&full, into).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+    };
+    std::fs::write(into.join("first"), b"").unwrap();
+    taken("something else");
+    std::fs::remove_file(into.join("first")).unwrap();
+    subvolume::create(&into.join("first"));
+    taken("a writable subvolume");
+    subvolume::delete(&into.join("first"));
+    receive(&full, into);
+    taken("nothing to do");
+    // Not where everything is read-only.
+    let inner = subvolume::create(&into.join("inner"));
+    subvolume::set_read_only(&inner, true);
+    let error = try_receive(&full, &inner).unwrap_err();
+    assert!(error.to_string().contains("Read-only"), "{error}");
+    // A clone source that has changed so that the range is not there.
+    let difference = change.difference();
+    subvolume::set_read_only(&change.first, false);
+    std::fs::write(change.first.join("directory/data"), b"short").unwrap();
+    subvolume::set_read_only(&change.first, true);
+    let beside = directory(&change.pair.from.path().join("beside"));
+    let forecast = DryRun::open(beside).unwrap().run(&difference[..]);
+    let finding = forecast.stream.findings[0].to_string();
+    assert!(finding.contains("has 5 bytes"), "{finding}");
 }

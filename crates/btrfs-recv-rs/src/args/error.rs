@@ -99,7 +99,7 @@ impl fmt::Display for Count {
         f.write_str(match info.map(|info| info.operands) {
             Some(Operands::None) => "exactly 0 arguments expected",
             Some(Operands::Some(_)) => "at least 1 argument expected",
-            Some(Operands::One(_)) | None => "exactly 1 argument expected",
+            Some(Operands::One(_) | Operands::Any(_)) | None => "exactly 1 argument expected",
         })?;
         if info.is_some_and(|info| info.option.is_some()) {
             write!(f, " with {}", dashed(mode))?;

@@ -1,7 +1,7 @@
 //! `--help`, and what is said when the command line is wrong.
 
 use super::option::Opt;
-use super::table::{MODES, SECTIONS};
+use super::table::{MODES, SECTIONS, options};
 
 /// Where the explanations begin, and where lines end.
 const COLUMN: usize = 23;
@@ -29,6 +29,11 @@ pub(crate) fn usage() -> String {
         if let Some(option) = info.option {
             text += " --";
             text += option;
+            let named = |opt: &&Opt| opt.long == Some(option);
+            if let Some(value) = options().find(named).and_then(|opt| opt.value) {
+                text += "=";
+                text += value;
+            }
         }
         text += " [options]";
         if let Some(operands) = info.operands.shown() {

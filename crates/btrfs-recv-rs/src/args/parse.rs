@@ -9,7 +9,7 @@ use super::error::{UsageError, info};
 use super::getopt::{self, Arg, Spec};
 use super::option::{Mode, Operands, Opt};
 use super::table::{Id, options};
-use super::{Dump, Extract, Receive, Request, Resume, Unfinished, policy};
+use super::{Chain, Dump, Extract, Format, Receive, Request, Resume, Unfinished, Verify, policy};
 
 /// Reads a command line, the program's name first.
 ///
@@ -76,6 +76,9 @@ struct Given {
     input: Option<PathBuf>,
     report: Option<PathBuf>,
     verbosity: u8,
+    format: Format,
+    no_names: bool,
+    chain: Vec<PathBuf>,
     receive: Receive,
 }
 
@@ -88,6 +91,9 @@ impl Default for Given {
             input: None,
             report: None,
             verbosity: 1,
+            format: Format::Text,
+            no_names: false,
+            chain: Vec::new(),
             receive: Receive::default(),
         }
     }
@@ -126,6 +132,15 @@ impl Given {
             Id::Dump => self.modes.push(Mode::Dump),
             Id::Extract => self.modes.push(Mode::Extract),
             Id::ExtractReport => self.report = Some(value.into()),
+            Id::Verify => self.modes.push(Mode::Verify),
+            Id::DryRun => self.modes.push(Mode::DryRun),
+            Id::Diff => self.modes.push(Mode::Diff),
+            Id::Chain => {
+                self.modes.push(Mode::Chain);
+                self.chain.push(value.into());
+            }
+            Id::NoNames => self.no_names = true,
+            Id::Format => self.format = format(value)?,
             Id::Quiet => self.verbosity = 0,
             // Counts up from where a -q before it left off: -q -v is the
             // default level.
@@ -153,15 +168,38 @@ impl Given {
         let mode = self.mode()?;
         self.check(mode)?;
         Ok(match mode {
-            Mode::Dump => Request::Dump(Dump { input: self.input }),
             Mode::Status => Request::Status(self.unfinished()),
             Mode::Abandon => Request::Abandon(self.unfinished()),
+            Mode::Dump => Request::Dump(self.dump()),
+            Mode::Diff => Request::Diff(self.dump()),
+            Mode::Verify => {
+                // A file is a file, however it is given.
+                self.paths.extend(self.input);
+                Request::Verify(Verify {
+                    paths: self.paths,
+                    names: !self.no_names,
+                })
+            }
+            Mode::Chain => {
+                let mut sources = std::mem::take(&mut self.chain);
+                sources.extend(self.input.take());
+                let receive = self.receive();
+                Request::Chain(Chain { sources, receive })
+            }
+            Mode::DryRun => Request::DryRun(self.receive()),
             Mode::Receive => Request::Receive(self.receive()),
             Mode::Extract => Request::Extract(Extract {
                 report: self.report.take(),
                 receive: self.receive(),
             }),
         })
+    }
+
+    fn dump(self) -> Dump {
+        Dump {
+            input: self.input,
+            format: self.format,
+        }
     }
 
     fn receive(mut self) -> Receive {
@@ -204,6 +242,17 @@ fn generate(value: OsString) -> Result<Generate, UsageError> {
     let found = value.to_str().and_then(Generate::from_name);
     let option = "--generate";
     found.ok_or(UsageError::Value { option, value })
+}
+
+fn format(value: OsString) -> Result<Format, UsageError> {
+    match value.to_str() {
+        Some("text") => Ok(Format::Text),
+        Some("json") => Ok(Format::Json),
+        _ => Err(UsageError::Value {
+            option: "--format",
+            value,
+        }),
+    }
 }
 
 /// A decimal number without sign; empty counts as 0.

@@ -38,6 +38,12 @@ pub(crate) enum Id {
     Dump,
     Extract,
     ExtractReport,
+    Verify,
+    NoNames,
+    Chain,
+    DryRun,
+    Diff,
+    Format,
     Quiet,
     Verbose,
     Generate,
@@ -72,9 +78,37 @@ pub(crate) const MODES: &[ModeInfo] = &[
         option: Some("extract"),
         operands: Operands::One("DIR"),
     },
+    ModeInfo {
+        mode: Mode::Verify,
+        option: Some("verify"),
+        operands: Operands::Any("[FILE|DIR]..."),
+    },
+    ModeInfo {
+        mode: Mode::Chain,
+        option: Some("chain"),
+        operands: Operands::One("PATH"),
+    },
+    ModeInfo {
+        mode: Mode::DryRun,
+        option: Some("dry-run"),
+        operands: Operands::One("PATH"),
+    },
+    ModeInfo {
+        mode: Mode::Diff,
+        option: Some("diff"),
+        operands: Operands::None,
+    },
 ];
 
-const EVERY_MODE: &[Mode] = &[Mode::Receive, Mode::Dump, Mode::Extract];
+const EVERY_MODE: &[Mode] = &[
+    Mode::Receive,
+    Mode::Dump,
+    Mode::Verify,
+    Mode::Chain,
+    Mode::DryRun,
+    Mode::Diff,
+    Mode::Extract,
+];
 
 /// The modes that apply streams to something.
 const RECEIVING_MODES: &[Mode] = &[Mode::Receive, Mode::Extract];
@@ -154,6 +188,20 @@ const RECEIVING: &[Opt] = &[
          A subvolume in which a command failed is not completed, however many failures are \
          allowed. Damage to the stream itself is always the end.",
     ),
+    Opt::new(
+        Id::Chain,
+        "chain",
+        "receive the streams in SOURCE, a file or a directory, each after its parent; those \
+         that PATH has already are skipped; may be repeated",
+    )
+    .value("SOURCE", Hint::File)
+    .modes(&[Mode::Chain])
+    .manual(
+        "Receive every stream in <SOURCE>, a file or a directory, into <PATH>, each after its \
+         parent and clone sources; may be repeated. All are read and checked before the first \
+         is received. A subvolume that is in <PATH> already, complete and under its name, is \
+         skipped. The first failure is the end.",
+    ),
     Opt::letter(Id::RootMount, b'm', "the mount point that PATH lies in")
         .established()
         .value("ROOTMOUNT", Hint::Directory)
@@ -178,7 +226,8 @@ const RECEIVING: &[Opt] = &[
         "Decompress data to test it before it is handed on compressed. \
          The kernel stores such data without a look; what does not decompress is otherwise \
          found out when the file is read.",
-    ),
+    )
+    .modes(&[Mode::Receive, Mode::Chain]),
 ];
 
 const POLICIES: &[Opt] = &[
@@ -390,6 +439,68 @@ const INSTEAD: &[Opt] = &[
     .value("WHAT", Hint::Words(Generate::NAMES))
     .modes(EVERY_MODE)
     .manual("Print the manual page (`man`), or completions for a shell (`bash`, `zsh` or `fish`)."),
+    Opt::new(
+        Id::Format,
+        "format",
+        "how --diff prints: text, or json, an object to a line",
+    )
+    .value("FORMAT", Hint::Words(&["text", "json"]))
+    .modes(&[Mode::Diff])
+    .manual(
+        "How `--diff` prints: `text`, or `json`, one object to a line. A name that is not UTF-8 \
+         is given as hexadecimal digits, under the key followed by `_hex`.",
+    ),
+    Opt::new(
+        Id::Verify,
+        "verify",
+        "check whether the streams in files and directories, or the input, can be received, and \
+         in which order",
+    )
+    .modes(&[Mode::Verify])
+    .manual(
+        "Read the streams in <FILE>s and <DIR>s, or in the input, to their end, without a \
+         filesystem: checksums, the order of commands, attributes, the end command; that every \
+         compressed extent can be decompressed; that names are made before they are used. Of \
+         the parent of an incremental stream nothing is known: only contradictions are found. \
+         Prints what each subvolume is and takes; for several files also the order to receive \
+         them in. The exit status is 1 if anything is wrong, or if several files are given and \
+         a parent or clone source is in none of them. In a directory, files that are no send \
+         streams are passed over with a warning.",
+    ),
+    Opt::new(
+        Id::NoNames,
+        "no-names",
+        "with --verify, do not follow which names exist: takes no memory for them",
+    )
+    .modes(&[Mode::Verify])
+    .manual(
+        "Do not follow which names exist. Following them takes less than 512 bytes for each \
+         name, 1 KiB for each directory, and the bytes of the names; 4 GiB at most.",
+    ),
+    Opt::new(
+        Id::DryRun,
+        "dry-run",
+        "tell whether the stream can be received in PATH, change nothing",
+    )
+    .modes(&[Mode::DryRun])
+    .manual(
+        "Verify the stream, and look up in <PATH> what a receive would need: free names, the \
+         parent, every clone source and the files cloned from, support for compressed extents, \
+         free space. Nothing is changed. It can be asked before data is sent, with \
+         `btrfs send --no-data`. The exit status is 0 if nothing speaks against a receive.",
+    ),
+    Opt::new(
+        Id::Diff,
+        "diff",
+        "print which paths the stream creates, changes, renames and deletes",
+    )
+    .modes(&[Mode::Diff])
+    .manual(
+        "Print which paths the streams in the input create, link, change, rename and delete. \
+         Temporary names that senders use do not show. Works on streams of \
+         `btrfs send --no-data` as well. Takes less than 1 KiB for each name that the stream \
+         uses, and twice its bytes; 4 GiB at most.",
+    ),
     Opt::new(Id::Help, "help", "print this help")
         .established()
         .modes(EVERY_MODE)

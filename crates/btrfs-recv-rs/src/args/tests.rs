@@ -91,14 +91,12 @@ fn an_empty_file_name_is_standard_input() {
 
 #[test]
 fn dump_takes_no_path() {
-    assert_eq!(
-        parse_line("x --dump"),
-        Ok(Request::Dump(Dump { input: None }))
-    );
+    assert_eq!(parse_line("x --dump"), Ok(Request::Dump(Dump::default())));
     assert_eq!(
         parse_line("x --dump -f - -E 1"),
         Ok(Request::Dump(Dump {
-            input: Some("-".into())
+            input: Some("-".into()),
+            ..Dump::default()
         }))
     );
     assert_eq!(

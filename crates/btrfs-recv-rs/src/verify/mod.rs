@@ -11,9 +11,9 @@ use btrfs_receive::verify::{Verifier, VerifyOptions, VerifyReport};
 use crate::args::Verify;
 use crate::input::{self, Input};
 use crate::messages::Messages;
-use crate::signals::Signal;
+use crate::signals::{Signal, Signals};
 use crate::stored::Stored;
-pub(crate) use print::{Printer, problems};
+pub(crate) use print::{Printer, escaped, gaps, problems};
 
 /// An input that was verified.
 pub(crate) struct Verified {
@@ -44,7 +44,7 @@ fn run(options: &Verify, out: &mut impl Write, messages: &mut Messages) -> io::R
     let verifier = Verifier::new(how);
     let mut printer = Printer::default();
     let (files, mut good) = match options.paths.is_empty() {
-        true => (vec![options.input.clone()], true),
+        true => (vec![None], true),
         false => match files(&options.paths, messages) {
             Some((files, good)) => (files.into_iter().map(Some).collect(), good),
             None => return Ok(false),
@@ -52,12 +52,12 @@ fn run(options: &Verify, out: &mut impl Write, messages: &mut Messages) -> io::R
     };
     let mut verified = Vec::new();
     for file in files {
-        let Some(report) = verify(&verifier, file.as_deref(), messages) else {
+        let Some(report) = verify(&verifier, file.as_deref(), None, messages) else {
             good = false;
             continue;
         };
         printer.input(file.as_deref(), &report);
-        out.write_all(printer.text())?;
+        out.write_all(&printer.text())?;
         out.flush()?;
         problems(file.as_deref(), &report, messages);
         good &= report.is_good();
@@ -67,8 +67,8 @@ fn run(options: &Verify, out: &mut impl Write, messages: &mut Messages) -> io::R
         let reports: Vec<_> = verified.iter().map(|it| &it.report).collect();
         let chain = Chain::of(reports.iter().copied());
         printer.chain(&verified, &chain);
-        out.write_all(printer.text())?;
-        print::gaps(&verified, &chain, messages);
+        out.write_all(&printer.text())?;
+        gaps(&verified, &chain, messages);
         good &= chain.is_whole();
     }
     Ok(good)
@@ -106,9 +106,10 @@ pub(crate) fn files(paths: &[PathBuf], messages: &mut Messages) -> Option<(Vec<P
 pub(crate) fn verify(
     verifier: &Verifier,
     file: Option<&Path>,
+    signals: Option<&Signals>,
     messages: &mut Messages,
 ) -> Option<VerifyReport> {
-    match Input::open(file, None) {
+    match Input::open(file, signals) {
         Ok(input) => Some(verifier.verify(input)),
         Err(error) => {
             messages.error(input::cannot_open(file, &error));

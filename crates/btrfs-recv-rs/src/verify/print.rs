@@ -25,7 +25,8 @@ impl Printer {
         std::mem::take(&mut self.text).into_bytes()
     }
 
-    fn line(&mut self, line: impl fmt::Display) {
+    /// One line.
+    pub(crate) fn line(&mut self, line: impl fmt::Display) {
         // A String's Write never fails.
         let _ = writeln!(self.text, "{line}");
     }
@@ -48,7 +49,8 @@ impl Printer {
         }
     }
 
-    fn subvolume(&mut self, subvolume: &SubvolumeSummary) {
+    /// One subvolume of an input.
+    pub(crate) fn subvolume(&mut self, subvolume: &SubvolumeSummary) {
         let bad = if subvolume.good { "" } else { ", WRONG" };
         self.line(format_args!(
             "  {} {} (version {}): {} commands, {} bytes{bad}",
@@ -137,12 +139,18 @@ impl Printer {
 pub(crate) fn problems(file: Option<&Path>, report: &VerifyReport, messages: &mut Messages) {
     let file = name_of(file);
     for finding in report.findings.iter().take(MAX_SHOWN) {
+        let text = finding.to_string();
+        let mut lines = text.lines();
+        let first = lines.next().unwrap_or_default();
         match &finding.subvolume {
             Some(name) => {
                 let name = escaped(name.as_bytes());
-                messages.error(format_args!("{file}: in {name}: {finding}"));
+                messages.error(format_args!("{file}: in {name}: {first}"));
             }
-            None => messages.error(format_args!("{file}: {finding}")),
+            None => messages.error(format_args!("{file}: {first}")),
+        }
+        for line in lines {
+            messages.error(line);
         }
     }
     let listed = report.findings.len().saturating_sub(MAX_SHOWN) as u64;
@@ -182,8 +190,8 @@ fn gap(inputs: &[Verified], missing: &Missing) -> String {
         false => "clone source",
     };
     format!(
-        "{}: the {role} of {}, {} (ctransid {}), is in none of these: receive it first, or find \
-         its stream",
+        "{}: the {role} of {}, {} (ctransid {}), is in none of these, or not whole: receive it \
+         first, or find its stream",
         input_name(inputs, missing.needed_by),
         subvolume_name(inputs, missing.needed_by),
         missing.wanted.uuid,
@@ -210,7 +218,7 @@ fn name_of(file: Option<&Path>) -> String {
 }
 
 /// Text that stays on its line; what is no UTF-8 is replaced.
-fn escaped(bytes: &[u8]) -> String {
+pub(crate) fn escaped(bytes: &[u8]) -> String {
     let mut text = Vec::new();
     push_message(&mut text, bytes);
     String::from_utf8_lossy(&text).into_owned()

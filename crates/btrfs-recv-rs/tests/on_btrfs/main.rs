@@ -1,5 +1,6 @@
 //! The command on a real btrfs.
 
+mod chain;
 mod errors;
 mod hostile;
 mod messages;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let tests = [
+        chain::tests(),
         errors::tests(),
         hostile::tests(),
         messages::tests(),

@@ -52,6 +52,7 @@ use self::naming::Naming;
 use self::prefetch::{Prefetcher, Progress};
 use self::root_names::RootNames;
 use self::sources::CloneSources;
+pub(crate) use self::subvolume::occupant;
 use self::worker::{Bound, Worker};
 use super::{Begun, Destination, Finished, Withheld};
 use crate::error::{Cause, Failure, OpenError};

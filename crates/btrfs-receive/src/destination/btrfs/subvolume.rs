@@ -99,7 +99,7 @@ fn not_made(
 }
 
 /// What has the name that `new` was to get.
-pub(super) fn occupant(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> Occupant {
+pub(crate) fn occupant(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> Occupant {
     match open_root(destination, name) {
         Ok(fd) if fstat(&fd).is_ok_and(|stat| stat.st_ino == ROOT_INODE) => {
             match sys::subvolume_info(&fd) {

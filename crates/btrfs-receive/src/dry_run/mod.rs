@@ -1,0 +1,303 @@
+//! Whether a stream can be received at a destination, without writing there.
+//!
+//! A [`DryRun`] verifies a stream as [`verify`](crate::verify) does, with or
+//! without file data in it, and looks up at the destination whatever a
+//! receive would ask of it: whether names are free, parents and clone sources
+//! there and the right ones, whether kernel and filesystem store compressed
+//! extents as they come, and how much space is left.
+
+mod place;
+mod sources;
+mod space;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use btrfs_sendstream::{CloneRange, Command, CommandBuf, Item, Position, Reader};
+
+use crate::error::{Cause, Occupant, OpenError};
+use crate::plan::op::{NewSubvolume, SourceId};
+use crate::source::NoSource;
+use crate::verify::{Checker, Problem, SubvolumeSummary, VerifyOptions, VerifyReport};
+pub use place::{DecodeReason, Place};
+pub use sources::FoundSource;
+use sources::Sources;
+pub use space::Space;
+
+/// Looks up what a receive would.
+///
+/// Memory: that of a [`Verifier`](crate::verify::Verifier), of a
+/// [`Resolver`](crate::source::Resolver), and what the report lists.
+pub struct DryRun {
+    place: Place,
+    sources: Sources,
+    options: VerifyOptions,
+}
+
+/// Settings for a [`DryRun`].
+#[derive(Debug, Default)]
+#[must_use]
+pub struct DryRunBuilder {
+    jail: Option<PathBuf>,
+    force_decompress: bool,
+    options: VerifyOptions,
+}
+
+impl DryRunBuilder {
+    /// As [`BtrfsDestinationBuilder::jail`](crate::BtrfsDestinationBuilder::jail).
+    pub fn jail(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.jail = Some(directory.into());
+        self
+    }
+
+    /// As
+    /// [`BtrfsDestinationBuilder::force_decompress`](crate::BtrfsDestinationBuilder::force_decompress).
+    pub fn force_decompress(mut self, always: bool) -> Self {
+        self.force_decompress = always;
+        self
+    }
+
+    /// How to look at the stream itself. A stream without file data is always
+    /// taken for one with it.
+    pub fn verify(mut self, options: VerifyOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Opens `directory`, where the subvolumes would be created.
+    ///
+    /// # Errors
+    /// It cannot be opened or is not on a btrfs.
+    pub fn open(self, directory: impl AsRef<Path>) -> Result<DryRun, OpenError> {
+        let directory = directory.as_ref();
+        let place = Place::open(directory, self.force_decompress)?;
+        let sources = Sources::open(&place, directory, self.jail.as_deref())?;
+        let mut options = self.options;
+        options.allow_no_data = true;
+        Ok(DryRun {
+            place,
+            sources,
+            options,
+        })
+    }
+}
+
+impl std::fmt::Debug for DryRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("DryRun");
+        debug.field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+/// What a receive would do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct DryRunReport {
+    /// What the stream holds. What would fail at the destination is among the
+    /// findings, with the cause that the receive would give.
+    pub stream: VerifyReport,
+    /// What was found for each subvolume of [`VerifyReport::subvolumes`].
+    pub forecasts: Vec<Forecast>,
+    /// Space needed and space there is. Not enough of it is no finding: how
+    /// much a filesystem needs is known when it is written.
+    pub space: Space,
+}
+
+impl DryRunReport {
+    /// Whether nothing speaks against a receive.
+    pub fn is_good(&self) -> bool {
+        self.stream.is_good() && self.space.is_enough()
+    }
+}
+
+/// What was found for one subvolume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Forecast {
+    /// What has its name.
+    pub occupied: Option<Occupant>,
+    /// The parent, if one is wanted and was found.
+    pub parent: Option<FoundSource>,
+    /// The clone sources that were found; the first
+    /// [`SubvolumeSummary::MAX_CLONE_SOURCES`].
+    pub clone_sources: Vec<FoundSource>,
+    /// Compressed extents that would be decompressed before they are stored.
+    pub decoded: u64,
+    /// Why the first of them would be.
+    pub decode_reason: Option<DecodeReason>,
+    /// Bytes of file data that would be stored, as far as is known.
+    stored: u64,
+    /// Whether its creation would fail, so that nothing of it is applied.
+    failed: bool,
+}
+
+impl DryRun {
+    /// Opens `directory` with the default settings.
+    ///
+    /// # Errors
+    /// It cannot be opened or is not on a btrfs.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::builder().open(directory)
+    }
+
+    /// Settings other than the default.
+    pub fn builder() -> DryRunBuilder {
+        DryRunBuilder::default()
+    }
+
+    /// The destination.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Finds the subvolume that would serve as parent or clone source.
+    ///
+    /// # Errors
+    /// None would; the error says which were considered, and why not.
+    pub fn find_source(&mut self, wanted: SourceId) -> Result<FoundSource, Box<NoSource>> {
+        self.sources.find(wanted)
+    }
+
+    /// Reads `input` to its end, or as far as it can be decoded, and looks up
+    /// what it asks for. Changes nothing.
+    pub fn run(&mut self, input: impl Read) -> DryRunReport {
+        let mut reader = Reader::builder().limits(self.options.limits).build(input);
+        let mut run = Run {
+            checker: Checker::new(self.options.clone()),
+            forecasts: Vec::new(),
+            current: None,
+        };
+        self.sources.begin_input();
+        let mut end = 0;
+        loop {
+            if self.options.cancel.is_cancelled() {
+                run.checker.cancelled(reader.position());
+                break;
+            }
+            match reader.next_owned() {
+                Ok(Some(item)) => {
+                    let start = std::mem::replace(&mut end, reader.consumed());
+                    let (at, version) = (reader.position(), reader.version());
+                    let command = match &item {
+                        // Shares names and data with it.
+                        Item::Command(command) => Some(command.clone()),
+                        _ => None,
+                    };
+                    run.checker.item(item, at, end - start, version);
+                    if let Some(command) = command {
+                        self.command(&command, at, &mut run);
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    run.checker.stream_error(error);
+                    break;
+                }
+            }
+        }
+        self.end_subvolume(&mut run);
+        let stream = run.checker.finish();
+        DryRunReport {
+            space: self.place.space(&stream, &run.forecasts),
+            forecasts: run.forecasts,
+            stream,
+        }
+    }
+
+    fn command(&mut self, command: &CommandBuf, at: Position, run: &mut Run) {
+        if let Some(new) = NewSubvolume::from_command(command) {
+            self.end_subvolume(run);
+            self.begin(&new, command, at, run);
+            return;
+        }
+        let Some((new, forecast)) = &mut run.current else {
+            return;
+        };
+        match command {
+            Command::End => self.end_subvolume(run),
+            Command::Write { data, .. } => forecast.stored += data.len() as u64,
+            Command::UpdateExtent { len, .. } => {
+                forecast.stored = forecast.stored.saturating_add(*len);
+            }
+            Command::EncodedWrite(write) => match self.place.why_decoded(write) {
+                Some(reason) => {
+                    forecast.decoded += 1;
+                    forecast.decode_reason.get_or_insert(reason);
+                    let len = write.unencoded_file_len;
+                    forecast.stored = forecast.stored.saturating_add(len);
+                }
+                None => forecast.stored += write.data.len() as u64,
+            },
+            Command::Clone(clone) if clone.source_uuid != new.uuid => {
+                if let Err(cause) = self.clone_source(clone, forecast) {
+                    run.checker.find(at, Some(command), Problem::from(cause));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, new: &NewSubvolume, command: &CommandBuf, at: Position, run: &mut Run) {
+        let name = new.name.borrow().to_owned();
+        let new = NewSubvolume {
+            name,
+            ..new.clone()
+        };
+        let mut forecast = Forecast::default();
+        let mut failures = Vec::new();
+        if let Some(wanted) = new.parent {
+            match self.sources.find(wanted) {
+                Ok(found) => forecast.parent = Some(found),
+                Err(none) => failures.push(Cause::NoSource(none)),
+            }
+        }
+        // The parent is looked up before the snapshot is taken: nothing else
+        // is told if it is missing.
+        if failures.is_empty() {
+            if let Err(cause) = self.place.check_creation(&new) {
+                failures.push(cause);
+            } else if self.sources.is_name_taken(&new) {
+                let by = Occupant::Other;
+                failures.push(Cause::NameTaken { by });
+            }
+        }
+        for cause in failures {
+            if let Cause::NameTaken { by } = &cause {
+                forecast.occupied = Some(*by);
+            }
+            forecast.failed = true;
+            run.checker.find(at, Some(command), Problem::from(cause));
+        }
+        run.current = Some((new, forecast));
+    }
+
+    fn clone_source(&mut self, clone: &CloneRange, forecast: &mut Forecast) -> Result<(), Cause> {
+        let Some(found) = self.sources.check_clone(clone)? else {
+            return Ok(());
+        };
+        if forecast.clone_sources.len() < SubvolumeSummary::MAX_CLONE_SOURCES
+            && !forecast.clone_sources.contains(&found)
+        {
+            forecast.clone_sources.push(found);
+        }
+        Ok(())
+    }
+
+    fn end_subvolume(&mut self, run: &mut Run) {
+        if let Some((new, forecast)) = run.current.take() {
+            if !forecast.failed {
+                self.sources.end_subvolume(&new);
+            }
+            if run.forecasts.len() < VerifyReport::MAX_SUBVOLUMES {
+                run.forecasts.push(forecast);
+            }
+        }
+    }
+}
+
+/// One input.
+struct Run {
+    checker: Checker,
+    forecasts: Vec<Forecast>,
+    current: Option<(NewSubvolume, Forecast)>,
+}

@@ -1,0 +1,209 @@
+//! The destination: what can be created there, and how data would be stored.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use btrfs_sendstream::{Compression, EncodedWrite};
+use rustix::fs::{
+    Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, accessat, fstatvfs, openat, statat,
+};
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::{Forecast, Space};
+use crate::destination::btrfs::occupant;
+use crate::error::{Cause, OpenError};
+use crate::plan::op::NewSubvolume;
+use crate::sys;
+use crate::verify::{Kernel, Needs, VerifyReport};
+
+/// Longest extent that the kernel takes compressed, in bytes.
+const MAX_EXTENT: u64 = 128 * 1024;
+
+/// A directory in which subvolumes would be created.
+#[derive(Debug)]
+pub struct Place {
+    pub(super) fd: OwnedFd,
+    sector_size: u32,
+    kernel: Option<Kernel>,
+    capabilities: CapabilitySet,
+    force_decompress: bool,
+}
+
+/// Why a compressed extent would be decompressed before it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeReason {
+    /// The caller wants it.
+    Asked,
+    /// The kernel is older than 5.18.
+    Kernel,
+    /// A capability is missing, `CAP_SYS_ADMIN` or `CAP_DAC_READ_SEARCH`.
+    Capability(&'static str),
+    /// LZO of another sector size than this filesystem has, in bytes.
+    SectorSize(u32),
+    /// It does not begin where a sector of this filesystem does.
+    Alignment,
+    /// It is not smaller than what it stands for, or not compressed at all,
+    /// or longer than extents are.
+    Shape,
+}
+
+impl fmt::Display for DecodeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked => f.write_str("as asked for"),
+            Self::Kernel => f.write_str("as kernels before 5.18 take none"),
+            Self::Capability(name) => write!(f, "for lack of {name}"),
+            Self::SectorSize(size) => write!(f, "as LZO of {size}-byte sectors"),
+            Self::Alignment => f.write_str("as they do not lie on sectors of this filesystem"),
+            Self::Shape => f.write_str("as no filesystem stores extents of their shape"),
+        }
+    }
+}
+
+impl Place {
+    pub(super) fn open(directory: &Path, force_decompress: bool) -> Result<Self, OpenError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(CWD, directory, flags, Mode::empty())
+            .map_err(|errno| OpenError::new("open", directory, errno))?;
+        let info = sys::fs_info(&fd).map_err(|errno| match errno {
+            Errno::NOTTY => OpenError::not_btrfs(directory),
+            errno => OpenError::new("BTRFS_IOC_FS_INFO", directory, errno),
+        })?;
+        Ok(Self {
+            fd,
+            sector_size: info.sector_size,
+            kernel: running_kernel(),
+            capabilities: capabilities(None).map_or(CapabilitySet::empty(), |it| it.effective),
+            force_decompress,
+        })
+    }
+
+    /// The filesystem's sector size in bytes.
+    pub fn sector_size(&self) -> u32 {
+        self.sector_size
+    }
+
+    /// The kernel that runs, if it says so in numbers.
+    pub fn kernel(&self) -> Option<Kernel> {
+        self.kernel
+    }
+
+    /// Capabilities that this process lacks for what a subvolume needs: each
+    /// with what it is for.
+    pub fn missing_capabilities(&self, needs: &Needs) -> Vec<(&'static str, &'static str)> {
+        let table = [
+            (needs.owners, CapabilitySet::CHOWN, "CAP_CHOWN", "owners"),
+            (
+                needs.devices,
+                CapabilitySet::MKNOD,
+                "CAP_MKNOD",
+                "device nodes",
+            ),
+            (
+                needs.capabilities,
+                CapabilitySet::SETFCAP,
+                "CAP_SETFCAP",
+                "file capabilities",
+            ),
+            (
+                needs.trusted_xattrs,
+                CapabilitySet::SYS_ADMIN,
+                "CAP_SYS_ADMIN",
+                "trusted.* attributes",
+            ),
+        ];
+        let missing = table
+            .into_iter()
+            .filter(|(needed, capability, ..)| *needed && !self.has(*capability));
+        missing.map(|(_, _, name, what)| (name, what)).collect()
+    }
+
+    fn has(&self, capability: CapabilitySet) -> bool {
+        self.capabilities.contains(capability)
+    }
+
+    /// Whether a subvolume could be created, as far as can be told without
+    /// doing it.
+    pub(super) fn check_creation(&self, new: &NewSubvolume) -> Result<(), Cause> {
+        let call = match new.parent {
+            None => "BTRFS_IOC_SUBVOL_CREATE",
+            Some(_) => "BTRFS_IOC_SNAP_CREATE_V2",
+        };
+        let name = new.name.as_bytes();
+        if statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            let by = occupant(&self.fd, name, new);
+            return Err(Cause::NameTaken { by });
+        }
+        let mount = fstatvfs(&self.fd).map_err(|errno| Cause::system("fstatvfs", errno))?;
+        let around = sys::subvolume_info(&self.fd).is_ok_and(|info| info.read_only);
+        if mount.f_flag.contains(StatVfsMountFlags::RDONLY) || around {
+            return Err(Cause::system(call, Errno::ROFS));
+        }
+        let wanted = Access::WRITE_OK | Access::EXEC_OK;
+        accessat(&self.fd, c".", wanted, AtFlags::EACCESS)
+            .map_err(|errno| Cause::system(call, errno))
+    }
+
+    /// Why an encoded write would be decoded; `None` if the kernel would take
+    /// it as it is.
+    pub(super) fn why_decoded<B: AsRef<[u8]>>(
+        &self,
+        write: &EncodedWrite<B>,
+    ) -> Option<DecodeReason> {
+        let sector = u64::from(self.sector_size);
+        let aligned = |at: u64| at.is_multiple_of(sector.max(1));
+        let compression = Compression::from_number(write.compression.unwrap_or(0));
+        if self.force_decompress {
+            Some(DecodeReason::Asked)
+        } else if self.kernel.is_some_and(|kernel| kernel < Needs::ENCODED) {
+            Some(DecodeReason::Kernel)
+        } else if !self.has(CapabilitySet::SYS_ADMIN) {
+            Some(DecodeReason::Capability("CAP_SYS_ADMIN"))
+        } else if !self.has(CapabilitySet::DAC_READ_SEARCH) {
+            // Without it nobody could make sure that the data reached the
+            // disk.
+            Some(DecodeReason::Capability("CAP_DAC_READ_SEARCH"))
+        } else if let Some(Compression::Lzo { sector_size }) = compression
+            && sector_size != self.sector_size
+        {
+            Some(DecodeReason::SectorSize(sector_size))
+        } else if !aligned(write.offset) || !aligned(write.unencoded_offset) {
+            Some(DecodeReason::Alignment)
+        } else if matches!(compression, None | Some(Compression::None))
+            || write.unencoded_len > MAX_EXTENT
+            || write.data.as_ref().len() as u64 >= write.unencoded_len
+        {
+            Some(DecodeReason::Shape)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn space(&self, stream: &VerifyReport, forecasts: &[Forecast]) -> Space {
+        let subvolumes = stream.subvolumes.iter().zip(forecasts);
+        let needed = subvolumes.map(|(subvolume, forecast)| {
+            let sector = u64::from(self.sector_size);
+            super::space::needed(subvolume, forecast.stored, sector)
+        });
+        let available = fstatvfs(&self.fd).ok();
+        Space {
+            needed: needed.fold(0, u64::saturating_add),
+            available: available.map(|it| it.f_bavail.saturating_mul(it.f_frsize)),
+        }
+    }
+}
+
+/// The first two numbers of `uname -r`.
+fn running_kernel() -> Option<Kernel> {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_str().ok()?;
+    let mut numbers = release.split(|it: char| !it.is_ascii_digit());
+    let mut next = || numbers.next()?.parse().ok();
+    Some(Kernel {
+        major: next()?,
+        minor: next()?,
+    })
+}

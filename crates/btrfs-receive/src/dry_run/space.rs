@@ -1,0 +1,48 @@
+//! How much space a stream will take, roughly.
+
+use crate::verify::SubvolumeSummary;
+
+/// What an inode takes with its names and items, in bytes: more than the half
+/// KiB or so that it is, for leaves that are not full.
+const PER_INODE: u64 = 1024;
+
+/// Of so many bytes of data one byte is metadata: checksums of 4 bytes for
+/// 4 KiB, and extent items.
+const DATA_PER_METADATA: u64 = 512;
+
+/// Metadata is stored twice, as `mkfs.btrfs` has it by default.
+const METADATA_COPIES: u64 = 2;
+
+/// An estimate of the space needed, against what there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Space {
+    /// Bytes that the subvolumes will take, roughly: file data as it would be
+    /// stored, and metadata for new files and that data. Compression by the
+    /// destination makes it less; of a stream without file data compressed
+    /// extents are not known as such.
+    pub needed: u64,
+    /// Bytes that are free for ordinary users (`f_bavail`), if that could be
+    /// found out.
+    pub available: Option<u64>,
+}
+
+impl Space {
+    /// Whether no more is needed than there is.
+    pub fn is_enough(&self) -> bool {
+        self.available
+            .is_none_or(|available| self.needed <= available)
+    }
+}
+
+/// Bytes that a subvolume takes, of whose data `stored` bytes are stored.
+pub(super) fn needed(subvolume: &SubvolumeSummary, stored: u64, sector: u64) -> u64 {
+    // The last sector of a file is half full on average.
+    let tails = subvolume.created.files.saturating_mul(sector / 2);
+    let tails = tails.min(stored);
+    let inodes = subvolume.created.total().saturating_mul(PER_INODE);
+    let metadata = inodes.saturating_add(stored / DATA_PER_METADATA);
+    stored
+        .saturating_add(tails)
+        .saturating_add(metadata.saturating_mul(METADATA_COPIES))
+}

@@ -1,0 +1,130 @@
+//! `--chain`: receives a set of stored streams, each after its parent.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use btrfs_receive::chain::Chain;
+use btrfs_receive::dry_run::DryRun;
+use btrfs_receive::verify::{Verifier, VerifyOptions};
+use btrfs_receive::{Cancel, Receiver};
+
+use crate::args;
+use crate::args::Receive;
+use crate::input::{self, Input};
+use crate::messages::Messages;
+use crate::receive;
+use crate::signals::Signals;
+use crate::verify::{self, Verified};
+
+/// Receives what `options` ask for; returns whether all of it is there.
+pub(crate) fn command(options: &args::Chain) -> bool {
+    let messages = Messages::new(options.receive.verbosity);
+    receive::supervised(
+        &options.receive,
+        messages,
+        |how, cancel, signals, messages| run(&options.sources, how, cancel, signals, messages),
+    )
+}
+
+fn run(
+    sources: &[PathBuf],
+    options: &Receive,
+    cancel: Cancel,
+    signals: &Signals,
+    messages: &mut Messages,
+) -> bool {
+    let Some((inputs, order)) = check(sources, options, &cancel, signals, messages) else {
+        return false;
+    };
+    let Some(destination) = receive::destination(options, messages) else {
+        return false;
+    };
+    let mut how = receive::how(options, cancel);
+    how.skip_complete = true;
+    let mut receiver = Receiver::with_options(destination, how);
+    // Stops at the first that fails: what follows may need it.
+    order.into_iter().all(|index| {
+        let Some(file) = inputs.get(index).and_then(|it| it.file.as_deref()) else {
+            return true;
+        };
+        match Input::open(Some(file), Some(signals)) {
+            Ok(input) => receive::one_input(&mut receiver, input, messages),
+            Err(error) => {
+                messages.error(input::cannot_open(Some(file), &error));
+                false
+            }
+        }
+    })
+}
+
+/// Reads everything before anything is received. `None` if something is
+/// wrong, which was said.
+fn check(
+    sources: &[PathBuf],
+    options: &Receive,
+    cancel: &Cancel,
+    signals: &Signals,
+    messages: &mut Messages,
+) -> Option<(Vec<Verified>, Vec<usize>)> {
+    let mut how = VerifyOptions::default();
+    // The receive looks at these.
+    how.names = false;
+    how.decode = false;
+    how.cancel = cancel.clone();
+    let verifier = Verifier::new(how);
+    let (files, mut good) = verify::files(sources, messages)?;
+    let mut inputs = Vec::new();
+    for file in files {
+        let Some(report) = verify::verify(&verifier, Some(&file), Some(signals), messages) else {
+            good = false;
+            continue;
+        };
+        verify::problems(Some(&file), &report, messages);
+        good &= report.is_good();
+        let file = Some(file);
+        inputs.push(Verified { file, report });
+    }
+    let mut chain = Chain::of(inputs.iter().map(|it| &it.report));
+    if good && !chain.missing.is_empty() {
+        find_missing(&inputs, &mut chain, options, messages)?;
+    }
+    verify::gaps(&inputs, &chain, messages);
+    if !good || !chain.is_whole() {
+        messages.error("nothing was received");
+        return None;
+    }
+    Some((inputs, chain.order))
+}
+
+/// What is missing from the set may be at the destination.
+fn find_missing(
+    inputs: &[Verified],
+    chain: &mut Chain,
+    options: &Receive,
+    messages: &mut Messages,
+) -> Option<()> {
+    let mut builder = DryRun::builder();
+    if options.confine_sources {
+        builder = builder.jail(&options.destination);
+    }
+    let mut destination = match builder.open(&options.destination) {
+        Ok(destination) => destination,
+        Err(error) => {
+            receive::cannot_open(error, messages);
+            return None;
+        }
+    };
+    chain.missing.retain(|missing| {
+        let report = inputs.get(missing.needed_by.input).map(|it| &it.report);
+        let subvolume = report.and_then(|it| it.subvolumes.get(missing.needed_by.subvolume));
+        // What is there needs nothing more; whether it is what the stream
+        // holds is looked at when its turn comes.
+        let is_there = subvolume.is_some_and(|it| {
+            let name = OsStr::from_bytes(it.name.as_bytes());
+            options.destination.join(name).symlink_metadata().is_ok()
+        });
+        !is_there && destination.find_source(missing.wanted).is_err()
+    });
+    Some(())
+}

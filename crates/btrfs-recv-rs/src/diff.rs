@@ -1,0 +1,144 @@
+//! `--diff`: which paths a stream creates, changes, renames and deletes.
+
+use std::io::{self, Write};
+
+use btrfs_receive::InodeKind;
+use btrfs_receive::diff::{Action, DiffEntry, DiffError, Differ, Difference};
+
+use crate::args::{Dump, Format};
+use crate::escape::push_dump as push_escaped;
+use crate::input::{self, Input};
+use crate::json::Object;
+use crate::messages::{Messages, strerror};
+use crate::signals::Signal;
+
+/// Carries out `--diff`; returns whether all of the input was understood.
+pub(crate) fn command(options: &Dump, messages: &mut Messages) -> bool {
+    let file = options.input.as_deref();
+    let mut input = match Input::open(file, None) {
+        Ok(input) => input,
+        Err(error) => {
+            messages.error(input::cannot_open(file, &error));
+            return false;
+        }
+    };
+    let mut stdout = io::stdout().lock();
+    let mut differ = Differ::new(&mut input);
+    let failure = loop {
+        let difference = match differ.next_difference() {
+            Ok(Some(difference)) => difference,
+            Ok(None) => return true,
+            Err(error) => break error,
+        };
+        let text = match options.format {
+            Format::Json => json(&difference),
+            _ => text(&difference),
+        };
+        match stdout.write_all(&text).and_then(|()| stdout.flush()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Signal::PIPE.die();
+                return false;
+            }
+            Err(error) => {
+                messages.error(format_args!("cannot write: {}", strerror(&error)));
+                return false;
+            }
+        }
+    };
+    drop(differ);
+    match failure {
+        DiffError::Stream(error) => messages.stream_error(&error, input.head()),
+        other => messages.error(other),
+    }
+    false
+}
+
+/// A heading, and a line for each path: what happened, what it is, the path,
+/// and in brackets what is changed about it. Names are escaped as `--dump`
+/// does.
+fn text(difference: &Difference) -> Vec<u8> {
+    let mut out = Vec::new();
+    let new = &difference.subvolume;
+    push_escaped(&mut out, new.name.as_bytes());
+    let parent = match &new.parent {
+        Some(parent) => format!(" {} against parent {}\n", new.uuid, parent.uuid),
+        None => format!(" {} in full\n", new.uuid),
+    };
+    out.extend_from_slice(parent.as_bytes());
+    for entry in &difference.entries {
+        let (action, kind) = (entry.action.name(), kind(entry.kind).unwrap_or("-"));
+        out.extend_from_slice(format!("{action:<8} {kind:<9} ").as_bytes());
+        match &entry.action {
+            Action::Renamed { from } => {
+                push_path(&mut out, from);
+                out.extend_from_slice(b" -> ");
+                push_path(&mut out, &entry.path);
+            }
+            Action::Linked { to } => {
+                push_path(&mut out, &entry.path);
+                out.extend_from_slice(b" = ");
+                push_path(&mut out, to);
+            }
+            _ => push_path(&mut out, &entry.path),
+        }
+        if !entry.changes.is_empty() {
+            let changes: Vec<_> = entry.changes.names().collect();
+            out.extend_from_slice(format!(" ({})", changes.join(", ")).as_bytes());
+        }
+        out.push(b'\n');
+    }
+    out
+}
+
+/// The root is `.`, which no path of a stream can be.
+fn push_path(out: &mut Vec<u8>, path: &[u8]) {
+    match path.is_empty() {
+        true => out.push(b'.'),
+        false => push_escaped(out, path),
+    }
+}
+
+/// An object for the subvolume, and one for each path.
+fn json(difference: &Difference) -> Vec<u8> {
+    let new = &difference.subvolume;
+    let mut head = Object::default();
+    head.text("action", "subvolume")
+        .bytes("name", new.name.as_bytes())
+        .text("uuid", &new.uuid.to_string())
+        .number("ctransid", new.ctransid);
+    if let Some(parent) = &new.parent {
+        head.text("parent_uuid", &parent.uuid.to_string())
+            .number("parent_ctransid", parent.ctransid);
+    }
+    let entries = difference.entries.iter().map(json_entry);
+    let lines: String = std::iter::once(head.line()).chain(entries).collect();
+    lines.into_bytes()
+}
+
+fn json_entry(entry: &DiffEntry) -> String {
+    let mut line = Object::default();
+    line.text("action", entry.action.name())
+        .bytes("path", &entry.path);
+    if let Some(kind) = kind(entry.kind) {
+        line.text("kind", kind);
+    }
+    match &entry.action {
+        Action::Renamed { from } => line.bytes("from", from),
+        Action::Linked { to } => line.bytes("to", to),
+        _ => &mut line,
+    };
+    if !entry.changes.is_empty() {
+        let changes: Vec<_> = entry.changes.names().collect();
+        line.text("changes", &changes.join(" "));
+    }
+    line.line()
+}
+
+/// What it is, if the stream tells.
+fn kind(kind: InodeKind) -> Option<&'static str> {
+    match kind {
+        InodeKind::Unknown | InodeKind::NoDirectory => None,
+        known => Some(known.name()),
+    }
+}

@@ -1,0 +1,127 @@
+//! `--dry-run`: whether a stream can be received, without receiving it.
+
+use std::io::{self, Write};
+
+use btrfs_receive::dry_run::{DryRun, DryRunReport, Forecast, FoundSource, Place};
+use btrfs_receive::verify::{SubvolumeSummary, VerifyOptions};
+use btrfs_receive::{Cancel, Occupant};
+
+use crate::args::Receive;
+use crate::input::{self, Input};
+use crate::messages::Messages;
+use crate::receive;
+use crate::signals::Signals;
+use crate::verify::{self, Printer, escaped};
+
+/// Looks up what a receive with `options` would need; returns whether nothing
+/// speaks against it.
+pub(crate) fn command(options: &Receive) -> bool {
+    receive::supervised(options, Messages::new(options.verbosity), run)
+}
+
+fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Messages) -> bool {
+    let file = options.input.as_deref();
+    let input = match Input::open(file, Some(signals)) {
+        Ok(input) => input,
+        Err(error) => {
+            messages.error(input::cannot_open(file, &error));
+            return false;
+        }
+    };
+    let mut how = VerifyOptions::default();
+    how.cancel = cancel;
+    let mut builder = DryRun::builder()
+        .force_decompress(options.force_decompress)
+        .verify(how);
+    if options.confine_sources {
+        builder = builder.jail(&options.destination);
+    }
+    let mut dry_run = match builder.open(&options.destination) {
+        Ok(dry_run) => dry_run,
+        Err(error) => {
+            receive::cannot_open(error, messages);
+            return false;
+        }
+    };
+    let report = dry_run.run(input);
+    print(&report, dry_run.place());
+    verify::problems(file, &report.stream, messages);
+    if !report.space.is_enough() {
+        messages.error(format_args!(
+            "about {} bytes are needed, and {} are free",
+            report.space.needed,
+            report.space.available.unwrap_or(0)
+        ));
+    }
+    report.is_good()
+}
+
+fn print(report: &DryRunReport, place: &Place) {
+    let mut printer = Printer::default();
+    let subvolumes = report.stream.subvolumes.iter().zip(&report.forecasts);
+    for (subvolume, forecast) in subvolumes {
+        printer.subvolume(subvolume);
+        push_forecast(&mut printer, subvolume, forecast, place);
+    }
+    let (space, sector) = (report.space, place.sector_size());
+    match space.available {
+        Some(free) => printer.line(format_args!(
+            "space: about {} bytes needed, {free} free",
+            space.needed
+        )),
+        None => printer.line(format_args!("space: about {} bytes needed", space.needed)),
+    }
+    let kernel = place.kernel();
+    let kernel = kernel.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
+    printer.line(format_args!(
+        "destination: Linux {kernel}, sectors of {sector} bytes"
+    ));
+    printer.line(match report.is_good() {
+        true => "nothing speaks against a receive",
+        false => "a receive would FAIL",
+    });
+    // Nobody reading it is no failure.
+    let _ = io::stdout().write_all(&printer.text());
+}
+
+fn push_forecast(
+    printer: &mut Printer,
+    subvolume: &SubvolumeSummary,
+    forecast: &Forecast,
+    place: &Place,
+) {
+    match forecast.occupied {
+        None => printer.line("    name: free"),
+        Some(Occupant::Same) => printer.line("    name: TAKEN by the same, received before"),
+        Some(_) => printer.line("    name: TAKEN"),
+    }
+    if let Some(parent) = &forecast.parent {
+        printer.line(format_args!("    parent found: {}", found(parent)));
+    }
+    for source in &forecast.clone_sources {
+        printer.line(format_args!("    clone source found: {}", found(source)));
+    }
+    if let Some(reason) = forecast.decode_reason {
+        printer.line(format_args!(
+            "    {} compressed extents would be decompressed, {reason}",
+            forecast.decoded
+        ));
+    }
+    for (capability, what) in place.missing_capabilities(&subvolume.needs) {
+        printer.line(format_args!("    {capability} is MISSING, for {what}"));
+    }
+    if subvolume.needs.no_data {
+        printer.line("    a stream without file data: send it again with data to receive it");
+    }
+}
+
+fn found(source: &FoundSource) -> String {
+    match source {
+        FoundSource::There(used) => match &used.path {
+            Some(path) => format!("subvolume {} at {}", used.subvolume_id, escaped(path)),
+            None => format!("subvolume {}", used.subvolume_id),
+        },
+        FoundSource::Earlier(id) => format!("{}, earlier in this input", id.uuid),
+        _ => "yes".to_owned(),
+    }
+}
