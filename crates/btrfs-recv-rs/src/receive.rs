@@ -94,7 +94,7 @@ pub(crate) fn destination(options: &Receive, messages: &mut Messages) -> Option<
         Err(Refused { text, to_do }) => {
             messages.error(text);
             if let Some(to_do) = to_do {
-                messages.to_do(to_do);
+                messages.recommend(to_do);
             }
             return None;
         }
@@ -244,7 +244,7 @@ pub(crate) fn cannot_open(error: OpenError, messages: &mut Messages) {
     let Refused { text, to_do } = refused(error);
     messages.error(text);
     if let Some(to_do) = to_do {
-        messages.to_do(to_do);
+        messages.recommend(to_do);
     }
 }
 

@@ -376,7 +376,7 @@ impl Messages {
     }
 
     /// What to do about the error said before.
-    pub(crate) fn to_do(&mut self, what: impl fmt::Display) {
+    pub(crate) fn recommend(&mut self, what: impl fmt::Display) {
         let line = self.line.text("ERROR:   to do: ");
         line.text_of(what).write_stderr();
     }
