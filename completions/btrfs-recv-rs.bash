@@ -66,18 +66,18 @@ _btrfs_recv_rs() {
             _btrfs_recv_rs_reply -W 'man bash zsh fish'
             return
             ;;
-        --size)
-            :
-            return
-            ;;
         --format)
             _btrfs_recv_rs_reply -W 'text json'
+            return
+            ;;
+        --size)
+            :
             return
             ;;
     esac
     if [[ $cur == -* ]]; then
         compopt +o filenames
-        _btrfs_recv_rs_reply -W '-f -e -C --chroot -E --max-errors -m --force-decompress --test-encoded --name --on-error --exclude-xattr --no-fileattr --allow-unknown --parent --clone-source --atomic --resumable --checkpoint-every --state-dir --status --abandon --dump --extract --extract-report --generate --help --version --progress --size -q --quiet -v --verbose'
+        _btrfs_recv_rs_reply -W '-f -e -C --chroot -E --max-errors --chain -m --force-decompress --test-encoded --sandbox --name --on-error --exclude-xattr --no-fileattr --allow-unknown --parent --clone-source --atomic --resumable --checkpoint-every --state-dir --status --abandon --dump --extract --extract-report --generate --format --verify --no-names --dry-run --diff --help --version --progress --size -q --quiet -v --verbose'
     else
         _btrfs_recv_rs_reply -f
     fi

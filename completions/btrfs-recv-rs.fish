@@ -9,6 +9,7 @@ complete -c btrfs-recv-rs -l chain -r -F -d 'receive the streams in SOURCE, a fi
 complete -c btrfs-recv-rs -s m -x -a '(__fish_complete_directories)' -d 'the mount point that PATH lies in'
 complete -c btrfs-recv-rs -l force-decompress -d 'decompress data here instead of passing it to the filesystem compressed'
 complete -c btrfs-recv-rs -l test-encoded -d 'decompress data to test it before it is passed on; a filesystem stores compressed data without a look'
+complete -c btrfs-recv-rs -l sandbox -d 'give up access to all other files and the network before the stream is read'
 complete -c btrfs-recv-rs -l name -x -d 'call the subvolume NAME, whatever the stream calls it'
 complete -c btrfs-recv-rs -l on-error -x -a 'keep delete' -d 'keep (default) or delete a subvolume that could not be completed'
 complete -c btrfs-recv-rs -l exclude-xattr -x -d 'leave out extended attributes whose name matches, such as security.selinux or system.posix_acl_*; may be repeated'

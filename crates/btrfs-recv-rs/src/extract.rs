@@ -11,6 +11,7 @@ use crate::input::{self, Input};
 use crate::json::Object;
 use crate::messages::{Made, Messages, strerror};
 use crate::receive::{run, supervised};
+use crate::sandbox::{self, Filesystem, Reach};
 use crate::signals::Signals;
 
 /// Extracts what `options` ask for; whether every subvolume in the input was.
@@ -44,6 +45,14 @@ fn open<'s>(
         let cannot = |error| format!("cannot write {}: {}", path.display(), strerror(&error));
         let mut list = File::create(path).map_err(cannot)?;
         builder = builder.not_kept(move |item| list.write_all(line(item).as_bytes()));
+    }
+    if receive.sandbox {
+        sandbox::enter(&Reach {
+            destination: &receive.destination,
+            state: None,
+            sources: Vec::new(),
+            filesystem: Filesystem::Useless,
+        })?;
     }
     let destination = builder
         .open(&receive.destination)

@@ -16,6 +16,7 @@ mod local_time;
 mod messages;
 mod progress;
 mod receive;
+mod sandbox;
 mod signals;
 mod stored;
 mod unfinished;

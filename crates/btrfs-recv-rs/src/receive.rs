@@ -15,6 +15,7 @@ use crate::args::{Receive, Resume};
 use crate::input::{self, Input};
 use crate::messages::{Messages, strerror};
 use crate::progress::Progress;
+use crate::sandbox::{self, Filesystem, Reach};
 use crate::signals::Signals;
 use crate::unfinished;
 
@@ -81,6 +82,12 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
             return false;
         }
     };
+    if options.sandbox
+        && let Err(text) = sandbox::enter(&reach(options))
+    {
+        messages.error(text);
+        return false;
+    }
     match destination(options, messages) {
         Some(destination) => run(destination, input, options, cancel, messages),
         None => false,
@@ -109,6 +116,22 @@ pub(crate) fn destination(options: &Receive, messages: &mut Messages) -> Option<
         }
     }
     Some(destination)
+}
+
+/// What a receive on btrfs needs to reach.
+fn reach(options: &Receive) -> Reach<'_> {
+    let parent = options.parent.iter().map(PathBuf::as_path);
+    let clones = options.clone_sources.iter();
+    let clones = clones.map(|source| source.path.as_path());
+    Reach {
+        destination: &options.destination,
+        state: (options.resume.as_ref()).and_then(|resume| resume.state_dir.as_deref()),
+        sources: parent.chain(clones).collect(),
+        filesystem: match options.confine_sources {
+            true => Filesystem::IfPermitted,
+            false => Filesystem::Needed,
+        },
+    }
 }
 
 /// The options of the library.
@@ -224,7 +247,9 @@ fn open_destination(options: &Receive) -> Result<BtrfsDestination, Refused> {
         check_root_mount(mount, path)?;
     }
     let mut builder = BtrfsDestination::builder()
-        .force_decompress(options.force_decompress)
+        // What becomes of encoded data is looked up by inode number, which
+        // a sandbox can refuse.
+        .force_decompress(options.force_decompress || options.sandbox)
         .check_encoded(options.test_encoded)
         .atomic(options.atomic);
     if options.confine_sources {

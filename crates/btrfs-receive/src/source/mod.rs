@@ -58,6 +58,7 @@ use crate::sys;
 
 pub use candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
 pub use choice::Choice;
+pub use mount::top_level;
 pub use no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
 
 use choice::Chooser;

@@ -41,6 +41,20 @@ pub(super) struct Opened {
     pub(super) path: Option<Bytes>,
 }
 
+/// Opens the top level of the btrfs that `directory` lies on, also if that is
+/// not mounted: above it is every subvolume that may become a source, which is
+/// what a caller has to leave within reach that locks itself up.
+///
+/// # Errors
+/// `EPERM` without `CAP_DAC_READ_SEARCH` in the initial user namespace;
+/// `ESTALE` if this is no btrfs.
+pub fn top_level(directory: impl AsFd) -> std::io::Result<OwnedFd> {
+    let generation = root_generation(&directory, TOP_LEVEL);
+    // 0 is "any" to later kernels.
+    let generation = generation.ok().flatten().unwrap_or(0);
+    Ok(sys::open_subvolume(directory, TOP_LEVEL, generation)?)
+}
+
 /// Opens subvolumes by their id alone, wherever they lie.
 #[derive(Debug)]
 pub(super) struct Opener {

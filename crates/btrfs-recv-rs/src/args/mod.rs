@@ -110,6 +110,8 @@ pub(crate) struct Receive {
     pub(crate) stop_at_end: bool,
     /// Whether parents and clone sources have to lie in the destination.
     pub(crate) confine_sources: bool,
+    /// Whether to give up what is not needed before the stream is read.
+    pub(crate) sandbox: bool,
     /// Give up after this many failed commands; 0: never.
     pub(crate) max_errors: u64,
     /// A mount point that the destination lies in.
@@ -151,6 +153,7 @@ impl Default for Receive {
             input: None,
             stop_at_end: false,
             confine_sources: false,
+            sandbox: false,
             max_errors: 1,
             root_mount: None,
             force_decompress: false,

@@ -106,6 +106,7 @@ impl Given {
             // An empty name means standard input, as does no -f at all.
             Id::File => self.input = Some(value).filter(|v| !v.is_empty()).map(Into::into),
             Id::StopAtEnd => self.receive.stop_at_end = true,
+            Id::Sandbox => self.receive.sandbox = true,
             Id::Chroot => self.receive.confine_sources = true,
             Id::MaxErrors => self.receive.max_errors = count("--max-errors", value)?,
             Id::RootMount => self.receive.root_mount = Some(value.into()),

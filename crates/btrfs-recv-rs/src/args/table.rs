@@ -44,6 +44,7 @@ pub(crate) enum Id {
     DryRun,
     Diff,
     Format,
+    Sandbox,
     Quiet,
     Verbose,
     Generate,
@@ -228,6 +229,19 @@ const RECEIVING: &[Opt] = &[
          found out when the file is read.",
     )
     .modes(&[Mode::Receive, Mode::Chain]),
+    Opt::new(
+        Id::Sandbox,
+        "sandbox",
+        "give up access to all other files and the network before the stream is read",
+    )
+    .modes(RECEIVING_MODES)
+    .manual(
+        "Before the stream is read, give up access to everything else by Landlock: files can be \
+         changed only in the destination, and read only there and, for parents and clone sources, \
+         on the btrfs it lies on. The input stays open. \
+         It needs Linux 5.19 with Landlock and is an error elsewhere. \
+         Data is decompressed as with `--force-decompress`.",
+    ),
 ];
 
 const POLICIES: &[Opt] = &[

@@ -5,6 +5,7 @@ mod errors;
 mod hostile;
 mod messages;
 mod policies;
+mod sandbox;
 mod screens;
 mod signals;
 mod support;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         messages::tests(),
         policies::tests(),
         screens::tests(),
+        sandbox::tests(),
         signals::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())
