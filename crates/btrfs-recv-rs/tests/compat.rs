@@ -127,11 +127,13 @@ impl Side {
     }
 }
 
-/// What the reference would have written where this command escapes control
-/// characters: these are raw, and the value of an attribute ends at NUL.
+/// What the reference would have written: it says nothing of causes and
+/// remedies, and where this command escapes control characters, these are raw,
+/// and the value of an attribute ends at NUL.
 fn as_reference(ours: &[u8]) -> Vec<u8> {
     let mut theirs = Vec::new();
-    for line in ours.split_inclusive(|&byte| byte == b'\n') {
+    let said = ours.split_inclusive(|&byte| byte == b'\n');
+    for line in said.filter(|line| !line.starts_with(b"ERROR:   ")) {
         let nul = find(line, b" data=").and_then(|at| Some(at + find(&line[at..], br"\000")?));
         match nul {
             Some(nul) if line.starts_with(b"set_xattr ") => {

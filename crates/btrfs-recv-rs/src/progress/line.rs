@@ -135,7 +135,7 @@ mod tests {
             " 25%  1.0 GiB of 4.0 GiB  200.0 MiB/s  0:15 left  12345 files  home.20261123T.."
         );
         assert_eq!(known.fitted(40), " 25%  1.0 GiB of 4.0 GiB  200.0 MiB/s");
-        assert_eq!(known.fitted(20), " 25%");
+        assert_eq!(known.fitted(20), " 25%  home.202611..");
         assert_eq!(known.fitted(3), "..");
         let unknown = state(None);
         assert_eq!(
