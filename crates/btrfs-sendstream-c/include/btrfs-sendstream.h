@@ -144,6 +144,8 @@ extern "C" {
 // Memory: one command, of at most 16 MiB, and half a MiB. Threads may call
 // this at the same time, with descriptors of their own.
 //
+// A mistake in the library itself ends the call with -EIO.
+//
 // # Safety
 // `ops` is NULL, or points to callbacks with the types of the header, which
 // are not changed while this runs. `fd` stays open, or was never open.
