@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(compression_of_nocow_files_is_counted),
         test!(nocow_of_files_with_content_is_counted),
         test!(attributes_that_cannot_be_kept_are_errors),
+        test!(a_file_that_gets_no_new_name_keeps_the_old_one),
     ]
 }
 
@@ -306,4 +307,20 @@ fn attributes_that_cannot_be_kept_are_errors() {
             assert_eq!((facts.read_only, facts.received_uuid), (false, None));
         }
     }
+}
+
+fn a_file_that_gets_no_new_name_keeps_the_old_one() {
+    let to = LoopFilesystem::new();
+    let stream = Script::full("received")
+        .file("old")
+        .file("taken")
+        .write("old", 0, b"the only name")
+        .link("old", "taken")
+        .unlink("old")
+        .end();
+    let error = try_receive(&stream, to.path()).unwrap_err();
+    let failure = error.first_failure.unwrap();
+    assert_eq!((failure.operation, failure.at.command), ("link", 5));
+    let old = std::fs::read(to.path().join("received/old")).unwrap();
+    assert_eq!(old, b"the only name");
 }

@@ -241,6 +241,10 @@ impl Script {
         })
     }
 
+    pub(crate) fn unlink(self, at: &str) -> Self {
+        self.command(&Command::Unlink { path: path(at) })
+    }
+
     pub(crate) fn write(self, at: &str, offset: u64, data: &[u8]) -> Self {
         self.command(&Command::Write {
             path: path(at),

@@ -304,10 +304,9 @@ impl Namespace {
             self.inodes.rename(existing.as_bytes(), path.as_bytes());
             return Ok(());
         }
-        let linked = self.link(path, existing, content);
-        let unlinked = self.unlink(existing, content);
-        linked?;
-        unlinked.map_err(|cause| StepError {
+        // Without its new name a file keeps the old one.
+        self.link(path, existing, content)?;
+        self.unlink(existing, content).map_err(|cause| StepError {
             part: 1,
             operation: Some("unlink"),
             cause,

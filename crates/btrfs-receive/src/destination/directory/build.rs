@@ -137,10 +137,9 @@ impl Build {
 
     /// A link and an unlink, as the stream has them.
     fn move_file(&mut self, path: &StreamPath, existing: &StreamPath) -> Result<(), StepError> {
-        let linked = self.link(path, existing);
-        let unlinked = self.unlink(existing);
-        linked?;
-        unlinked.map_err(|cause| StepError {
+        // Without its new name a file keeps the old one.
+        self.link(path, existing)?;
+        self.unlink(existing).map_err(|cause| StepError {
             part: 1,
             operation: Some("unlink"),
             cause,

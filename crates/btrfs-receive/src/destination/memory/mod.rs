@@ -321,11 +321,9 @@ fn move_file(
     path: &StreamPath,
     existing: &StreamPath,
 ) -> Result<(), (usize, Cause)> {
-    let linked = tree.link(path, existing);
-    let unlinked = tree.unlink(existing);
-    linked
-        .map_err(|cause| (0, cause))
-        .and(unlinked.map_err(|cause| (1, cause)))
+    // Without its new name a file keeps the old one.
+    tree.link(path, existing).map_err(|cause| (0, cause))?;
+    tree.unlink(existing).map_err(|cause| (1, cause))
 }
 
 fn root() -> StreamPath {

@@ -555,3 +555,19 @@ mod arbitrary {
         }
     }
 }
+
+#[test]
+fn a_file_that_gets_no_new_name_keeps_the_old_one() {
+    let mut destination = begun("a");
+    for name in ["old", "taken"] {
+        apply(&mut destination, file(name)).unwrap();
+    }
+    let moved = Op::Move {
+        path: path("taken"),
+        existing: path("old"),
+    };
+    let failure = apply(&mut destination, moved).unwrap_err();
+    assert_eq!(failure.operation, "link");
+    let tree = destination.subvolume(b"a").unwrap().tree();
+    assert!(tree.get(&path("old")).is_some());
+}
