@@ -279,11 +279,14 @@ pub enum Cause {
     /// Encoded data that the kernel had accepted is a hole after the flush:
     /// writing it to disk failed.
     #[error(
-        "the disk did not take the data: inode {inode} has none at offset {offset}, where it was \
-         written; the kernel log may say why"
+        "the disk did not take the data: {} has none at offset {offset}, where it was written; \
+         the kernel log may say why",
+        LostIn(path.as_deref(), *inode)
     )]
     DataLost {
-        /// Number of the inode in the new subvolume.
+        /// A path of the file in the new subvolume, if it could be found out.
+        path: Option<Bytes>,
+        /// Number of its inode there.
         inode: u64,
         /// Where in the file the data is missing, in bytes.
         offset: u64,
@@ -410,6 +413,18 @@ impl Cause {
         Self::System {
             call,
             error: error.into(),
+        }
+    }
+}
+
+/// A file by its path, else by its number.
+struct LostIn<'a>(Option<&'a [u8]>, u64);
+
+impl fmt::Display for LostIn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(path) => write!(f, "{} (inode {})", EscapedPath(path), self.1),
+            None => write!(f, "inode {}", self.1),
         }
     }
 }

@@ -75,6 +75,29 @@ pub(crate) fn containing_subvolume(fd: impl AsFd) -> Result<u64> {
     Ok(args.treeid)
 }
 
+/// `BTRFS_IOC_INO_LOOKUP`: a path of an inode, from the root of the subvolume
+/// that `fd` lies in; of several names, any. Needs `CAP_SYS_ADMIN`.
+///
+/// # Errors
+/// `ENOENT` if there is no such inode, or none of its names is in its own
+/// list of names (which holds those that fit); `ENAMETOOLONG` above 4,079
+/// bytes.
+pub(crate) fn inode_path(fd: impl AsFd, inode: u64) -> Result<Vec<u8>> {
+    let mut args = InoLookupArgs {
+        treeid: 0,
+        objectid: inode,
+        name: [0; 4080],
+    };
+    // SAFETY: INO_LOOKUP reads and writes this structure, made of integers.
+    unsafe { abi::update::<{ abi::INO_LOOKUP }, _>(fd.as_fd(), &mut args) }?;
+    let mut path = field_bytes(&args.name);
+    // It is made for directories, and ends in a slash.
+    if path.last() == Some(&b'/') {
+        path.pop();
+    }
+    Ok(path)
+}
+
 /// What `INO_LOOKUP_USER` found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UserPath {

@@ -23,7 +23,9 @@ mod xflags;
 
 pub(crate) use data::{EncodedRange, Verity, enable_verity, encoded_write, ficlonerange};
 pub(crate) use handle::{open_inode, open_subvolume};
-pub(crate) use lookup::{RootRef, containing_subvolume, ino_lookup_user, subvolume_rootrefs};
+pub(crate) use lookup::{
+    RootRef, containing_subvolume, ino_lookup_user, inode_path, subvolume_rootrefs,
+};
 pub(crate) use search::{Key, tree_search};
 pub(crate) use send::send_changes;
 pub(crate) use subvolume::{

@@ -53,12 +53,9 @@ fn on_cause(failure: &Failure, cause: &Cause) -> Option<Advice> {
             "run btrfs scrub on the sender's side, then send again; without compressed data if it \
              stays",
         ),
-        Cause::DataLost { inode, .. } => Advice::new(
+        Cause::DataLost { .. } => Advice::new(
             "the disk failed, or is full",
-            format!(
-                "look at dmesg and btrfs device stats; btrfs inspect-internal inode-resolve \
-                 {inode} and the subvolume's path tells the name of the file"
-            ),
+            "look at dmesg and btrfs device stats before receiving again",
         ),
         Cause::Escape { .. } => Advice::new(
             "the stream is hostile or damaged, or another process changes the subvolume meanwhile",

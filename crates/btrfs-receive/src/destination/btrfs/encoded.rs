@@ -7,6 +7,7 @@
 //! flushed: each must hold data.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -163,23 +164,25 @@ impl State {
                 open = Some((inode, file));
             }
             if let Some((_, Some(file))) = &open {
-                check(file, inode, start, range.end)?;
+                check(root, file, inode, start..range.end)?;
             }
         }
         Ok(())
     }
 }
 
-/// Whether a range holds data up to its end.
-fn check(file: &OwnedFd, inode: u64, start: u64, end: u64) -> Result<(), Cause> {
-    let hole = match seek(file, SeekFrom::Hole(start)) {
+/// Whether a range of a file, in the subvolume `root`, holds data up to its
+/// end.
+fn check(root: &OwnedFd, file: &OwnedFd, inode: u64, range: Range<u64>) -> Result<(), Cause> {
+    let hole = match seek(file, SeekFrom::Hole(range.start)) {
         Ok(hole) => hole,
         // The file ends before: its size was to grow with the extent.
-        Err(Errno::NXIO) => start,
+        Err(Errno::NXIO) => range.start,
         Err(errno) => return Err(Cause::system("lseek", errno)),
     };
-    if hole < end {
+    if hole < range.end {
         return Err(Cause::DataLost {
+            path: sys::inode_path(root, inode).ok().map(Into::into),
             inode,
             offset: hole,
         });
@@ -194,10 +197,10 @@ fn inode_of(file: impl AsFd) -> Result<u64, Cause> {
 /// Ranges by (inode number, offset). Those of one inode neither overlap nor
 /// touch.
 #[derive(Debug, Default)]
-struct Ranges(BTreeMap<(u64, u64), Range>);
+struct Ranges(BTreeMap<(u64, u64), Written>);
 
 #[derive(Clone, Copy, Debug)]
-struct Range {
+struct Written {
     end: u64,
     /// Of the inode: kernels before 6.2 do not open it by number without.
     generation: u32,
@@ -213,7 +216,7 @@ impl Ranges {
     }
 
     /// The last range of an inode that begins before `end`.
-    fn last_before(&self, inode: u64, end: u64) -> Option<(u64, Range)> {
+    fn last_before(&self, inode: u64, end: u64) -> Option<(u64, Written)> {
         let (&(_, start), &range) = self.0.range((inode, 0)..(inode, end)).next_back()?;
         Some((start, range))
     }
@@ -227,7 +230,7 @@ impl Ranges {
             end = end.max(range.end);
         }
         if start < end {
-            self.0.insert((inode, start), Range { end, generation });
+            self.0.insert((inode, start), Written { end, generation });
         }
     }
 
@@ -240,7 +243,7 @@ impl Ranges {
                 self.0.insert((inode, end), range);
             }
             if other < start {
-                let before = Range {
+                let before = Written {
                     end: start,
                     ..range
                 };
@@ -263,7 +266,35 @@ impl Ranges {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+
     use super::*;
+    use crate::testing::on_btrfs;
+
+    /// A file without data stands for one whose data the disk did not take.
+    #[test]
+    fn what_is_lost_is_named() {
+        on_btrfs(|fs| {
+            let root = fs.path().join("sub");
+            sys::subvol_create(File::open(fs.path()).unwrap(), b"sub").unwrap();
+            let directory = root.join("a directory");
+            fs::create_dir(&directory).unwrap();
+            let hole = File::create(directory.join("f\n")).unwrap();
+            hole.set_len(8192).unwrap();
+            let root = File::open(&root).unwrap();
+            let id = sys::subvolume_info(&root).unwrap().id;
+            let accepted = Accepted::default();
+            accepted.begin(&root, id).unwrap();
+            accepted.note(&hole, 4096, 4096).unwrap();
+            // Where it is now, not where it was written.
+            fs::rename(&directory, fs.path().join("sub/d")).unwrap();
+            syncfs(&root).unwrap();
+            let text = accepted.verify().unwrap_err().to_string();
+            let name = r#""d/f\\n" (inode 258)"#;
+            assert!(text.contains(name), "{text}");
+            assert!(text.contains("offset 4096"), "{text}");
+        });
+    }
 
     fn all(ranges: &Ranges) -> Vec<(u64, u64, u64)> {
         let all = ranges.0.iter();
