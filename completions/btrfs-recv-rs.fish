@@ -36,6 +36,7 @@ complete -c btrfs-recv-rs -l help -d 'print this help'
 complete -c btrfs-recv-rs -l version -d 'print the version'
 complete -c btrfs-recv-rs -l progress -d 'show progress where standard error is no terminal, too'
 complete -c btrfs-recv-rs -l size -x -d 'how long the input is, so that progress can tell what is left'
+complete -c btrfs-recv-rs -l json -d 'print what happens, and what was found or done, as JSON lines on standard output'
 complete -c btrfs-recv-rs -s q -l quiet -d 'print errors and warnings only'
 complete -c btrfs-recv-rs -s v -l verbose -d 'print more; may be repeated'
 

@@ -340,6 +340,8 @@ pub enum Cause {
 
 /// What has the name that a new subvolume was to get. It is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Occupant {
     /// A writable subvolume without received UUID.
@@ -390,6 +392,8 @@ pub enum ExtractionProblem {
 
 /// What stood in a path that must stay inside one subvolume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Barrier {
     /// A symbolic link, or a magic link as in `/proc/self/fd`.

@@ -95,10 +95,24 @@
 //! [`Planner`] and [`source::Resolver`], each of which states its share. For
 //! streams that kernels write, less than 64 MiB in all.
 //!
+//! # Logging
+//!
+//! Decisions are told through `tracing`: at level `info` which subvolume was
+//! taken as a source, and when one is marked as received; at level `debug` which
+//! were considered, what has to be done another way than asked, and
+//! checkpoints. Single extents that are copied or decoded are at level `trace`. Nothing is told for
+//! commands that are simply carried out, and without a subscriber nothing is
+//! put together. Destinations work on threads of their own: a subscriber has to
+//! be the global default to hear them.
+//!
 //! # Features
 //!
-//! None to choose: `fuzzing` and `bare-calls` are for the project's own tests
-//! and benchmarks. The crate is for Linux, and has no dependency that compiles
+//! `serde`, off by default, adds `serde::Serialize` to reports, events, errors
+//! and what [`verify`], [`dry_run`], [`chain`] and [`diff`] find, for formats
+//! with keys such as JSON; `docs/json.md` of the repository has the keys.
+//! `fuzzing` and `bare-calls` are for the project's own tests and benchmarks.
+//!
+//! The crate is for Linux, and has no dependency that compiles
 //! or links C. Which kernel features it uses, and what it does without them,
 //! stands in `docs/kernel.md` of the repository.
 
@@ -122,6 +136,8 @@ mod policy;
 mod receiver;
 mod report;
 pub mod resume;
+#[cfg(feature = "serde")]
+mod serial;
 pub mod source;
 mod sys;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::plan::op::{NewSubvolume, SourceId};
 
 /// What a receive did, for all subvolumes of its input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Report {
     /// The subvolumes in the order of the input; at most
@@ -110,6 +111,8 @@ impl SubvolumeReport {
 
 /// What became of a subvolume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Outcome {
     /// Complete, on disk, marked as received, read-only.
@@ -143,6 +146,7 @@ impl Outcome {
 /// How often something of a stream was left out because the caller's options
 /// asked for that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LeftOut {
     /// Extended attributes that were to be set or removed.
@@ -176,6 +180,7 @@ impl std::ops::AddAssign for LeftOut {
 /// The content is the same; what differs is how it lies on the disk, or an
 /// attribute that the destination has no way to hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Fallbacks {
     /// Encoded writes that were refused, decoded and written.
@@ -267,6 +272,7 @@ pub enum Lack {
 
 /// How much files had to go without, in one extraction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct NotKeptSummary {
     /// Names of files whose owner or group differs.

@@ -12,14 +12,14 @@ use btrfs_receive::{Cancel, Receiver};
 use crate::args;
 use crate::args::Receive;
 use crate::input::{self, Input};
-use crate::messages::Messages;
+use crate::messages::{File, Messages};
 use crate::receive;
 use crate::signals::Signals;
 use crate::verify::{self, Verified};
 
 /// Receives what `options` ask for; returns whether all of it is there.
 pub(crate) fn command(options: &args::Chain) -> bool {
-    let messages = Messages::new(options.receive.verbosity);
+    let messages = Messages::new(options.receive.verbosity).json(options.receive.json);
     receive::supervised(
         &options.receive,
         messages,
@@ -48,6 +48,7 @@ fn run(
         let Some(file) = inputs.get(index).and_then(|it| it.file.as_deref()) else {
             return true;
         };
+        messages.emit("input", File(Some(file)));
         match Input::open(Some(file), Some(signals)) {
             Ok(input) => receive::one_input(&mut receiver, input, messages),
             Err(error) => {
@@ -81,6 +82,7 @@ fn check(
             continue;
         };
         verify::problems(Some(&file), &report, messages);
+        verify::emit(Some(&file), &report, messages);
         good &= report.is_good();
         let file = Some(file);
         inputs.push(Verified { file, report });
@@ -90,6 +92,7 @@ fn check(
         find_missing(&inputs, &mut chain, options, messages)?;
     }
     verify::gaps(&inputs, &chain, messages);
+    messages.emit("chain", &chain);
     if !good || !chain.is_whole() {
         messages.error("nothing was received");
         return None;

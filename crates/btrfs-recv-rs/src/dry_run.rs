@@ -1,10 +1,12 @@
 //! `--dry-run`: whether a stream can be received, without receiving it.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use btrfs_receive::dry_run::{DryRun, DryRunReport, Forecast, FoundSource, Place};
-use btrfs_receive::verify::{SubvolumeSummary, VerifyOptions};
+use btrfs_receive::verify::{Kernel, SubvolumeSummary, VerifyOptions};
 use btrfs_receive::{Cancel, Occupant};
+use serde::Serialize;
 
 use crate::args::Receive;
 use crate::input::{self, Input};
@@ -16,7 +18,8 @@ use crate::verify::{self, Printer, escaped};
 /// Looks up what a receive with `options` would need; returns whether nothing
 /// speaks against it.
 pub(crate) fn command(options: &Receive) -> bool {
-    receive::supervised(options, Messages::new(options.verbosity), run)
+    let messages = Messages::new(options.verbosity).json(options.json);
+    receive::supervised(options, messages, run)
 }
 
 fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Messages) -> bool {
@@ -44,16 +47,49 @@ fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Mess
         }
     };
     let report = dry_run.run(input);
-    print(&report, dry_run.place());
+    match messages.is_json() {
+        true => emit(&report, dry_run.place(), messages),
+        false => print(&report, dry_run.place()),
+    }
     verify::problems(file, &report.stream, messages);
     if !report.space.is_enough() {
-        messages.error(format_args!(
+        messages.error_line(format_args!(
             "about {} bytes are needed, and {} are free",
             report.space.needed,
             report.space.available.unwrap_or(0)
         ));
     }
     report.is_good()
+}
+
+/// The line of JSON.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    report: &'a DryRunReport,
+    destination: Destination,
+    /// What the process lacks for any of the subvolumes.
+    missing_capabilities: BTreeSet<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Destination {
+    kernel: Option<Kernel>,
+    sector_size: u32,
+}
+
+fn emit(report: &DryRunReport, place: &Place, messages: &Messages) {
+    let subvolumes = report.stream.subvolumes.iter();
+    let missing = subvolumes.flat_map(|it| place.missing_capabilities(&it.needs));
+    let told = Told {
+        report,
+        destination: Destination {
+            kernel: place.kernel(),
+            sector_size: place.sector_size(),
+        },
+        missing_capabilities: missing.map(|(name, _)| name).collect(),
+    };
+    messages.emit("dry_run", told);
 }
 
 fn print(report: &DryRunReport, place: &Place) {

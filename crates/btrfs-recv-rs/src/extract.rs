@@ -17,7 +17,9 @@ use crate::signals::Signals;
 /// Extracts what `options` ask for; whether every subvolume in the input was.
 pub(crate) fn command(options: &Extract) -> bool {
     let listed = options.report.is_some();
-    let messages = Messages::new(options.receive.verbosity).made(Made::Directory { listed });
+    let messages = Messages::new(options.receive.verbosity)
+        .made(Made::Directory { listed })
+        .json(options.receive.json);
     let report = options.report.as_deref();
     let extract = |receive: &Receive, cancel, signals: &Signals, messages: &mut Messages| match open(
         receive, report, signals,

@@ -1,6 +1,41 @@
 //! JSON for machines, an object to a line.
 
 use std::fmt::{Display, Write as _};
+use std::io;
+
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
+
+/// `value` as a line. Characters that terminals act on are escaped.
+pub(crate) fn line(value: &impl Serialize) -> Vec<u8> {
+    let mut line = Vec::new();
+    // Writing to a vector does not fail, and all keys are text.
+    let _ = value.serialize(&mut Serializer::with_formatter(&mut line, OneLine));
+    line.push(b'\n');
+    line
+}
+
+/// Compact, with what [`push_string`] escapes escaped.
+struct OneLine;
+
+impl Formatter for OneLine {
+    /// Characters below space and quotes do not come here.
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(|it| matches!(it, '\x7f'..='\u{9f}')) {
+            let (clean, control) = rest.split_at(at);
+            let mut characters = control.chars();
+            let character = characters.next().map_or(0, u32::from);
+            write!(writer, "{clean}\\u{character:04x}")?;
+            rest = characters.as_str();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
 
 /// An object that is being put together.
 #[derive(Debug, Default)]

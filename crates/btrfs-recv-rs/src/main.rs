@@ -54,7 +54,7 @@ fn run(line: Vec<OsString>) -> ExitCode {
         Ok(Request::Extract(options)) => exit(extract::command(&options)),
         Ok(Request::Status(options)) => exit(unfinished::status(&options, &mut Messages::new(1))),
         Ok(Request::Abandon(options)) => exit(unfinished::abandon(&options, &mut Messages::new(1))),
-        Ok(Request::Verify(options)) => exit(verify::command(&options, &mut Messages::new(1))),
+        Ok(Request::Verify(options)) => exit(verify::command(&options)),
         Ok(Request::Chain(options)) => exit(chain::command(&options)),
         Ok(Request::DryRun(options)) => exit(dry_run::command(&options)),
         Ok(Request::Diff(options)) => exit(diff::command(&options, &mut Messages::new(1))),

@@ -23,7 +23,8 @@ use crate::unfinished;
 /// subvolume in the input was finished. Ends the process by the signal that
 /// stopped it, if one did.
 pub(crate) fn command(options: &Receive) -> bool {
-    supervised(options, Messages::new(options.verbosity), receive)
+    let messages = Messages::new(options.verbosity).json(options.json);
+    supervised(options, messages, receive)
 }
 
 /// Runs `receive` so that signals stop it, and says in the end what is left
@@ -42,6 +43,7 @@ pub(crate) fn supervised(
         Ok(signals) => signals,
         Err(error) => {
             messages.error(format_args!("cannot watch signals: {}", strerror(&error)));
+            messages.emit_end(false, None);
             return false;
         }
     };
@@ -54,6 +56,7 @@ pub(crate) fn supervised(
     if !success {
         messages.complete();
     }
+    messages.emit_end(success, stopped_by);
     if let Some(signal) = stopped_by {
         signal.die();
     }
@@ -99,10 +102,7 @@ pub(crate) fn destination(options: &Receive, messages: &mut Messages) -> Option<
     let destination = match open_destination(options) {
         Ok(destination) => destination,
         Err(Refused { text, to_do }) => {
-            messages.error(text);
-            if let Some(to_do) = to_do {
-                messages.recommend(to_do);
-            }
+            messages.refused(&text, to_do);
             return None;
         }
     };
@@ -154,13 +154,18 @@ pub(crate) fn one_input(
     mut input: Input<'_>,
     messages: &mut Messages,
 ) -> bool {
-    let Err(error) = receiver.receive(&mut input, messages) else {
-        return true;
+    let error = match receiver.receive(&mut input, messages) {
+        Ok(report) => {
+            messages.emit_report(true, &report);
+            return true;
+        }
+        Err(error) => error,
     };
     // Failed operations were reported when they failed.
     if let StopReason::Stream(error) = &error.reason {
         messages.stream_error(error, input.head());
     }
+    messages.emit_report(false, &error.report);
     false
 }
 
@@ -206,6 +211,7 @@ pub(crate) fn run(
             if options.parent.is_some() && subvolumes.all(|it| it.wanted_parent.is_none()) {
                 messages.parent_not_used();
             }
+            messages.emit_report(true, &report);
             true
         }
         Err(error) => {
@@ -215,6 +221,7 @@ pub(crate) fn run(
                 StopReason::Cancelled if error.report.abandoned == 0 => messages.between_streams(),
                 _ => {}
             }
+            messages.emit_report(false, &error.report);
             false
         }
     }
@@ -267,14 +274,20 @@ fn open_destination(options: &Receive) -> Result<BtrfsDestination, Refused> {
 /// Says why the destination cannot be opened.
 pub(crate) fn cannot_open(error: OpenError, messages: &mut Messages) {
     let Refused { text, to_do } = refused(error);
-    messages.error(text);
-    if let Some(to_do) = to_do {
-        messages.recommend(to_do);
-    }
+    messages.refused(&text, to_do);
 }
 
 fn refused(error: OpenError) -> Refused {
-    let about_source = matches!(error, OpenError::Source { .. });
+    let to_do = match &error {
+        OpenError::Source { .. } => None,
+        OpenError::NotBtrfs { .. } => Some(
+            "name a directory of a mounted btrfs (findmnt -T PATH shows what is mounted there), or \
+             receive into a plain directory with --extract",
+        ),
+        _ => {
+            Some("name a directory of a mounted btrfs; findmnt -T PATH shows what is mounted there")
+        }
+    };
     let text = match error {
         OpenError::System { call, path, error } => match resolve(&path) {
             // The common mistake, in the words of `btrfs receive`. Asked for
@@ -297,11 +310,7 @@ fn refused(error: OpenError) -> Refused {
         }
         other => other.to_string(),
     };
-    let to_do = "name a directory of a mounted btrfs; findmnt -T PATH shows what is mounted there";
-    Refused {
-        text,
-        to_do: (!about_source).then_some(to_do),
-    }
+    Refused { text, to_do }
 }
 
 /// `-m` once replaced the search for the mount point. Nothing searches it

@@ -82,6 +82,10 @@
 //! - `transform` adds the module `transform`: streams of a higher or lower
 //!   version, with other names or some paths only, split and joined. Upgrading
 //!   starts threads to compress.
+//! - `serde` adds `serde::Serialize` to [`Command`] and its parts, [`Position`]
+//!   and [`Error`], for formats with keys: JSON, TOML. Names that are not
+//!   UTF-8 are given as hexadecimal digits under the key with `_hex` appended;
+//!   `docs/json.md` of the repository has all keys.
 //! - `proptest` adds the module `strategies`: random commands and streams for
 //!   property tests.
 #![forbid(unsafe_code)]
@@ -108,6 +112,9 @@ pub mod fuzzing;
 mod limits;
 mod reader;
 mod sequence;
+#[cfg(feature = "serde")]
+#[doc(hidden)]
+pub mod serial;
 #[cfg(feature = "proptest")]
 pub mod strategies;
 #[cfg(feature = "transform")]

@@ -15,6 +15,7 @@ use crate::verify::{SubvolumeSummary, VerifyReport};
 /// A subvolume of a set: which input, and which of the subvolumes in its
 /// report, both from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Member {
     /// Index of the input.
     pub input: usize,
@@ -30,6 +31,7 @@ pub struct Member {
 ///
 /// Memory: a few hundred bytes for each subvolume of the reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Chain {
     /// The inputs in an order in which each comes after what it needs; as
@@ -51,6 +53,7 @@ pub struct Chain {
 
 /// A subvolume that a set lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Missing {
     /// Who needs it.

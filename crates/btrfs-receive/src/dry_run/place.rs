@@ -33,6 +33,8 @@ pub struct Place {
 
 /// Why a compressed extent would be decompressed before it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum DecodeReason {
     /// The caller wants it.

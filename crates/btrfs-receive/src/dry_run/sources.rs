@@ -24,6 +24,8 @@ const MAX_REMEMBERED: usize = 4096;
 
 /// A parent or clone source that a receive would find.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum FoundSource {
     /// A subvolume of the destination's filesystem.

@@ -15,6 +15,7 @@ const METADATA_COPIES: u64 = 2;
 
 /// An estimate of the space needed, against what there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Space {
     /// Bytes that the subvolumes will take, roughly: file data as it would be

@@ -70,6 +70,7 @@ impl NewSubvolume {
 
 /// How a stream names a subvolume to take a snapshot of or to clone from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SourceId {
     /// The sender's received UUID of it, else its UUID there.
     pub uuid: Uuid,

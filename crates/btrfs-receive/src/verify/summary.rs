@@ -53,6 +53,7 @@ pub struct SubvolumeSummary {
 
 /// Inodes that a stream makes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Created {
     /// Regular files.

@@ -79,6 +79,8 @@ pub(crate) struct Verify {
     pub(crate) paths: Vec<PathBuf>,
     /// Whether to follow names.
     pub(crate) names: bool,
+    /// Whether to print JSON.
+    pub(crate) json: bool,
 }
 
 /// A set of streams to receive.
@@ -142,6 +144,8 @@ pub(crate) struct Receive {
     pub(crate) progress: bool,
     /// Size of the input in bytes, if the user knows.
     pub(crate) size: Option<u64>,
+    /// Whether to say in JSON what happens.
+    pub(crate) json: bool,
     /// 0 quiet, 1 default, 2 data, 3 every command.
     pub(crate) verbosity: u8,
 }
@@ -169,6 +173,7 @@ impl Default for Receive {
             resume: None,
             progress: false,
             size: None,
+            json: false,
             verbosity: 1,
         }
     }

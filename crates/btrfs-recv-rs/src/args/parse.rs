@@ -130,6 +130,7 @@ impl Given {
             Id::Abandon => self.modes.push(Mode::Abandon),
             Id::Progress => self.receive.progress = true,
             Id::Size => self.receive.size = Some(policy::size(value)?),
+            Id::Json => self.receive.json = true,
             Id::Dump => self.modes.push(Mode::Dump),
             Id::Extract => self.modes.push(Mode::Extract),
             Id::ExtractReport => self.report = Some(value.into()),
@@ -179,6 +180,7 @@ impl Given {
                 Request::Verify(Verify {
                     paths: self.paths,
                     names: !self.no_names,
+                    json: self.receive.json,
                 })
             }
             Mode::Chain => {
@@ -199,7 +201,10 @@ impl Given {
     fn dump(self) -> Dump {
         Dump {
             input: self.input,
-            format: self.format,
+            format: match self.receive.json {
+                true => Format::Json,
+                false => self.format,
+            },
         }
     }
 

@@ -35,6 +35,7 @@ pub(crate) enum Id {
     Abandon,
     Progress,
     Size,
+    Json,
     Dump,
     Extract,
     ExtractReport,
@@ -545,6 +546,27 @@ const MESSAGES: &[Opt] = &[
     .manual(
         "How many bytes the input has, so that progress can tell the percentage and the time \
          left; `K`, `M`, `G`, `T` or `P` may follow. Not needed with `-f` and a file.",
+    ),
+    Opt::new(
+        Id::Json,
+        "json",
+        "print what happens, and what was found or done, as JSON lines on standard output",
+    )
+    .modes(&[
+        Mode::Receive,
+        Mode::Extract,
+        Mode::Chain,
+        Mode::Verify,
+        Mode::DryRun,
+        Mode::Diff,
+    ])
+    .manual(
+        "Print JSON on standard output, an object to a line, and nothing else there: of a receive \
+         its events and in the end a report; what `--verify` and `--dry-run` find; with `--diff` \
+         the same as `--format=json`. The last line of all but `--diff` has the key `success`. \
+         Messages go to standard error as without it, `At snapshot` lines too. A name that is not \
+         UTF-8 is given as hexadecimal digits, under the key followed by `_hex`. `docs/json.md` of \
+         the repository has all keys.",
     ),
     Opt::new(Id::Quiet, "quiet", "print errors and warnings only")
         .established()

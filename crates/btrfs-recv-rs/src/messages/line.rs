@@ -52,6 +52,13 @@ impl Line {
     }
 }
 
+/// Writes lines to standard output at once. Nobody reading them is no failure.
+pub(super) fn write_stdout(lines: &[u8]) {
+    screen::clear();
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(lines).and_then(|()| stdout.flush());
+}
+
 /// Whether a shell takes `path` as one word as it is. A name from a stream
 /// must not become a command when the line is copied into a shell.
 pub(super) fn is_plain_word(path: &[u8]) -> bool {

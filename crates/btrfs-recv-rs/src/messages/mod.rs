@@ -8,6 +8,7 @@
 
 mod commands;
 mod extraction;
+mod json;
 mod line;
 mod policies;
 mod resume;
@@ -31,6 +32,7 @@ use crate::advice::{self, Advice, Head};
 use crate::progress::Counters;
 use crate::signals::Signal;
 use commands::{push_change, push_data};
+pub(crate) use json::File;
 pub(crate) use line::strerror;
 use line::{Line, is_plain_word};
 
@@ -55,6 +57,8 @@ const MAX_GIVEN: usize = 64;
 /// Writes messages. Nobody reading them is no failure.
 pub(crate) struct Messages {
     verbosity: u8,
+    /// Whether standard output is for JSON.
+    json: Option<json::Lines>,
     /// How many failed operations may still be told of.
     failures_left: u64,
     /// A subvolume that was given up; said once the reason has been said.
@@ -89,6 +93,7 @@ impl Messages {
     pub(crate) fn new(verbosity: u8) -> Self {
         Self {
             verbosity,
+            json: None,
             failures_left: u64::MAX,
             left_behind: None,
             kept: None,
@@ -184,7 +189,14 @@ impl Messages {
         if self.verbosity >= 1 {
             match new.parent {
                 None => self.line.text("At subvol ").name(name).write_stderr(),
-                Some(_) => self.line.text("At snapshot ").name(name).write_stdout(),
+                Some(_) => {
+                    let to_stderr = self.is_json();
+                    let line = self.line.text("At snapshot ").name(name);
+                    match to_stderr {
+                        true => line.write_stderr(),
+                        false => line.write_stdout(),
+                    }
+                }
             }
         }
         if self.verbosity < 2 {
@@ -252,20 +264,25 @@ impl Messages {
         }
         let line = self.line.text("WARNING: ").name(name);
         let mut separator = ": ";
-        for (count, what) in [
+        for (count, one, many, what) in [
             (
                 done.encoded_writes_decoded,
-                "compressed extents were decompressed",
+                "compressed extent was",
+                "compressed extents were",
+                "decompressed",
             ),
-            (done.clones_copied, "clones were copied"),
+            (done.clones_copied, "clone was", "clones were", "copied"),
             (
                 done.compression_refused,
-                "files without copy-on-write or checksums lost btrfs.compression",
+                "file",
+                "files",
+                "without copy-on-write or checksums lost btrfs.compression",
             ),
-            (done.flags_refused, "files lost inode flags"),
+            (done.flags_refused, "file", "files", "lost inode flags"),
         ] {
             if count > 0 {
-                line.format(format_args!("{separator}{count} {what}"));
+                let things = if count == 1 { one } else { many };
+                line.format(format_args!("{separator}{count} {things} {what}"));
                 separator = "; ";
             }
         }
@@ -316,6 +333,16 @@ impl Messages {
             return;
         }
         self.failures_left -= 1;
+        let directory = Path::new(OsStr::from_bytes(&self.destination));
+        let to_come = (self.input_size).map(|size| size.saturating_sub(failure.at.offset));
+        let advice = advice::on_failure(failure, directory, to_come);
+        self.emit_failure(failure, advice.as_ref());
+        self.failed(failure);
+        self.advise(advice);
+    }
+
+    /// The lines about an operation that failed.
+    fn failed(&mut self, failure: &Failure) {
         let line = self.line.text("ERROR: ");
         match failure.operation {
             "subvol" => line.text("creating subvolume "),
@@ -350,10 +377,6 @@ impl Messages {
                 }
             }
         }
-        let directory = Path::new(OsStr::from_bytes(&self.destination));
-        let to_come = self.input_size.map(|size| size.saturating_sub(at.offset));
-        let advice = advice::on_failure(failure, directory, to_come);
-        self.advise(advice);
     }
 
     /// The receive was stopped where a stream may end.
@@ -375,34 +398,47 @@ impl Messages {
         }
     }
 
-    /// What to do about the error said before.
-    pub(crate) fn recommend(&mut self, what: impl fmt::Display) {
-        let line = self.line.text("ERROR:   to do: ");
-        line.text_of(what).write_stderr();
+    /// Something failed, and what to do about it.
+    pub(crate) fn refused(&mut self, what: &str, to_do: Option<&str>) {
+        self.emit_error(what, to_do);
+        self.error_line(what);
+        if let Some(to_do) = to_do {
+            let line = self.line.text("ERROR:   to do: ");
+            line.text_of(to_do).write_stderr();
+        }
     }
 
     /// Something that may be a mistake.
     pub(crate) fn warning(&mut self, what: impl fmt::Display) {
+        let what = what.to_string();
+        self.emit_warning(&what);
         self.line.text("WARNING: ").text_of(what).write_stderr();
     }
 
     /// Something failed that is no operation on the destination.
     pub(crate) fn error(&mut self, what: impl fmt::Display) {
+        self.refused(&what.to_string(), None);
+    }
+
+    /// The same, where JSON has it in another line.
+    pub(crate) fn error_line(&mut self, what: impl fmt::Display) {
         self.line.text("ERROR: ").text_of(what).write_stderr();
     }
 
     /// The stream is damaged or cannot be read.
     pub(crate) fn stream_error(&mut self, error: &btrfs_sendstream::Error, head: &Head) {
+        let advice = advice::on_stream_error(error, head);
+        self.emit_stream_error(error, advice.as_ref());
         match error.kind() {
-            ErrorKind::Empty => self.error(
+            ErrorKind::Empty => self.error_line(
                 "empty stream is not considered valid: the input is empty; did btrfs send fail?",
             ),
             ErrorKind::Io(cause) => {
-                self.error(format_args!("cannot read the stream: {}", strerror(cause)));
+                self.error_line(format_args!("cannot read the stream: {}", strerror(cause)));
             }
-            _ => self.error(error),
+            _ => self.error_line(error),
         }
-        self.advise(advice::on_stream_error(error, head));
+        self.advise(advice);
     }
 }
 
@@ -425,6 +461,7 @@ fn no_source(failure: &Failure, error: &NoSource) -> String {
 
 impl Observer for Messages {
     fn event(&mut self, event: Event<'_>) {
+        self.emit_event(&event);
         match event {
             Event::SubvolumeBegins { new, .. } => {
                 self.left_behind();

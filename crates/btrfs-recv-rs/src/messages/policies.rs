@@ -81,9 +81,7 @@ impl Messages {
 
     /// `--parent` was given and no stream asked for a parent.
     pub(crate) fn parent_not_used(&mut self) {
-        self.line
-            .text("WARNING: --parent was not used: the input has no incremental subvolume")
-            .write_stderr();
+        self.warning("--parent was not used: the input has no incremental subvolume");
     }
 
     /// A subvolume stays that was to be deleted.

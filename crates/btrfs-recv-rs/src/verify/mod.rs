@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use btrfs_receive::chain::Chain;
 use btrfs_receive::verify::{Verifier, VerifyOptions, VerifyReport};
+use serde::Serialize;
 
 use crate::args::Verify;
 use crate::input::{self, Input};
-use crate::messages::Messages;
+use crate::messages::{File, Messages};
 use crate::signals::{Signal, Signals};
 use crate::stored::Stored;
 pub(crate) use print::{Printer, escaped, gaps, problems};
@@ -23,10 +24,14 @@ pub(crate) struct Verified {
 }
 
 /// Carries out `--verify`; returns whether nothing is wrong.
-pub(crate) fn command(options: &Verify, messages: &mut Messages) -> bool {
+pub(crate) fn command(options: &Verify) -> bool {
+    let messages = &mut Messages::new(1).json(options.json);
     let mut stdout = io::stdout().lock();
     match run(options, &mut stdout, messages) {
-        Ok(good) => good,
+        Ok(good) => {
+            messages.emit_end(good, None);
+            good
+        }
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
             Signal::PIPE.die();
             false
@@ -56,8 +61,12 @@ fn run(options: &Verify, out: &mut impl Write, messages: &mut Messages) -> io::R
             good = false;
             continue;
         };
-        printer.input(file.as_deref(), &report);
-        out.write_all(&printer.text())?;
+        if messages.is_json() {
+            emit(file.as_deref(), &report, messages);
+        } else {
+            printer.input(file.as_deref(), &report);
+            out.write_all(&printer.text())?;
+        }
         out.flush()?;
         problems(file.as_deref(), &report, messages);
         good &= report.is_good();
@@ -66,12 +75,31 @@ fn run(options: &Verify, out: &mut impl Write, messages: &mut Messages) -> io::R
     if verified.len() > 1 {
         let reports: Vec<_> = verified.iter().map(|it| &it.report).collect();
         let chain = Chain::of(reports.iter().copied());
-        printer.chain(&verified, &chain);
-        out.write_all(&printer.text())?;
+        if messages.is_json() {
+            messages.emit("chain", &chain);
+        } else {
+            printer.chain(&verified, &chain);
+            out.write_all(&printer.text())?;
+        }
         gaps(&verified, &chain, messages);
         good &= chain.is_whole();
     }
     Ok(good)
+}
+
+/// What was found in one input, in JSON.
+#[derive(Serialize)]
+struct Found<'a> {
+    #[serde(flatten)]
+    file: File<'a>,
+    #[serde(flatten)]
+    report: &'a VerifyReport,
+}
+
+/// Says in JSON what was found in one input, if that is wanted.
+pub(crate) fn emit(file: Option<&Path>, report: &VerifyReport, messages: &Messages) {
+    let file = File(file);
+    messages.emit("verified", Found { file, report });
 }
 
 /// The files that `paths` stand for, and whether all could be looked at.

@@ -145,28 +145,28 @@ pub(crate) fn problems(file: Option<&Path>, report: &VerifyReport, messages: &mu
         match &finding.subvolume {
             Some(name) => {
                 let name = escaped(name.as_bytes());
-                messages.error(format_args!("{file}: in {name}: {first}"));
+                messages.error_line(format_args!("{file}: in {name}: {first}"));
             }
-            None => messages.error(format_args!("{file}: {first}")),
+            None => messages.error_line(format_args!("{file}: {first}")),
         }
         for line in lines {
-            messages.error(line);
+            messages.error_line(line);
         }
     }
     let listed = report.findings.len().saturating_sub(MAX_SHOWN) as u64;
     let more = listed + report.more_findings;
     if more > 0 {
-        messages.error(format_args!("{file}: and {more} problems more"));
+        messages.error_line(format_args!("{file}: and {more} problems more"));
     }
 }
 
 /// Says why a set cannot be received from its beginning to its end.
 pub(crate) fn gaps(inputs: &[Verified], chain: &Chain, messages: &mut Messages) {
     for missing in &chain.missing {
-        messages.error(format_args!("{}", gap(inputs, missing)));
+        messages.error_line(format_args!("{}", gap(inputs, missing)));
     }
     for (one, other) in &chain.same_name {
-        messages.error(format_args!(
+        messages.error_line(format_args!(
             "{} and {} hold different subvolumes of the name {}: receive them into different \
              directories",
             input_name(inputs, *other),
@@ -177,7 +177,7 @@ pub(crate) fn gaps(inputs: &[Verified], chain: &Chain, messages: &mut Messages) 
     if !chain.circular.is_empty() {
         let names = chain.circular.iter().filter_map(|&input| inputs.get(input));
         let names: Vec<_> = names.map(|it| name_of(it.file.as_deref())).collect();
-        messages.error(format_args!(
+        messages.error_line(format_args!(
             "each of these needs another of them first: {}",
             names.join(", ")
         ));

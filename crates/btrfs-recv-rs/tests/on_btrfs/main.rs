@@ -3,6 +3,7 @@
 mod chain;
 mod errors;
 mod hostile;
+mod json;
 mod messages;
 mod policies;
 mod sandbox;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         chain::tests(),
         errors::tests(),
         hostile::tests(),
+        json::tests(),
         messages::tests(),
         policies::tests(),
         screens::tests(),

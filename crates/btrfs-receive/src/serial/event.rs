@@ -1,0 +1,74 @@
+//! What happens during a receive.
+
+use btrfs_sendstream::serial::{Fields, Object};
+use serde::ser::Serializer;
+
+use super::objects;
+use crate::observer::Event;
+
+objects! {
+    /// `event`, its name, and its fields.
+    Event<'_>;
+}
+
+impl Fields for Event<'_> {
+    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error> {
+        object.field("event", name(self))?;
+        match *self {
+            Self::SubvolumeBegins { new, at } => {
+                at.fields(object)?;
+                new.fields(object)
+            }
+            Self::SubvolumeCreated { new, parent } => {
+                new.fields(object)?;
+                object.optional("parent", parent)
+            }
+            Self::Progress {
+                at,
+                commands,
+                files,
+            } => {
+                at.fields(object)?;
+                object.field("commands", &commands)?;
+                object.field("files", &files)
+            }
+            Self::Comparing { new, offset } | Self::Resumed { new, offset } => {
+                new.fields(object)?;
+                object.field("offset", &offset)
+            }
+            Self::Checkpoint { at, offset } => {
+                at.fields(object)?;
+                object.field("offset", &offset)
+            }
+            Self::Command { command, at } => {
+                at.fields(object)?;
+                command.fields(object)
+            }
+            Self::Failed(failure) => failure.fields(object),
+            Self::NotDeleted { subvolume, cause } => {
+                object.bytes("name", subvolume.name.as_bytes())?;
+                object.field("cause", cause)
+            }
+            Self::SubvolumeFinished(subvolume)
+            | Self::SubvolumePresent(subvolume)
+            | Self::SubvolumeAbandoned(subvolume) => subvolume.fields(object),
+        }
+    }
+}
+
+fn name(event: &Event<'_>) -> &'static str {
+    match event {
+        Event::SubvolumeBegins { .. } => "subvolume_begins",
+        Event::SubvolumeCreated { .. } => "subvolume_created",
+        Event::Progress { .. } => "progress",
+        Event::Comparing { .. } => "comparing",
+        Event::Resumed { .. } => "resumed",
+        Event::Checkpoint { .. } => "checkpoint",
+        Event::Command { .. } => "command",
+        Event::Failed(_) => "failed",
+        Event::SubvolumeFinished(_) => "subvolume_finished",
+        Event::NotDeleted { .. } => "not_deleted",
+        Event::SubvolumePresent(_) => "subvolume_present",
+        Event::SubvolumeAbandoned(_) => "subvolume_abandoned",
+    }
+}

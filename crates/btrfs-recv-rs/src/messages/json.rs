@@ -1,0 +1,182 @@
+//! `--json`: what happens, on standard output, an object to a line.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use btrfs_receive::{Event, Failure, Report};
+use btrfs_sendstream::serial::{Fields, Object};
+use serde::{Serialize, Serializer};
+
+use super::Messages;
+use super::line::write_stdout;
+use crate::advice::Advice;
+use crate::json;
+use crate::signals::Signal;
+
+/// Progress is told this often at most.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// What is remembered from line to line.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// When progress was told last.
+    progress: Option<Instant>,
+}
+
+/// A line that is no event of the library.
+#[derive(Serialize)]
+struct Line<'a, T> {
+    event: &'a str,
+    #[serde(flatten)]
+    fields: T,
+}
+
+/// Something that went wrong, and what to do about it.
+#[derive(Serialize)]
+struct Told<'a, T> {
+    #[serde(flatten)]
+    what: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    likely: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_do: Option<&'a str>,
+}
+
+impl<'a, T> Told<'a, T> {
+    fn new(what: T, advice: Option<&'a Advice>) -> Self {
+        Self {
+            what,
+            likely: advice.map(|it| &*it.likely),
+            to_do: advice.map(|it| &*it.to_do),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    message: &'a str,
+}
+
+/// How far a receive is, and how far it is to go.
+#[derive(Serialize)]
+struct Progress<'a> {
+    #[serde(flatten)]
+    event: Event<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Received<'a> {
+    success: bool,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+#[derive(Serialize)]
+struct End {
+    success: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<String>,
+}
+
+/// A file, by the name it was given.
+pub(crate) struct File<'a>(pub(crate) Option<&'a Path>);
+
+impl Fields for File<'_> {
+    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error> {
+        match self.0 {
+            Some(path) => object.bytes("file", path.as_os_str().as_encoded_bytes()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Serialize for File<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Object::of(self, serializer)
+    }
+}
+
+impl Messages {
+    /// Also says it in JSON, if that is wanted.
+    pub(crate) fn json(mut self, wanted: bool) -> Self {
+        self.json = wanted.then(Lines::default);
+        self
+    }
+
+    /// Whether standard output is for JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json.is_some()
+    }
+
+    /// A line of JSON, if that is wanted. Nobody reading it is no failure.
+    pub(crate) fn emit(&self, event: &str, fields: impl Serialize) {
+        if self.is_json() {
+            write_stdout(&json::line(&Line { event, fields }));
+        }
+    }
+
+    /// What happened in a receive.
+    pub(super) fn emit_event(&mut self, event: &Event<'_>) {
+        let Some(lines) = &mut self.json else {
+            return;
+        };
+        let line = match event {
+            // Told with advice, or too often.
+            Event::Failed(_) | Event::Command { .. } => return,
+            Event::Progress { .. } => {
+                let now = Instant::now();
+                let soon = |last: Instant| now.duration_since(last) < PERIOD;
+                if lines.progress.is_some_and(soon) {
+                    return;
+                }
+                lines.progress = Some(now);
+                let (event, size) = (*event, self.input_size);
+                json::line(&Progress { event, size })
+            }
+            event => json::line(event),
+        };
+        write_stdout(&line);
+    }
+
+    pub(super) fn emit_failure(&self, failure: &Failure, advice: Option<&Advice>) {
+        self.emit("failed", Told::new(failure, advice));
+    }
+
+    pub(super) fn emit_stream_error(
+        &self,
+        error: &btrfs_sendstream::Error,
+        advice: Option<&Advice>,
+    ) {
+        self.emit("error", Told::new(error, advice));
+    }
+
+    pub(super) fn emit_error(&self, message: &str, to_do: Option<&str>) {
+        let what = Message { message };
+        let likely = None;
+        self.emit(
+            "error",
+            Told {
+                what,
+                likely,
+                to_do,
+            },
+        );
+    }
+
+    pub(super) fn emit_warning(&self, message: &str) {
+        self.emit("warning", Message { message });
+    }
+
+    /// What became of one input.
+    pub(crate) fn emit_report(&self, success: bool, report: &Report) {
+        self.emit("report", Received { success, report });
+    }
+
+    /// The last line.
+    pub(crate) fn emit_end(&self, success: bool, signal: Option<Signal>) {
+        let signal = signal.map(|it| it.to_string());
+        self.emit("end", End { success, signal });
+    }
+}
