@@ -13,6 +13,7 @@ mod generate;
 mod input;
 mod json;
 mod local_time;
+mod logging;
 mod messages;
 mod progress;
 mod receive;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
 }
 
 fn run(line: Vec<OsString>) -> ExitCode {
+    logging::start();
     let posixly_correct = std::env::var_os("POSIXLY_CORRECT").is_some();
     match args::parse(line, posixly_correct) {
         Ok(Request::Help) => print(&args::help()),

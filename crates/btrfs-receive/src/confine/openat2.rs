@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use tracing::debug;
 
 use super::{Boundary, OpenError, Resolver, walk};
 use crate::error::Barrier;
@@ -21,7 +22,10 @@ const MAX_RETRIES: usize = 128;
 pub(super) fn probe(root: BorrowedFd<'_>) -> Resolver {
     match call(root, b".", OFlags::DIRECTORY) {
         // Old container runtimes give EPERM for calls they do not know.
-        Err(Errno::NOSYS | Errno::PERM) => Resolver::Walk,
+        Err(errno @ (Errno::NOSYS | Errno::PERM)) => {
+            debug!(%errno, "no openat2: paths are walked component by component");
+            Resolver::Walk
+        }
         _ => Resolver::Openat2,
     }
 }

@@ -4,6 +4,7 @@
 use std::io::{Read, Seek, SeekFrom};
 
 use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader};
+use tracing::debug;
 
 use super::{Receiver, State};
 use crate::destination::Destination;
@@ -187,6 +188,10 @@ impl<D: Destination> Receiver<D> {
             return Ok(());
         };
         let (mut subvolume, new) = *comparing;
+        debug!(
+            offset = from.checkpoint.offset,
+            "the stream is the same: restoring the checkpoint"
+        );
         let root = from.checkpoint.root.clone();
         let offset = from.checkpoint.offset;
         subvolume.left_out = from.checkpoint.left_out;
@@ -279,6 +284,7 @@ impl<D: Destination> Receiver<D> {
         let offset = keeper
             .add(captured, self.planner.deferred(), subvolume.left_out)
             .map_err(|error| failure(at, error))?;
+        debug!(offset, "took a checkpoint");
         observer.event(Event::Checkpoint { at, offset });
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use rustix::io::Errno;
+use tracing::debug;
 
 use super::candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
 use super::choice::{Choice, Chooser};
@@ -243,7 +244,9 @@ impl<'a> Lookup<'a> {
     }
 
     fn searched(&mut self, place: SearchPlace, outcome: SearchOutcome) {
-        self.found.searches.push(Search { place, outcome });
+        let search = Search { place, outcome };
+        debug!(uuid = %self.wanted.uuid, "searched {search}");
+        self.found.searches.push(search);
     }
 
     fn consider_all(&mut self, ids: &[u64]) {
@@ -256,6 +259,7 @@ impl<'a> Lookup<'a> {
                 continue;
             }
             let candidate = self.consider(id);
+            debug!("considered {candidate}");
             self.found.candidates.push(candidate);
         }
     }

@@ -51,6 +51,7 @@ use std::sync::Arc;
 
 use ::uuid::Uuid;
 use btrfs_sendstream::Bytes;
+use tracing::info;
 
 use crate::plan::op::SourceId;
 use crate::report::SourceUsed;
@@ -295,6 +296,18 @@ impl ResolverBuilder {
     }
 }
 
+/// Which subvolume was taken, and why it was.
+fn tell(source: &Source) {
+    info!(
+        uuid = %source.wanted.uuid,
+        ctransid = source.wanted.ctransid,
+        id = source.id,
+        path = %source.path().unwrap_or_default().escape_ascii(),
+        matched_by = ?source.matched_by,
+        "found a source"
+    );
+}
+
 fn check_filesystem(fsid: Uuid, fd: &OwnedFd, what: &str) -> io::Result<()> {
     match sys::fs_info(fd) {
         Ok(info) if info.fsid == fsid => Ok(()),
@@ -381,6 +394,9 @@ impl Resolver {
             (_, Some(chooser)) => lookup.run_chosen(self.ask_uuid_tree, chooser)?,
             (_, None) => (lookup.run(self.ask_uuid_tree)?, false),
         };
+        if chosen.map(|it| it.id) != Some(source.id) {
+            tell(&source);
+        }
         let source = Arc::new(source);
         let chosen = Remembered {
             id: source.id,

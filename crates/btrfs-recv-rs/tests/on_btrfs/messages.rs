@@ -34,6 +34,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_missing_file_is_a_failure),
         test!(compressed_data_may_be_decompressed_here),
         test!(compressed_data_may_be_tested_first),
+        test!(decisions_are_logged_on_request),
     ]
 }
 
@@ -452,4 +453,32 @@ fn compressed_data_may_be_tested_first() {
 fn free_bytes(path: &Path) -> u64 {
     let facts = rustix::fs::statvfs(path).unwrap();
     facts.f_bfree * facts.f_frsize
+}
+
+/// What can be heard of the library: on standard error, in lines that no caller
+/// takes for something else.
+fn decisions_are_logged_on_request() {
+    let (sent, to) = (Sent::small(), LoopFilesystem::new());
+    let log = |level: &str, stream: &[u8]| {
+        let mut command = command(&[]);
+        command.arg(to.path()).env("BTRFS_RECV_LOG", level);
+        run_with_input(&mut command, stream)
+    };
+    let full = log("off", &sent.full);
+    assert_eq!(text(&full), ("", "At subvol first\n"));
+    let incremental = log("debug", &sent.incremental);
+    assert!(incremental.status.success(), "{incremental:?}");
+    let (stdout, stderr) = text(&incremental);
+    assert_eq!(stdout, "At snapshot second\n");
+    for told in [
+        "considered subvolume",
+        "found a source",
+        "marked as received",
+    ] {
+        assert!(stderr.contains(told), "no {told}:\n{stderr}");
+    }
+    assert!(!stderr.contains("ERROR: "), "{stderr}");
+    let wrong = log("everything", &sent.full);
+    let (_, stderr) = text(&wrong);
+    assert!(stderr.starts_with("WARNING: BTRFS_RECV_LOG is"), "{stderr}");
 }

@@ -8,6 +8,7 @@ use btrfs_sendstream::decompress::Decompressor;
 use btrfs_sendstream::{Bytes, EncodedWrite};
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, fstat, ftruncate, seek};
 use rustix::io::{Errno, pread, pwrite, pwritev};
+use tracing::{debug, trace};
 
 use super::encoded::Accepted;
 use super::error::{StepError, named};
@@ -142,6 +143,7 @@ impl DataWriter {
         match sys::ficlonerange(source, source_offset, len, file, offset) {
             Ok(()) => Ok(()),
             Err(Errno::INVAL | Errno::XDEV | Errno::OPNOTSUPP) => {
+                trace!(source_offset, offset, len, "clone refused: copied");
                 self.copy_range(source, source_offset, file, offset, len)?;
                 self.fallbacks.clones_copied += 1;
                 Ok(())
@@ -236,10 +238,15 @@ impl DataWriter {
                 Ok(taken) if taken == write.data.len() => {
                     return self.accepted.note(file, range.offset, range.len);
                 }
-                Ok(_) | Err(Errno::INVAL | Errno::NOSPC) => {}
+                Ok(_) | Err(Errno::INVAL | Errno::NOSPC) => {
+                    trace!(range.offset, compression, "encoded write refused: decoded");
+                }
                 // No privilege, or no such call: it will not be there for
                 // the next extent either.
-                Err(Errno::PERM | Errno::NOTTY | Errno::OPNOTSUPP) => self.encoded_refused = true,
+                Err(errno @ (Errno::PERM | Errno::NOTTY | Errno::OPNOTSUPP)) => {
+                    debug!(%errno, "no encoded write is taken: all are decoded");
+                    self.encoded_refused = true;
+                }
                 Err(errno) => return Err(Cause::system("BTRFS_IOC_ENCODED_WRITE", errno)),
             }
         }

@@ -36,6 +36,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::umask;
 use rustix::thread::{CapabilitySet, capabilities};
+use tracing::debug;
 use uuid::Uuid;
 
 use self::budget::{Budget, Meter, Share};
@@ -493,6 +494,9 @@ impl Engine {
     /// given at creation without touching the process.
     fn enter_thread(&mut self) {
         self.private_umask = sys::unshare_fs().is_ok();
+        if !self.private_umask {
+            debug!("the umask cannot be a thread's own: modes are set one by one");
+        }
         if self.private_umask {
             umask(Mode::empty());
         }
@@ -632,6 +636,9 @@ impl Engine {
         self.sources.resolver().set_under_construction(None);
         let mut fallbacks = self.take_fallbacks();
         fallbacks += self.flags.take_fallbacks();
+        if !fallbacks.is_none() {
+            debug!(?fallbacks, "done another way than asked");
+        }
         Ok(Finished {
             subvolume_id: Some(id),
             fallbacks,
@@ -641,6 +648,9 @@ impl Engine {
     }
 
     fn abandon(&mut self) {
+        if let Some(current) = &self.current {
+            debug!(name = %current.new.name, "given up: writable, without received UUID");
+        }
         self.content.discard();
         self.sources.close();
         self.sources.resolver().set_under_construction(None);

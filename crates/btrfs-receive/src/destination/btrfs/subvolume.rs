@@ -9,6 +9,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::process::umask;
+use tracing::{debug, info};
 use uuid::Uuid;
 
 use super::encoded::Accepted;
@@ -203,6 +204,7 @@ pub(super) fn delete(destination: &OwnedFd, root: OwnedFd) -> Result<bool, Cause
 /// follow report none. Nor does it report encoded data that was lost, which
 /// `accepted` looks for.
 pub(super) fn seal(root: impl AsFd, new: &NewSubvolume, accepted: &Accepted) -> Result<u64, Cause> {
+    debug!(name = %new.name, "everything is applied: writing it to disk");
     syncfs(&root).map_err(named("syncfs"))?;
     accepted.verify()?;
     let id = sys::subvolume_info(&root)
@@ -219,5 +221,6 @@ pub(super) fn seal(root: impl AsFd, new: &NewSubvolume, accepted: &Accepted) -> 
         }
         return Err(Cause::system("BTRFS_IOC_SUBVOL_SETFLAGS", errno));
     }
+    info!(id, uuid = %new.uuid, stransid = new.ctransid, "on disk, marked as received, read-only");
     Ok(id)
 }
