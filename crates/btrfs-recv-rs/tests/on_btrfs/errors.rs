@@ -4,13 +4,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use btrfs_sendstream::{Command, CommandRef, StreamPath, SubvolumeName, Uuid, Version};
 use btrfs_testkit::raw::RawStream;
 use btrfs_testkit::{LoopFilesystem, Mount, Test, subvolume, test};
 
-use crate::support::{encode, receive, text};
+use crate::support::{command, encode, receive, run_with_input, text};
 
 /// The tests of this file.
 pub(crate) fn tests() -> Vec<Test> {
@@ -141,6 +141,23 @@ const CASES: &[Case] = &[
         fs::remove_file(file).unwrap();
         output
     }),
+    ("no-privilege", |to| {
+        let chown = Command::Chown {
+            path: path("file"),
+            uid: 1000,
+            gid: 1000,
+        };
+        let mut plain = std::process::Command::new("setpriv");
+        plain
+            .arg("--bounding-set=-all")
+            .arg(command(&[]).get_program());
+        plain.arg(to).stdout(Stdio::piped()).stderr(Stdio::piped());
+        run_with_input(&mut plain, &stream(&[chown]))
+    }),
+    ("second", |to| {
+        let other = named("other", PARENT, &[]);
+        receive(&[full(), other].concat(), &["--name=home"], to)
+    }),
     ("not-btrfs", |_| {
         let plain = Mount::tmpfs(1 << 20);
         let output = receive(&full(), &[], plain.path());
@@ -150,6 +167,46 @@ const CASES: &[Case] = &[
         receive(&full(), &[], &to.join("missing"))
     }),
     ("no-file", |to| receive(b"", &["-f", "/no/such/file"], to)),
+];
+
+/// Warnings: the subvolume is complete, and the exit status 0.
+const WARNINGS: &[Case] = &[
+    ("copied", |to| {
+        receive(
+            &named("parent", PARENT, &[mkfile(), data("file", 100)]),
+            &[],
+            to,
+        );
+        // Not to the end of the file, and not whole sectors.
+        let clone = Command::Clone(btrfs_sendstream::CloneRange {
+            path: path("file"),
+            offset: 0,
+            len: 10,
+            source_uuid: PARENT,
+            source_ctransid: 7,
+            source_path: path("file"),
+            source_offset: 0,
+        });
+        receive(&stream(&[clone]), &[], to)
+    }),
+    ("left-out", |to| {
+        let xattr = Command::SetXattr {
+            path: path("file"),
+            name: &b"security.selinux"[..],
+            data: &b"system_u:object_r:user_home_t:s0"[..],
+        };
+        receive(&stream(&[xattr]), &["--exclude-xattr=security.*"], to)
+    }),
+    ("vouched", |to| {
+        subvolume::create(&to.join("other"));
+        let parent = format!("--parent={}", to.join("other").display());
+        receive(&change_of(&[]), &[&parent], to)
+    }),
+    ("parent-not-used", |to| {
+        subvolume::create(&to.join("other"));
+        let parent = format!("--parent={}", to.join("other").display());
+        receive(&full(), &[&parent], to)
+    }),
 ];
 
 const OWN: Uuid = Uuid::from_u128(0x1111);
@@ -193,6 +250,16 @@ fn flipped() -> Vec<u8> {
     let at = stream.len() - 15;
     stream[at] ^= 4;
     stream
+}
+
+const BYTES: &[u8] = &[7; 4096];
+
+fn data(file: &'static str, len: usize) -> CommandRef<'static> {
+    Command::Write {
+        path: path(file),
+        offset: 0,
+        data: &BYTES[..len],
+    }
 }
 
 fn named(name: &'static str, uuid: Uuid, commands: &[CommandRef<'static>]) -> Vec<u8> {
@@ -284,10 +351,12 @@ fn errors_are_those_of_the_document() {
     let renew = std::env::var_os("ERRORS").is_some_and(|value| value == "renew");
     let mut expected = fs::read_to_string(&document).unwrap();
     let mut wrong = Vec::new();
-    for (name, run) in CASES {
+    let errors = CASES.iter().map(|case| (case, 1, "    ERROR: "));
+    let warnings = WARNINGS.iter().map(|case| (case, 0, "    WARNING: "));
+    for ((name, run), status, start) in errors.chain(warnings) {
         let filesystem = LoopFilesystem::new();
         let output = normalised(run(filesystem.path()), filesystem.path());
-        assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");
+        assert_eq!(output.status.code(), Some(status), "{name}: {output:?}");
         let said: String = text(&output)
             .1
             .lines()
@@ -298,7 +367,7 @@ fn errors_are_those_of_the_document() {
             .filter(|line| !line.starts_with("At "))
             .map(|line| format!("    {line}\n"))
             .collect();
-        assert!(said.starts_with("    ERROR: "), "{name}: {said}");
+        assert!(said.starts_with(start), "{name}: {said}");
         let marker = format!("<!-- {name} -->\n\n");
         let Some(at) = expected.find(&marker) else {
             panic!("docs/errors.md has no {name}");
