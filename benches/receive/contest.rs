@@ -160,8 +160,7 @@ pub(crate) fn run(workload: &Workload, tools: &Tools, options: &Options) -> Resu
 
 fn prepare(workload: &Workload, tools: &Tools, options: &Options) -> Result<Prepared, String> {
     let room = scratch_dir().join(format!("bench-{}", workload.name));
-    let io = |error: std::io::Error| error.to_string();
-    std::fs::create_dir_all(&room).map_err(io)?;
+    std::fs::create_dir_all(&room).map_err(|error| error.to_string())?;
     let mut builder = LoopFilesystem::builder().size(FILESYSTEM);
     if workload.compressed {
         builder = builder.mount_options("compress-force=zstd");
@@ -170,20 +169,50 @@ fn prepare(workload: &Workload, tools: &Tools, options: &Options) -> Result<Prep
     let mut work = subvolume::create(&source.path().join(FIRST));
     (workload.fill)(&work, options.scale);
     let mut snapshot = subvolume::snapshot_read_only(&work, &source.path().join("first"));
-    let mut first = None;
+    // What the receiver has when the clock starts; the last is the parent.
+    let mut before = Vec::new();
     if let Some(then) = workload.then {
+        before.push(snapshot);
         match then {
             Then::Changed(change) => change(&work, options.scale),
             Then::Other(fill) => {
+                // `btrfs send` takes clone sources of other subvolumes only
+                // beside a parent.
                 work = subvolume::create(&source.path().join("other"));
+                let empty = source.path().join("empty");
+                before.push(subvolume::snapshot_read_only(&work, &empty));
                 fill(&work, options.scale);
             }
         }
-        first = Some(snapshot);
         snapshot = subvolume::snapshot_read_only(&work, &source.path().join("second"));
     }
     source.sync();
-    let (base, stream) = (room.join("base"), room.join("stream"));
+    let base = base(&room, &before, tools)?;
+    let mut sender = Sender::new(&snapshot);
+    if let Some((parent, sources)) = before.split_last() {
+        sender = sender.parent(parent);
+        for source in sources {
+            sender = sender.clone_source(source);
+        }
+    }
+    let stream = room.join("stream");
+    if workload.compressed {
+        sender = sender.version(2).compressed();
+    }
+    send(&sender, &stream)?;
+    Ok(Prepared {
+        room,
+        _source: source,
+        snapshot,
+        stream,
+        base,
+    })
+}
+
+/// The filesystem that each run begins with; the snapshots are there already.
+fn base(room: &Path, before: &[PathBuf], tools: &Tools) -> Result<PathBuf, String> {
+    let io = |error: std::io::Error| error.to_string();
+    let base = room.join("base");
     File::create(&base)
         .and_then(|file| file.set_len(FILESYSTEM))
         .map_err(io)?;
@@ -196,10 +225,10 @@ fn prepare(workload: &Workload, tools: &Tools, options: &Options) -> Result<Prep
     if !made.status.success() {
         return Err(String::from_utf8_lossy(&made.stderr).into_owned());
     }
-    let mut sender = Sender::new(&snapshot);
-    if let Some(received) = &first {
+    if !before.is_empty() {
         let first = room.join("first-stream");
-        send(&Sender::new(received), &first)?;
+        let snapshots = before.iter().map(PathBuf::as_path);
+        send(&Sender::several(snapshots), &first)?;
         let filesystem = mount(&base);
         let mut command = words(&tools.reference(filesystem.path()));
         let input = File::open(&first).map_err(io)?;
@@ -207,22 +236,8 @@ fn prepare(workload: &Workload, tools: &Tools, options: &Options) -> Result<Prep
         if !status.success() {
             return Err(format!("beforehand: {command:?}: {status}"));
         }
-        sender = match workload.then {
-            Some(Then::Other(_)) => sender.clone_source(received),
-            _ => sender.parent(received),
-        };
     }
-    if workload.compressed {
-        sender = sender.version(2).compressed();
-    }
-    send(&sender, &stream)?;
-    Ok(Prepared {
-        room,
-        _source: source,
-        snapshot,
-        stream,
-        base,
-    })
+    Ok(base)
 }
 
 fn send(sender: &Sender, to: &Path) -> Result<(), String> {
