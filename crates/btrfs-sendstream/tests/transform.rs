@@ -426,6 +426,50 @@ fn temporary_names_are_kept_until_their_place_is_known() {
     );
 }
 
+/// No kernel renames over a temporary name that is in use; others may.
+#[test]
+fn what_is_left_out_replaces_a_temporary_name() {
+    let temporary = "o257-8-0";
+    let mkdir = Command::Mkdir {
+        path: path(temporary),
+        ino: 257,
+    };
+    let rmdir = Command::Rmdir {
+        path: path(temporary),
+    };
+    let unlink = Command::Unlink {
+        path: path(temporary),
+    };
+    let rules = || Rules::default().exclude(path("out"));
+    for (creation, removal) in [(mkfile(temporary), unlink), (mkdir, rmdir)] {
+        let commands = vec![
+            creation.clone(),
+            utimes(temporary),
+            rename("out/x", temporary),
+            utimes(temporary),
+            rename(temporary, "out/y"),
+        ];
+        let kept = filtered(rules(), commands).unwrap();
+        assert_eq!(kept, [creation, utimes(temporary), removal]);
+    }
+    // What is kept replaces it without further words.
+    let commands = vec![
+        mkfile(temporary),
+        utimes("in"),
+        rename("in/x", temporary),
+        utimes(temporary),
+        rename(temporary, "in/y"),
+    ];
+    assert_eq!(filtered(rules(), commands.clone()).unwrap(), commands);
+    // Whether it was a directory nobody knows.
+    let commands = vec![rename("in/x", temporary), rename("out/x", temporary)];
+    let error = filtered(rules(), commands).unwrap_err();
+    assert!(
+        matches!(error.kind(), TransformErrorKind::Crossing { .. }),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_file_is_not_changed_under_a_name_that_is_left_out() {
     let link = |new: &str, existing: &str| Command::Link {
@@ -455,6 +499,14 @@ fn a_file_is_not_changed_under_a_name_that_is_left_out() {
         };
     };
     shared(by_the_other);
+    // Also where the name that is kept has changed, and another file had it.
+    let renamed = [
+        rename("f", "f2"),
+        mkfile("f"),
+        Command::Unlink { path: path("f") },
+        utimes("out/g"),
+    ];
+    shared([&created[..], &renamed].concat());
     // A file from before: a move is fine, a further name is not.
     let moved = vec![
         link("out/g", "f"),

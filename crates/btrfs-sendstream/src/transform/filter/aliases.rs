@@ -65,6 +65,30 @@ impl Aliases {
         }
     }
 
+    /// What is kept, and what lies below it, has another name now; whatever
+    /// had that name is gone.
+    pub(super) fn renamed(&mut self, from: &[u8], to: &[u8]) {
+        if from == to {
+            return;
+        }
+        self.remove(to);
+        let below = |kept: &[u8]| {
+            let rest = kept.strip_prefix(from)?;
+            matches!(rest.first(), None | Some(b'/')).then(|| [to, rest].concat())
+        };
+        let first = (from.to_vec(), Vec::new());
+        let concerned: Vec<_> = self
+            .kept
+            .range(first..)
+            .take_while(|(kept, _)| kept.starts_with(from))
+            .filter_map(|(kept, alias)| Some((alias.clone(), below(kept)?)))
+            .collect();
+        for (alias, kept) in concerned {
+            let owed = self.aliases.get(&alias).and_then(|alias| alias.owed);
+            self.add(&alias, &kept, owed);
+        }
+    }
+
     /// A file that should have lost its kept name and has not: both names,
     /// and where the second was given.
     pub(super) fn owed(&self) -> Option<(&[u8], &[u8], Position)> {

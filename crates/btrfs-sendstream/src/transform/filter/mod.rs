@@ -193,6 +193,11 @@ impl Filter {
             let (kept, other) = (parsed(kept.to_vec()), path);
             return Err(crossing(kept, Crossing::Shared { other }, at));
         }
+        self.aliases.renamed(path.as_bytes(), to.as_bytes());
+        self.newest = match self.newest.take() {
+            Some(newest) if newest == path => Some(to.clone()),
+            newest => newest.filter(|newest| *newest != to),
+        };
         if self.names.is_fresh(path.as_bytes()) {
             return self.fresh_renamed(path, to, at, out);
         }
@@ -200,6 +205,9 @@ impl Filter {
         let kept = self.rules.present(&was);
         self.names.remove(path.as_bytes());
         if is_temporary(to.as_bytes()) {
+            if !kept {
+                self.replaced(&to, &was, at, out)?;
+            }
             if !self.names.add_moved(to.as_bytes(), was) {
                 return Err(too_many(at));
             }
@@ -217,6 +225,29 @@ impl Filter {
         let target = parsed(self.names.origin(to.as_bytes()));
         let kept = self.moves(&parsed(was), &target, at)?;
         pass_if(kept, Command::Rename { path, to }, at, out)
+    }
+
+    /// Removes what is kept under a temporary name that something left out
+    /// takes.
+    fn replaced(
+        &self,
+        to: &StreamPath,
+        was: &[u8],
+        at: Position,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        let removal = match self.names.kind(to.as_bytes()) {
+            Some(Kind::Directory) => Command::Rmdir { path: to.clone() },
+            Some(Kind::Other) => Command::Unlink { path: to.clone() },
+            None if !self.names.is_moved(to.as_bytes()) => return Ok(()),
+            None if !self.keeps(to.as_bytes()) => return Ok(()),
+            // What is replaced may be a directory or not.
+            _ => {
+                let from = parsed(was.to_vec());
+                return Err(crossing(to.clone(), Crossing::MovesIn { from }, at));
+            }
+        };
+        out.item(Item::Command(removal), at)
     }
 
     /// Something that was there before moves: whether it is kept.
@@ -326,6 +357,7 @@ impl Filter {
             return Err(crossing(path, Crossing::MovesIn { from }, at));
         }
         self.note(path.as_bytes(), Kind::Other, at)?;
+        self.newest = self.newest.take().filter(|newest| *newest != path);
         out.item(Item::Command(Command::Link { path, existing }), at)
     }
 

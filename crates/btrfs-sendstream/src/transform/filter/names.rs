@@ -53,19 +53,31 @@ impl Names {
         }
     }
 
-    /// Remembers a fresh name. `false`: there are too many.
+    /// Whether something that was there before has this temporary name.
+    pub(super) fn is_moved(&self, path: &[u8]) -> bool {
+        self.moved.contains_key(path)
+    }
+
+    /// What a fresh name belongs to.
+    pub(super) fn kind(&self, path: &[u8]) -> Option<Kind> {
+        self.fresh.get(path).copied()
+    }
+
+    /// Remembers a fresh name, and forgets what had it before. `false`: there
+    /// are too many.
     #[must_use]
     pub(super) fn add(&mut self, path: &[u8], kind: Kind) -> bool {
-        if self.fresh.insert(path.to_vec(), kind).is_none() {
-            self.len += path.len() + COST;
-        }
+        self.remove(path);
+        self.fresh.insert(path.to_vec(), kind);
+        self.len += path.len() + COST;
         self.len <= MAX_LEN
     }
 
-    /// Remembers that what was there before has a temporary name now.
-    /// `false`: there are too many.
+    /// Remembers that what was there before has a temporary name now, and
+    /// forgets what had it before. `false`: there are too many.
     #[must_use]
     pub(super) fn add_moved(&mut self, path: &[u8], was: Vec<u8>) -> bool {
+        self.remove(path);
         self.len += path.len() + was.len() + COST;
         self.moved.insert(path.to_vec(), was);
         self.len <= MAX_LEN
