@@ -20,9 +20,9 @@ use clap::{Parser, Subcommand, ValueEnum};
     version,
     max_term_width = 80,
     after_help = "Exit status: 0 if everything was written; 1 if something failed, with the \
-                  reason and its place in the input on standard error (what was written then \
-                  has no end, so that no receiver takes it for complete); 2 if the command \
-                  line is wrong."
+                  reason and its place in the input on standard error (what was written of \
+                  that stream has no end then, so that no receiver takes it for complete); \
+                  2 if the command line is wrong."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -53,6 +53,9 @@ pub(crate) enum Request {
     /// border, and the stream does not hold what is needed, it is refused.
     Filter(FilterOptions),
     /// Write each subvolume to a file of its own: 0001-NAME.btrfs-stream.
+    ///
+    /// A file gets its name when it is complete. Files of subvolumes before
+    /// the one that fails stay.
     Split(Split),
     /// Put all subvolumes into one stream with one header and one END, as
     /// `btrfs send -e` does.
@@ -66,11 +69,11 @@ pub(crate) struct Io {
     /// Where to read; `-` is standard input.
     #[arg(value_name = "FILE")]
     pub(crate) inputs: Vec<PathBuf>,
-    /// Write here instead of to standard output. The file must not exist; if
-    /// something fails it is removed.
+    /// Write here instead of to standard output. The file must not exist, and
+    /// does not before it is complete and on disk.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Replace the output file.
+    /// Replace the output file, once the new one is complete.
     #[arg(short, long, requires = "output")]
     pub(crate) force: bool,
 }

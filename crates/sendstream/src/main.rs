@@ -2,6 +2,8 @@
 
 mod args;
 mod input;
+#[cfg(test)]
+mod manual;
 mod output;
 mod split;
 mod transforms;

@@ -1,35 +1,35 @@
 //! Where a stream goes: standard output, or a file that exists only if it is
 //! complete.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use btrfs_sendstream::Writer;
+use tempfile::TempPath;
 
 use crate::Failure;
 use crate::args::Io;
 
+/// What a file is called while it is written, with six letters or digits
+/// between the two.
+const UNFINISHED: (&str, &str) = (".sendstream-", ".partial");
+
 /// An output that was opened.
 pub(crate) struct Destination {
     pub(crate) writer: Writer<File>,
-    guard: Guard,
-}
-
-/// Removes a file that was not finished.
-struct Guard {
-    unfinished: Option<PathBuf>,
     name: String,
+    unfinished: Option<Unfinished>,
 }
 
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some(path) = &self.unfinished {
-            // The failure that led here is what is told.
-            let _ = fs::remove_file(path);
-        }
-    }
+/// A file under a name of its own beside the one it is to get; removed when it
+/// is dropped.
+struct Unfinished {
+    path: TempPath,
+    target: PathBuf,
+    replace: bool,
 }
 
 impl Destination {
@@ -48,57 +48,100 @@ impl Destination {
         match io::stdout().as_fd().try_clone_to_owned() {
             Ok(descriptor) => Ok(Self {
                 writer: Writer::new(File::from(descriptor)),
-                guard: Guard {
-                    unfinished: None,
-                    name,
-                },
+                name,
+                unfinished: None,
             }),
             Err(error) => Err(Failure::File { file: name, error }),
         }
     }
 
-    /// Makes a file.
+    /// Makes a file. What was there under the name stays until the new one is
+    /// complete, so that the input may be the output, and a failure costs
+    /// nothing.
     pub(crate) fn create(path: &Path, replace: bool) -> Result<Self, Failure> {
         let name = path.display().to_string();
-        let mut options = OpenOptions::new();
-        options.write(true);
-        match replace {
-            true => options.create(true).truncate(true),
-            false => options.create_new(true),
-        };
-        match options.open(path) {
-            Ok(file) => {
-                // A device or pipe is not ours to remove.
-                let regular = file.metadata().is_ok_and(|facts| facts.is_file());
-                Ok(Self {
-                    writer: Writer::new(file),
-                    guard: Guard {
-                        unfinished: Some(path.to_owned()).filter(|_| regular),
-                        name,
-                    },
-                })
-            }
+        match create(path, replace) {
+            Ok((file, unfinished)) => Ok(Self {
+                writer: Writer::new(file),
+                name,
+                unfinished,
+            }),
             Err(error) => Err(Failure::File { file: name, error }),
         }
     }
 
     /// Hands everything over; a file is on disk then.
     pub(crate) fn finish(self) -> Result<(), Failure> {
-        let Self { writer, mut guard } = self;
-        let file = guard.name.clone();
-        let failed = |error: io::Error| Failure::File {
-            file: file.clone(),
-            error,
-        };
-        match writer.finish() {
-            Ok(sink) if guard.unfinished.is_some() => sink.sync_all().map_err(failed)?,
-            Ok(_) => {}
+        let Self {
+            writer,
+            name: file,
+            unfinished,
+        } = self;
+        let sink = match writer.finish() {
+            Ok(sink) => sink,
             Err(error) => {
                 let error = error.into_error();
                 return Err(Failure::Finish { file, error });
             }
+        };
+        match unfinished.map(|unfinished| unfinished.publish(&sink)) {
+            Some(Err(error)) => Err(Failure::File { file, error }),
+            _ => Ok(()),
         }
-        guard.unfinished = None;
-        Ok(())
+    }
+}
+
+fn create(path: &Path, replace: bool) -> io::Result<(File, Option<Unfinished>)> {
+    let target = match fs::symlink_metadata(path) {
+        Ok(_) if !replace => return Err(exists()),
+        // What a link points to is replaced, not the link.
+        Ok(_) => path.canonicalize()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        Err(error) => return Err(error),
+    };
+    if fs::metadata(&target).is_ok_and(|facts| !facts.is_file()) {
+        // A device or pipe is not ours to remove.
+        let file = OpenOptions::new().write(true).open(&target)?;
+        return Ok((file, None));
+    }
+    let (file, path) = tempfile::Builder::new()
+        .prefix(UNFINISHED.0)
+        .suffix(UNFINISHED.1)
+        // Less what the process masks, as for any new file.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(directory_of(&target))?
+        .into_parts();
+    let unfinished = Unfinished {
+        path,
+        target,
+        replace,
+    };
+    Ok((file, Some(unfinished)))
+}
+
+fn exists() -> io::Error {
+    io::Error::new(io::ErrorKind::AlreadyExists, "exists already")
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+impl Unfinished {
+    /// Gives the file its name when it is on disk.
+    fn publish(self, file: &File) -> io::Result<()> {
+        file.sync_all()?;
+        let result = match self.replace {
+            true => self.path.persist(&self.target),
+            false => self.path.persist_noclobber(&self.target),
+        };
+        result.map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => exists(),
+            _ => error.error,
+        })?;
+        File::open(directory_of(&self.target))?.sync_all()
     }
 }
