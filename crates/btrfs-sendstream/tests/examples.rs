@@ -18,7 +18,7 @@ fn stream(name: &str) -> Option<Vec<u8>> {
 
 #[test]
 fn each_is_tested_here() {
-    let tested = ["list", "rename-subvolume", "tee", "tokio"];
+    let tested = ["list", "rename-subvolume", "tee", "tokio", "transform"];
     let tested: BTreeSet<String> = tested.map(str::to_owned).into();
     assert_eq!(examples_of(env!("CARGO_MANIFEST_DIR")), tested);
 }
@@ -102,4 +102,33 @@ fn tokio() {
     // Cut, also between two commands, it is an error.
     let cut = &input[..input.len() - 10];
     assert!(!run_example("tokio", NONE, cut).status.success());
+}
+
+#[test]
+fn transform() {
+    let Some(input) = stream("full.v1") else {
+        return;
+    };
+    let paths = |input: &[u8]| {
+        let (mut reader, mut paths) = (Reader::new(input), BTreeSet::new());
+        while let Some(item) = reader.next_owned().unwrap() {
+            if let Item::Command(command) = item {
+                paths.extend(command.path().map(|path| path.as_bytes().to_vec()));
+            }
+        }
+        paths
+    };
+    let all = paths(&input);
+    let output = run_example("transform", ["inline"], &input);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("extents compressed"), "{said}");
+    let kept = paths(&output.stdout);
+    assert!(all.contains(&b"inline"[..]) && kept.is_subset(&all));
+    assert!(!kept.contains(&b"inline"[..]));
+    assert!(
+        !run_example("transform", ["a/../b"], &input)
+            .status
+            .success()
+    );
 }

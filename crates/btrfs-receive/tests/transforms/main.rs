@@ -2,11 +2,13 @@
 //! received of the original, field by field.
 
 mod names;
+mod settings;
 mod support;
 mod versions;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    btrfs_testkit::main([versions::tests(), names::tests()].into_iter().flatten())
+    let tests = [versions::tests(), settings::tests(), names::tests()];
+    btrfs_testkit::main(tests.into_iter().flatten())
 }
