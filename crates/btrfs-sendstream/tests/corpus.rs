@@ -1,22 +1,12 @@
 //! The hostile streams of `testdata/hostile`, through the decoder: each
 //! error of the manifest, at its place.
 
-use btrfs_sendstream::{Decoded, Decoder, Error, ErrorKind, Malformed, Reader};
+mod support;
+
+use btrfs_sendstream::{Decoded, Decoder, Error, Reader};
 use btrfs_testkit::corpus::{self, Case, Place};
 
-/// The variants of the error, as the manifest names them.
-fn name(kind: &ErrorKind) -> String {
-    let debug = format!("{kind:?}");
-    let mut name = debug
-        .split([' ', ')'])
-        .next()
-        .unwrap_or_default()
-        .replace('(', ".");
-    if let ErrorKind::Malformed(Malformed::Path { reason, .. }) = kind {
-        name = format!("{name}.{reason:?}");
-    }
-    name
-}
+use support::name;
 
 /// How decoding ends: after so many items, with an error or without.
 fn decode(mut decoder: Decoder, input: &[u8]) -> (usize, Result<(), Error>) {

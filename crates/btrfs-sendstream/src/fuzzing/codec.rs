@@ -92,7 +92,8 @@ pub fn roundtrip(data: &[u8]) {
     assert_eq!(encode(&again.items), first);
 }
 
-fn limits() -> Limits {
+/// Those of the targets that read a stream.
+pub fn limits() -> Limits {
     Limits::default().with_max_payload(MAX_PAYLOAD)
 }
 
@@ -139,6 +140,18 @@ fn encode(items: &[Item]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// The stream that a target makes of its input, if it reads one.
+pub fn stream(target: &str, data: &[u8]) -> Option<Vec<u8>> {
+    match target {
+        "deframe" => Some(data.to_vec()),
+        "split" => data
+            .split_first_chunk::<4>()
+            .map(|(_, data)| repaired(data)),
+        "roundtrip" => Some(repaired(data)),
+        _ => None,
+    }
 }
 
 /// The bytes as a stream: a header in front, and each command's checksum

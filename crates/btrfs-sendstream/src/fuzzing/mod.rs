@@ -8,5 +8,5 @@
 mod codec;
 mod decompress;
 
-pub use codec::{deframe, roundtrip, split};
+pub use codec::{deframe, limits, roundtrip, split, stream};
 pub use decompress::decompress;
