@@ -22,7 +22,7 @@
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let mut reader = Reader::new(std::io::stdin());
 //!     let mut writer = Writer::new(std::io::stdout());
-//!     let rules = Rules::default().exclude(StreamPath::parse("var/cache".into())?);
+//!     let rules = Rules::default().exclude(StreamPath::parse(b"var/cache".as_slice())?);
 //!     let mut transform = Filter::new(rules).then(Upgrade::new());
 //!     transform::run(&mut reader, &mut transform, &mut writer)?;
 //!     writer.finish()?;

@@ -170,7 +170,7 @@ mod tests {
         let found = names.at_and_below(b"o1-1-1");
         let found: Vec<_> = found.iter().map(|(name, _)| name.as_slice()).collect();
         assert_eq!(found, [&b"o1-1-1/a/b"[..], b"o1-1-1/a", b"o1-1-1"]);
-        for (name, _) in names.at_and_below(b"") {
+        for name in names.fresh.clone().into_keys() {
             names.remove(&name);
         }
         assert_eq!(names.len, 0);

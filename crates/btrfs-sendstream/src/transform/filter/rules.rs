@@ -17,7 +17,7 @@ use crate::command::StreamPath;
 /// use btrfs_sendstream::StreamPath;
 /// use btrfs_sendstream::transform::Rules;
 ///
-/// let path = |text: &'static str| StreamPath::parse(text.into()).unwrap();
+/// let path = |text: &'static str| StreamPath::parse(text.as_bytes()).unwrap();
 /// let rules = Rules::default()
 ///     .include(path("home"))
 ///     .exclude(path("home/alice/tmp"));
