@@ -180,6 +180,6 @@ impl Fields for DiffEntry {
             Action::Created | Action::Changed | Action::Deleted => {}
         }
         let changes: Vec<_> = self.changes.names().collect();
-        object.optional("changes", (!changes.is_empty()).then_some(changes))
+        object.optional("changes", (!changes.is_empty()).then(|| changes.join(" ")))
     }
 }

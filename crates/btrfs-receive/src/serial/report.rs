@@ -89,7 +89,7 @@ impl Fields for Lack {
                 object.text("fileattr", format_args!("{attributes:#x}"))
             }
             Self::SpecialFile { mode, rdev } => {
-                object.field("lacks", "special_file")?;
+                object.field("lacks", "special-file")?;
                 object.text("mode", format_args!("{mode:06o}"))?;
                 object.field("rdev", rdev)
             }

@@ -3,8 +3,9 @@
 use btrfs_testkit::raw::{RawStream, attr};
 use serde_json::{Value, json, to_value};
 
+use crate::diff::Differ;
 use crate::memory::MemoryDestination;
-use crate::{Event, Observer, Receiver};
+use crate::{Event, Lack, NotKept, Observer, Receiver};
 
 #[derive(Default)]
 struct Recorder(Vec<Value>);
@@ -75,4 +76,36 @@ fn a_failure_says_where_what_and_why() {
     assert_eq!(error["reason"]["kind"], "failures");
     assert_eq!(error["first_failure"]["cause"], failed["cause"]);
     assert_eq!(error["report"]["subvolumes"][0]["outcome"], "abandoned");
+}
+
+/// What the command prints with `--diff` and lists with `--extract-report`.
+#[test]
+fn changes_and_lacks_are_words() {
+    let stream = RawStream::new(1)
+        .command(3, [attr::path("new"), attr::ino(257)])
+        .end()
+        .into_bytes();
+    let difference = Differ::new(&stream[..]).next_difference();
+    let difference = difference.unwrap().unwrap();
+    let created = json!({"action": "created", "path": "new", "kind": "file"});
+    let entries: Vec<_> = difference
+        .entries
+        .iter()
+        .map(|it| to_value(it).unwrap())
+        .collect();
+    assert!(entries.contains(&created), "{entries:?}");
+    let not_kept = NotKept {
+        subvolume: difference.subvolume.name,
+        path: "pipe".into(),
+        what: Lack::SpecialFile {
+            mode: 0o10_644,
+            rdev: 0,
+        },
+        errno: Some(1),
+    };
+    let expected = json!({
+        "subvolume": "s", "path": "pipe", "lacks": "special-file",
+        "mode": "010644", "rdev": 0, "errno": 1,
+    });
+    assert_eq!(to_value(not_kept).unwrap(), expected);
 }
