@@ -30,11 +30,7 @@ pub(crate) fn command(options: &Dump, messages: &mut Messages) -> bool {
             Ok(None) => return true,
             Err(error) => break error,
         };
-        let text = match options.format {
-            Format::Json => json(&difference),
-            _ => text(&difference),
-        };
-        match stdout.write_all(&text).and_then(|()| stdout.flush()) {
+        match write(&difference, options.format, &mut stdout) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 Signal::PIPE.die();
@@ -54,10 +50,30 @@ pub(crate) fn command(options: &Dump, messages: &mut Messages) -> bool {
     false
 }
 
-/// A heading, and a line for each path: what happened, what it is, the path,
-/// and in brackets what is changed about it. Names are escaped as `--dump`
-/// does.
-fn text(difference: &Difference) -> Vec<u8> {
+/// Text is written in pieces of about this many bytes.
+const FLUSH_AT: usize = 64 * 1024;
+
+/// A heading, and a line for each path.
+fn write(difference: &Difference, format: Format, to: &mut impl Write) -> io::Result<()> {
+    let mut text = match format {
+        Format::Json => json_heading(difference),
+        _ => heading(difference),
+    };
+    for entry in &difference.entries {
+        match format {
+            Format::Json => text.extend_from_slice(json_entry(entry).as_bytes()),
+            _ => push_entry(&mut text, entry),
+        }
+        if text.len() >= FLUSH_AT {
+            to.write_all(&text)?;
+            text.clear();
+        }
+    }
+    to.write_all(&text)?;
+    to.flush()
+}
+
+fn heading(difference: &Difference) -> Vec<u8> {
     let mut out = Vec::new();
     let new = &difference.subvolume;
     push_escaped(&mut out, new.name.as_bytes());
@@ -66,29 +82,32 @@ fn text(difference: &Difference) -> Vec<u8> {
         None => format!(" {} in full\n", new.uuid),
     };
     out.extend_from_slice(parent.as_bytes());
-    for entry in &difference.entries {
-        let (action, kind) = (entry.action.name(), kind(entry.kind).unwrap_or("-"));
-        out.extend_from_slice(format!("{action:<8} {kind:<9} ").as_bytes());
-        match &entry.action {
-            Action::Renamed { from } => {
-                push_path(&mut out, from);
-                out.extend_from_slice(b" -> ");
-                push_path(&mut out, &entry.path);
-            }
-            Action::Linked { to } => {
-                push_path(&mut out, &entry.path);
-                out.extend_from_slice(b" = ");
-                push_path(&mut out, to);
-            }
-            _ => push_path(&mut out, &entry.path),
-        }
-        if !entry.changes.is_empty() {
-            let changes: Vec<_> = entry.changes.names().collect();
-            out.extend_from_slice(format!(" ({})", changes.join(", ")).as_bytes());
-        }
-        out.push(b'\n');
-    }
     out
+}
+
+/// What happened, what it is, the path, and in brackets what is changed about
+/// it. Names are escaped as `--dump` does.
+fn push_entry(out: &mut Vec<u8>, entry: &DiffEntry) {
+    let (action, kind) = (entry.action.name(), kind(entry.kind).unwrap_or("-"));
+    out.extend_from_slice(format!("{action:<8} {kind:<9} ").as_bytes());
+    match &entry.action {
+        Action::Renamed { from } => {
+            push_path(out, from);
+            out.extend_from_slice(b" -> ");
+            push_path(out, &entry.path);
+        }
+        Action::Linked { to } => {
+            push_path(out, &entry.path);
+            out.extend_from_slice(b" = ");
+            push_path(out, to);
+        }
+        _ => push_path(out, &entry.path),
+    }
+    if !entry.changes.is_empty() {
+        let changes: Vec<_> = entry.changes.names().collect();
+        out.extend_from_slice(format!(" ({})", changes.join(", ")).as_bytes());
+    }
+    out.push(b'\n');
 }
 
 /// The root is `.`, which no path of a stream can be.
@@ -99,8 +118,8 @@ fn push_path(out: &mut Vec<u8>, path: &[u8]) {
     }
 }
 
-/// An object for the subvolume, and one for each path.
-fn json(difference: &Difference) -> Vec<u8> {
+/// An object for the subvolume; one for each path follows.
+fn json_heading(difference: &Difference) -> Vec<u8> {
     let new = &difference.subvolume;
     let mut head = Object::default();
     head.text("action", "subvolume")
@@ -111,9 +130,7 @@ fn json(difference: &Difference) -> Vec<u8> {
         head.text("parent_uuid", &parent.uuid.to_string())
             .number("parent_ctransid", parent.ctransid);
     }
-    let entries = difference.entries.iter().map(json_entry);
-    let lines: String = std::iter::once(head.line()).chain(entries).collect();
-    lines.into_bytes()
+    head.line().into_bytes()
 }
 
 fn json_entry(entry: &DiffEntry) -> String {

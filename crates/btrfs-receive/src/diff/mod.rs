@@ -97,7 +97,7 @@ pub enum DiffError {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct DiffOptions {
-    /// Bytes of memory that names may take. Default 4 GiB.
+    /// Bytes of memory that names and paths may take. Default 4 GiB.
     pub max_memory: u64,
     /// Bounds on what a stream may make the decoder allocate.
     pub limits: Limits,
@@ -115,11 +115,11 @@ impl Default for DiffOptions {
 /// Reads streams and tells what each subvolume of them changes, with or
 /// without file data in them.
 ///
-/// Memory: the reader's buffer; for each name that the stream uses less than
-/// 1 KiB and twice the bytes of the name, up to
-/// [`DiffOptions::max_memory`]; and the result. All of it grows with the
-/// changes, not with what is in the subvolume; a full stream changes
-/// everything.
+/// Memory: the reader's buffer; and for each name that the stream uses less
+/// than 2 KiB, twice the bytes of the name and four times those of its path,
+/// up to [`DiffOptions::max_memory`]. It grows with the changes, not with what
+/// is in the subvolume; a full stream changes everything. Paths have at most
+/// 4,095 bytes, as senders build them.
 #[derive(Debug)]
 pub struct Differ<R> {
     reader: Reader<R>,
@@ -154,13 +154,13 @@ impl<R: Read> Differ<R> {
                 continue;
             };
             if let Some(new) = NewSubvolume::from_command(&command) {
-                let done = self.finish();
+                let done = self.finish()?;
                 self.begin(new);
                 if done.is_some() {
                     return Ok(done);
                 }
             } else if matches!(command, Command::End) {
-                return Ok(self.finish());
+                return self.finish();
             } else {
                 self.command(command)?;
             }
@@ -175,10 +175,15 @@ impl<R: Read> Differ<R> {
         self.current = Some((new, names.with_origins()));
     }
 
-    fn finish(&mut self) -> Option<Difference> {
-        let (subvolume, names) = self.current.take()?;
-        let entries = paths::entries(&names);
-        Some(Difference { subvolume, entries })
+    fn finish(&mut self) -> Result<Option<Difference>, DiffError> {
+        let Some((subvolume, names)) = self.current.take() else {
+            return Ok(None);
+        };
+        let entries = paths::entries(&names).map_err(|error| {
+            let (at, name) = (self.reader.position(), subvolume.name.as_bytes());
+            DiffError::Command(Failure::new(at, "diff", name, Cause::Name(error)))
+        })?;
+        Ok(Some(Difference { subvolume, entries }))
     }
 
     fn command(&mut self, command: CommandBuf) -> Result<(), DiffError> {

@@ -5,12 +5,29 @@ use std::collections::HashMap;
 use btrfs_sendstream::Bytes;
 
 use super::{Action, DiffEntry};
-use crate::names::{Changes, InodeId, NameTree, ROOT};
+use crate::names::{Changes, InodeId, NameError, NameTree, ROOT, Room};
+
+/// The longest path that a sender builds (`PATH_MAX` without its NUL).
+/// Commands with short paths can make a longer one, by moving directories
+/// into one another: the paths of a tree as deep as that would take memory by
+/// the square of the stream.
+const PATH_MAX: usize = 4095;
+
+/// What an entry is reckoned to cost beside the bytes of its path.
+const ENTRY_COST: u64 = 640;
+
+/// How often those are there: to go on from, in the place, in the result.
+const PATH_COPIES: u64 = 4;
 
 /// Every path that is not what it was, sorted.
-pub(super) fn entries(names: &NameTree) -> Vec<DiffEntry> {
+///
+/// # Errors
+/// There are paths that no sender builds, or more than fit the memory that
+/// `names` was granted.
+pub(super) fn entries(names: &NameTree) -> Result<Vec<DiffEntry>, NameError> {
     let mut result = Vec::new();
-    let mut places = places(names);
+    let mut room = names.room();
+    let mut places = places(names, &mut room)?;
     let changed = names.changes(ROOT);
     if !changed.is_empty() {
         result.push(entry(names, ROOT, Bytes::new(), Action::Changed));
@@ -20,7 +37,7 @@ pub(super) fn entries(names: &NameTree) -> Vec<DiffEntry> {
         let stayed = places
             .iter()
             .any(|it| it.directory == origin.directory && *it.name == *origin.name);
-        let before = path_before(names, id);
+        let before = path_before(names, id, &mut room)?;
         if places.is_empty() {
             result.push(entry(names, id, before.into(), Action::Deleted));
             continue;
@@ -57,7 +74,15 @@ pub(super) fn entries(names: &NameTree) -> Vec<DiffEntry> {
         created(names, id, places, &mut result);
     }
     result.sort_by(|a, b| (&a.path, a.action.name()).cmp(&(&b.path, b.action.name())));
-    result
+    Ok(result)
+}
+
+/// Takes the cost of an entry with a path of `len` bytes off `room`.
+fn charge(room: &mut Room, len: usize) -> Result<(), NameError> {
+    if len > PATH_MAX {
+        return Err(NameError::PathTooLong { len });
+    }
+    room.take(ENTRY_COST + PATH_COPIES * len as u64)
 }
 
 /// A new inode: created at its first name, linked at the others.
@@ -96,12 +121,16 @@ struct Place<'a> {
 }
 
 /// Where every inode but the root is in the end, as far as the stream tells.
-fn places(names: &NameTree) -> HashMap<InodeId, Vec<Place<'_>>> {
+fn places<'a>(
+    names: &'a NameTree,
+    room: &mut Room,
+) -> Result<HashMap<InodeId, Vec<Place<'a>>>, NameError> {
     let mut places: HashMap<InodeId, Vec<Place<'_>>> = HashMap::new();
     let mut open = vec![(ROOT, Vec::new())];
     while let Some((directory, above)) = open.pop() {
         for (name, id) in names.names(directory) {
             let path = joined(&above, name);
+            charge(room, path.len())?;
             // A directory has one name: no circle, and each is entered once.
             open.push((id, path.clone()));
             let place = Place {
@@ -112,19 +141,25 @@ fn places(names: &NameTree) -> HashMap<InodeId, Vec<Place<'_>>> {
             places.entry(id).or_default().push(place);
         }
     }
-    places
+    Ok(places)
 }
 
 /// The path in the parent of an inode that comes from there.
-fn path_before(names: &NameTree, id: InodeId) -> Vec<u8> {
+fn path_before(names: &NameTree, id: InodeId, room: &mut Room) -> Result<Vec<u8>, NameError> {
     let mut components = Vec::new();
+    let mut len = 0;
     let mut here = id;
     while let Some(origin) = names.origin(here) {
+        len += origin.name.len() + usize::from(len > 0);
+        if len > PATH_MAX {
+            return Err(NameError::PathTooLong { len });
+        }
         components.push(&*origin.name);
         here = origin.directory;
     }
+    charge(room, len)?;
     components.reverse();
-    components.join(&b'/')
+    Ok(components.join(&b'/'))
 }
 
 fn joined(above: &[u8], name: &[u8]) -> Vec<u8> {

@@ -38,6 +38,52 @@ impl Commands for RawStream {
     }
 }
 
+/// Directories that are moved into one another, `depth` of them: paths by the
+/// square of the stream.
+fn nested(start: RawStream, depth: usize) -> Vec<u8> {
+    let stream = (0..depth).fold(start.mkdir("a"), |stream, _| {
+        stream.mkdir("b").rename("a", "b/a").rename("b", "a")
+    });
+    stream.end().into_bytes()
+}
+
+#[test]
+fn paths_that_no_sender_builds_are_refused() {
+    let deep = nested(snapshot(), 2047);
+    assert_eq!(entries(&deep, DiffOptions::default()).unwrap(), 2048);
+    let deeper = nested(snapshot(), 2048);
+    let error = entries(&deeper, DiffOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("4097 bytes"), "{error}");
+    // What was there before, too: "e" moves out of "d", "f" out of "e".
+    let moved = (0..3000).fold(snapshot(), |stream, _| {
+        stream
+            .rename("d/d", "b")
+            .rename("d", "c")
+            .rename("b", "d")
+            .one(RMDIR, "c")
+    });
+    let error = entries(&moved.end().into_bytes(), DiffOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("4097 bytes"), "{error}");
+}
+
+#[test]
+fn paths_are_bounded_by_the_memory_granted() {
+    let deep = nested(snapshot(), 2000);
+    // The names fit, their paths do not.
+    let options = DiffOptions {
+        max_memory: 4 << 20,
+        ..DiffOptions::default()
+    };
+    let error = entries(&deep, options).unwrap_err();
+    assert!(error.to_string().contains("4194304 bytes"), "{error}");
+}
+
+/// How many entries there are.
+fn entries(stream: &[u8], options: DiffOptions) -> Result<usize, DiffError> {
+    let difference = Differ::with_options(stream, options).next_difference()?;
+    Ok(difference.unwrap().entries.len())
+}
+
 const UNLINK: u16 = 11;
 const RMDIR: u16 = 12;
 

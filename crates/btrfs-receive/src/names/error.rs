@@ -69,6 +69,13 @@ pub enum NameError {
         /// Its length in bytes.
         len: usize,
     },
+    /// A path of more than 4,095 bytes, which no sender builds: directories
+    /// were moved into one another.
+    #[error("a path would have {len} bytes or more, more than 4095")]
+    PathTooLong {
+        /// Its length in bytes, as far as it was followed.
+        len: usize,
+    },
     /// More than 65,535 names for one file.
     #[error("the file has 65535 names already")]
     TooManyLinks,

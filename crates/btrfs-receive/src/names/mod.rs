@@ -16,6 +16,22 @@ use btrfs_sendstream::{Bytes, StreamPath};
 
 pub use error::NameError;
 
+/// Memory that is left of what was granted.
+#[derive(Debug)]
+pub(crate) struct Room {
+    left: u64,
+    limit: u64,
+}
+
+impl Room {
+    /// Takes some of it, in bytes.
+    pub(crate) fn take(&mut self, cost: u64) -> Result<(), NameError> {
+        let left = self.left.checked_sub(cost);
+        self.left = left.ok_or(NameError::TooMany { limit: self.limit })?;
+        Ok(())
+    }
+}
+
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -187,6 +203,14 @@ impl NameTree {
     pub(crate) fn with_origins(mut self) -> Self {
         self.origins = Some(BTreeMap::new());
         self
+    }
+
+    /// The memory that names have left over.
+    pub(crate) fn room(&self) -> Room {
+        Room {
+            left: self.limit.saturating_sub(self.used),
+            limit: self.limit,
+        }
     }
 
     /// Bytes of memory used, reckoned high.
