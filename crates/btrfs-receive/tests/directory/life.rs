@@ -154,6 +154,62 @@ fn what_is_not_the_parent_any_more_is_refused() {
     extract(&child, place.path());
 }
 
+/// Between two extractions somebody puts links into the first, and where the
+/// second works.
+fn links_that_were_planted_lead_nowhere() {
+    let outside = place();
+    fs::write(outside.path().join("f"), b"outside").unwrap();
+    let first = RawStream::new(1)
+        .mkdir("d")
+        .mkfile("d/f")
+        .write("d/f", 0, b"inside");
+    let first = first.end().into_bytes();
+    let second = incremental("child")
+        .write("d/f", 0, b"new")
+        .end()
+        .into_bytes();
+    let uuid = |place: &TempDir| {
+        let record = &records(place.path())[0];
+        record.file_name().unwrap().to_str().unwrap().to_owned()
+    };
+    let attempt = |plant: &dyn Fn(&TempDir)| {
+        let place = place();
+        extract(&first, place.path());
+        plant(&place);
+        let error = try_extract(&second, place.path()).err();
+        assert_eq!(fs::read(outside.path().join("f")).unwrap(), b"outside");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+        error.map(|it| it.to_string())
+    };
+    let link = |to: &Path, at: &Path| std::os::unix::fs::symlink(to, at).unwrap();
+    let refused = [
+        attempt(&|place| {
+            fs::remove_file(place.path().join("s/d/f")).unwrap();
+            link(&outside.path().join("f"), &place.path().join("s/d/f"));
+        }),
+        attempt(&|place| {
+            fs::remove_dir_all(place.path().join("s/d")).unwrap();
+            link(outside.path(), &place.path().join("s/d"));
+        }),
+        attempt(&|place| link(outside.path(), &place.path().join("child"))),
+        attempt(&|place| link(outside.path(), &place.path().join("child.incomplete"))),
+        attempt(&|place| {
+            let records = place.path().join(".btrfs-extract");
+            fs::rename(&records, place.path().join("records")).unwrap();
+            link(Path::new("records"), &records);
+        }),
+        attempt(&|place| {
+            let uuid = uuid(place);
+            let records = place.path().join(".btrfs-extract");
+            fs::remove_file(records.join(&uuid)).unwrap();
+            link(&outside.path().join("f"), &records.join(&uuid));
+        }),
+    ];
+    for (number, error) in refused.iter().enumerate() {
+        assert!(error.is_some(), "{number}");
+    }
+}
+
 fn a_list_that_cannot_be_written_completes_nothing() {
     let place = place();
     let path = || attr::path("f");
@@ -258,6 +314,10 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::anywhere(
             "what_is_not_the_parent_any_more_is_refused",
             what_is_not_the_parent_any_more_is_refused,
+        ),
+        Test::anywhere(
+            "links_that_were_planted_lead_nowhere",
+            links_that_were_planted_lead_nowhere,
         ),
         Test::anywhere(
             "a_list_that_cannot_be_written_completes_nothing",
