@@ -67,7 +67,7 @@ _btrfs_recv_rs() {
             return
             ;;
         --format)
-            _btrfs_recv_rs_reply -W 'text json'
+            _btrfs_recv_rs_reply -W 'text json summary'
             return
             ;;
         --size)

@@ -54,14 +54,19 @@ impl Object {
     pub(crate) fn bytes(&mut self, key: &str, value: &[u8]) -> &mut Self {
         match std::str::from_utf8(value) {
             Ok(text) => self.text(key, text),
-            Err(_) => {
-                let mut digits = String::new();
-                for byte in value {
-                    push(&mut digits, format_args!("{byte:02x}"));
-                }
-                self.text(&format!("{key}_hex"), &digits)
-            }
+            Err(_) => self.hex(&format!("{key}_hex"), value),
         }
+    }
+
+    /// Adds bytes as hexadecimal digits.
+    pub(crate) fn hex(&mut self, key: &str, value: &[u8]) -> &mut Self {
+        self.key(key);
+        self.0.push('"');
+        for byte in value {
+            push(&mut self.0, format_args!("{byte:02x}"));
+        }
+        self.0.push('"');
+        self
     }
 
     /// Adds a number.

@@ -1,5 +1,7 @@
-//! Local time, to the second, as the dump prints it.
+//! Times as text: local and to the second, as the dump prints them, and in UTC
+//! to the nanosecond, as JSON has them.
 
+use btrfs_sendstream::Timespec;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -67,6 +69,24 @@ impl LocalTime {
     }
 }
 
+/// A time in UTC as RFC 3339 has it, with nine decimals. Years before 0 and
+/// after 9999 have a sign and as many digits as they need, four at least, as
+/// ISO 8601 has them.
+pub(crate) fn utc(time: &Timespec) -> String {
+    let (day, second) = (
+        time.seconds.div_euclid(SECONDS_PER_DAY),
+        time.seconds.rem_euclid(SECONDS_PER_DAY),
+    );
+    let (year, month, day) = date(day);
+    let year = match year {
+        0..=9999 => format!("{year:04}"),
+        _ => format!("{year:+05}"),
+    };
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let nanoseconds = time.nanoseconds;
+    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
+}
+
 /// The stretch around `seconds`. Beyond the years that the zone's rules are
 /// evaluated for, -9999 to 9999, the offset at the nearer end holds.
 fn stretch_at(zone: &TimeZone, seconds: i64) -> Stretch {
@@ -100,9 +120,20 @@ fn offset_text(offset: i64) -> [u8; 5] {
     ]
 }
 
-/// Appends `YYYY-MM-DDT` for a day counted from 1970-01-01 in the proleptic
-/// Gregorian calendar.
+/// Appends `YYYY-MM-DDT` for a day counted from 1970-01-01.
 fn push_date(out: &mut Vec<u8>, day: i64) {
+    let (year, month, day) = date(day);
+    out.extend_from_slice(year.to_string().as_bytes());
+    out.push(b'-');
+    push_two(out, month);
+    out.push(b'-');
+    push_two(out, day);
+    out.push(b'T');
+}
+
+/// Year, month and day of the month of a day counted from 1970-01-01 in the
+/// proleptic Gregorian calendar.
+fn date(day: i64) -> (i128, u32, u32) {
     // Years are counted from March, so that the leap day comes last, in
     // cycles of 400 years or 146,097 days from 0000-03-01.
     let shifted = i128::from(day) + 719_468;
@@ -120,12 +151,7 @@ fn push_date(out: &mut Vec<u8>, day: i64) {
         month_from_march - 9
     };
     let year = 400 * cycle + year_in_cycle + i128::from(month <= 2);
-    out.extend_from_slice(year.to_string().as_bytes());
-    out.push(b'-');
-    push_two(out, month as u32);
-    out.push(b'-');
-    push_two(out, day_of_month as u32);
-    out.push(b'T');
+    (year, month as u32, day_of_month as u32)
 }
 
 fn push_two(out: &mut Vec<u8>, value: u32) {
@@ -196,6 +222,37 @@ mod tests {
                 "2024-03-31T03:00:00+0200",
                 "2024-03-31T01:59:59+0100",
             ]
+        );
+    }
+
+    #[test]
+    fn formats_utc_to_the_nanosecond() {
+        let format = |seconds, nanoseconds| {
+            utc(&Timespec {
+                seconds,
+                nanoseconds,
+            })
+        };
+        assert_eq!(format(0, 0), "1970-01-01T00:00:00.000000000Z");
+        // Nanoseconds are added, before 1970 too.
+        assert_eq!(format(-1, 999_999_999), "1969-12-31T23:59:59.999999999Z");
+        assert_eq!(format(1_709_251_199, 1), "2024-02-29T23:59:59.000000001Z");
+        assert_eq!(format(-62_135_596_800, 0), "0001-01-01T00:00:00.000000000Z");
+        assert_eq!(
+            format(-62_167_219_201, 0),
+            "-0001-12-31T23:59:59.000000000Z"
+        );
+        assert_eq!(
+            format(253_402_300_800, 0),
+            "+10000-01-01T00:00:00.000000000Z"
+        );
+        assert_eq!(
+            format(i64::MAX, 999_999_999),
+            "+292277026596-12-04T15:30:07.999999999Z"
+        );
+        assert_eq!(
+            format(i64::MIN, 0),
+            "-292277022657-01-27T08:29:52.000000000Z"
         );
     }
 

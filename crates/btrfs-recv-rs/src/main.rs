@@ -75,8 +75,15 @@ fn exit(success: bool) -> ExitCode {
 
 /// Prints what was asked for. It is no failure if nobody reads it.
 fn print(text: &str) -> ExitCode {
-    let _ = io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    let mut stdout = io::stdout();
+    let written = stdout.write_all(text.as_bytes());
+    match written.and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Messages::new(1).error(format_args!("cannot write: {}", messages::strerror(&error)));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 /// The real `btrfs` was wanted; the status is that of a shell which does not

@@ -26,6 +26,8 @@ pub(crate) struct Stored {
     /// Files in a directory that hold no stream. What may be one that is
     /// packed is said to be, for it is not looked at.
     pub(crate) passed_over: Vec<(PathBuf, Option<&'static str>)>,
+    /// Files in a directory that could not be looked at, and why.
+    pub(crate) unreadable: Vec<String>,
 }
 
 impl Stored {
@@ -51,19 +53,22 @@ impl Stored {
                 .map_err(said)?;
             found.sort();
             for path in found {
-                stored.add(path)?;
+                stored.add(path);
             }
         }
         Ok(stored)
     }
 
     /// Adds a file of a directory, if it is one and seems to be a stream.
-    fn add(&mut self, path: PathBuf) -> Result<(), String> {
+    fn add(&mut self, path: PathBuf) {
         let hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
         if path.file_name().is_some_and(hidden) || !path.is_file() {
-            return Ok(());
+            return;
         }
-        let start = beginning(&path).map_err(|error| cannot_open(&path, &error))?;
+        let start = match beginning(&path) {
+            Ok(start) => start,
+            Err(error) => return self.unreadable.push(cannot_open(&path, &error)),
+        };
         // A stream that was cut that early still is one, and a bad one.
         if MAGIC.starts_with(&start) {
             self.files.push(path);
@@ -71,7 +76,6 @@ impl Stored {
             let packed = PACKED.iter().find(|(magic, _)| start.starts_with(magic));
             self.passed_over.push((path, packed.map(|(_, name)| *name)));
         }
-        Ok(())
     }
 }
 

@@ -138,3 +138,23 @@ fn may_be_called_btrfs_receive() {
     let output = run(&["receive", "receive", "x"]);
     assert!(stderr(&output).contains("2 given"));
 }
+
+/// Half a manual page is no success.
+#[test]
+fn what_cannot_be_written_is_an_error() {
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["--generate=man"],
+        &["--verify", "/dev/null"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_btrfs-recv-rs"));
+        let output = command.args(args).stdout(full.unwrap()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let end = ": No space left on device\n";
+        assert!(stderr.starts_with("ERROR: cannot write"), "{stderr}");
+        assert!(stderr.ends_with(end), "{stderr}");
+    }
+}

@@ -117,7 +117,7 @@ struct Place {
     checkout: tempfile::TempDir,
     // Gone before what is mounted there.
     _shown: Vec<Shown>,
-    _local: tempfile::TempDir,
+    _local: [tempfile::TempDir; 2],
     _filesystems: [LoopFilesystem; 2],
 }
 
@@ -130,6 +130,7 @@ impl Place {
         let monday = snapshot("monday");
         Sample::default().change(&work);
         let tuesday = snapshot("tuesday");
+        snapshot("wednesday");
         snapshot("today");
         let local = tempfile::tempdir().unwrap();
         fs::create_dir(local.path().join("bin")).unwrap();
@@ -140,15 +141,20 @@ impl Place {
         fs::write(streams.join("monday.stream"), Sender::new(&monday).to_vec()).unwrap();
         let incremental = Sender::new(&tuesday).parent(&monday).to_vec();
         fs::write(streams.join("tuesday.stream"), incremental).unwrap();
+        let archive = tempfile::tempdir().unwrap();
+        for name in ["monday.stream", "tuesday.stream"] {
+            fs::copy(streams.join(name), archive.path().join(name)).unwrap();
+        }
         let shown = vec![
             Shown::at("/snapshots", from.path()),
             Shown::at("/backup", to.path()),
+            Shown::at("/archive", archive.path()),
             Shown::at("/usr/local", local.path()),
         ];
         Self {
             checkout,
             _shown: shown,
-            _local: local,
+            _local: [local, archive],
             _filesystems: [from, to],
         }
     }

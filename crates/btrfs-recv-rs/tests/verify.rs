@@ -3,6 +3,7 @@
 //! anew.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -102,11 +103,46 @@ fn sets() {
     put("cut/1", &sample("full.v2.stream"));
     put("cut/2", &cut[..cut.len() - 1000]);
     put("cut/3", &sample("incr-swap.v1.stream"));
-    let texts: Vec<_> = ["whole", "gap", "packed", "cut"]
+    put("odd/a\nERROR: b", b"");
+    put("odd/1", &sample("full.v2.stream"));
+    put("odd/2\n", &sample("incr.v2.stream"));
+    let texts: Vec<_> = ["whole", "gap", "packed", "cut", "odd"]
         .iter()
         .map(|name| run(directory.path(), &["--verify", name]))
         .collect();
     assert_golden("verify-sets", &texts.join("\n"));
+}
+
+/// What cannot be read is told, and the rest is verified all the same.
+#[test]
+fn unreadable_files() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("a"), b"").unwrap();
+    fs::write(directory.path().join("b"), sample("full.v2.stream")).unwrap();
+    let nobody = fs::Permissions::from_mode(0o000);
+    fs::set_permissions(directory.path().join("a"), nobody).unwrap();
+    let everybody = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(directory.path(), everybody).unwrap();
+    let program = env!("CARGO_BIN_EXE_btrfs-recv-rs");
+    let mut command = Command::new(program);
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        // A copy, since the user may not enter the directory of this one. Not
+        // written by this process, which could not execute it meanwhile.
+        let copy = directory.path().join(".program");
+        let copied = Command::new("cp").arg(program).arg(&copy).status();
+        assert!(copied.unwrap().success());
+        command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+        command.arg(copy);
+    }
+    let output = command
+        .args(["--verify", "."])
+        .current_dir(directory.path());
+    let output = output.stdin(Stdio::null()).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr, "ERROR: cannot open ./a: Permission denied\n");
+    assert!(output.stdout.starts_with(b"./b: good\n"));
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

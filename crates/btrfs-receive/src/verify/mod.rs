@@ -39,6 +39,10 @@ pub struct VerifyOptions {
     /// Whether a stream without file data (`btrfs send --no-data`) is as good
     /// as another. It cannot be received. Default `false`.
     pub allow_no_data: bool,
+    /// Whether unknown commands and attributes are passed over, as
+    /// [`Options::allow_unknown`](crate::Options::allow_unknown) has them.
+    /// Default `false`.
+    pub allow_unknown: bool,
     /// Bounds on what a stream may make the decoder allocate.
     pub limits: Limits,
     /// Checked between commands: once set, verifying stops, and what was not
@@ -53,9 +57,20 @@ impl Default for VerifyOptions {
             max_name_memory: 4 << 30,
             decode: true,
             allow_no_data: false,
+            allow_unknown: false,
             limits: Limits::default(),
             cancel: Cancel::default(),
         }
+    }
+}
+
+impl VerifyOptions {
+    /// A reader of `input` with these bounds.
+    pub(crate) fn reader<R: Read>(&self, input: R) -> Reader<R> {
+        Reader::builder()
+            .limits(self.limits)
+            .allow_unknown(self.allow_unknown)
+            .build(input)
     }
 }
 
@@ -99,6 +114,14 @@ impl VerifyReport {
             _ => None,
         })
     }
+
+    /// Like [`VerifyReport::stream_error`], to keep.
+    pub fn into_stream_error(self) -> Option<btrfs_sendstream::Error> {
+        self.findings.into_iter().find_map(|it| match it.problem {
+            Problem::Stream(error) => Some(error),
+            _ => None,
+        })
+    }
 }
 
 /// Verifies inputs, one after the other.
@@ -129,7 +152,7 @@ impl Verifier {
 
     /// Reads `input` to its end, or as far as it can be decoded.
     pub fn verify(&self, input: impl Read) -> VerifyReport {
-        let mut reader = Reader::builder().limits(self.options.limits).build(input);
+        let mut reader = self.options.reader(input);
         let mut checker = Checker::new(self.options.clone());
         let mut end = 0;
         while !self.options.cancel.is_cancelled() {

@@ -70,6 +70,8 @@ pub(crate) enum Format {
     Text,
     /// A JSON object to a line.
     Json,
+    /// What a stream holds, counted.
+    Summary,
 }
 
 /// What to verify.
@@ -81,6 +83,8 @@ pub(crate) struct Verify {
     pub(crate) names: bool,
     /// Whether to print JSON.
     pub(crate) json: bool,
+    /// Whether unknown commands and attributes are passed over.
+    pub(crate) allow_unknown: bool,
 }
 
 /// A set of streams to receive.

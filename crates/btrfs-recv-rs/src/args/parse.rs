@@ -181,6 +181,7 @@ impl Given {
                     paths: self.paths,
                     names: !self.no_names,
                     json: self.receive.json,
+                    allow_unknown: self.receive.allow_unknown,
                 })
             }
             Mode::Chain => {
@@ -235,6 +236,11 @@ impl Given {
         if let Some(option) = self.options.iter().find(misplaced) {
             return Err(UsageError::misplaced(option, mode));
         }
+        if mode == Mode::Diff && self.format == Format::Summary {
+            let (option, value) = ("--format", "summary".into());
+            let why = "it goes with --dump only";
+            return Err(UsageError::unusable(option, value, why));
+        }
         let operands = info(mode).map_or(Operands::None, |info| info.operands);
         let given = self.paths.len();
         if !operands.fit(given) {
@@ -254,6 +260,7 @@ fn format(value: OsString) -> Result<Format, UsageError> {
     match value.to_str() {
         Some("text") => Ok(Format::Text),
         Some("json") => Ok(Format::Json),
+        Some("summary") => Ok(Format::Summary),
         _ => Err(UsageError::Value {
             option: "--format",
             value,

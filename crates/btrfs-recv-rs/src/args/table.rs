@@ -113,7 +113,22 @@ const EVERY_MODE: &[Mode] = &[
 ];
 
 /// The modes that apply streams to something.
-const RECEIVING_MODES: &[Mode] = &[Mode::Receive, Mode::Extract];
+const RECEIVING_MODES: &[Mode] = &[Mode::Receive, Mode::Extract, Mode::Chain, Mode::DryRun];
+
+/// Those of them that write to a btrfs, or look at one.
+const BTRFS_MODES: &[Mode] = &[Mode::Receive, Mode::Chain, Mode::DryRun];
+
+/// Those of them that take one input.
+const ONE_INPUT: &[Mode] = &[Mode::Receive, Mode::Extract, Mode::DryRun];
+
+/// For streams with commands that are unknown.
+const READING_MODES: &[Mode] = &[
+    Mode::Receive,
+    Mode::Extract,
+    Mode::Chain,
+    Mode::DryRun,
+    Mode::Verify,
+];
 
 /// The options, in the order of `--help`.
 pub(crate) const SECTIONS: &[Section] = &[
@@ -202,7 +217,8 @@ const RECEIVING: &[Opt] = &[
         "Receive every stream in <SOURCE>, a file or a directory, into <PATH>, each after its \
          parent and clone sources; may be repeated. All are read and checked before the first \
          is received. A subvolume that is in <PATH> already, complete and under its name, is \
-         skipped. The first failure is the end.",
+         skipped. The first failure is the end. \
+         Every <SOURCE> is read twice and has to be a regular file.",
     ),
     Opt::letter(Id::RootMount, b'm', "the mount point that PATH lies in")
         .established()
@@ -229,19 +245,20 @@ const RECEIVING: &[Opt] = &[
          The kernel stores such data without a look; what does not decompress is otherwise \
          found out when the file is read.",
     )
-    .modes(&[Mode::Receive, Mode::Chain]),
+    .modes(BTRFS_MODES),
     Opt::new(
         Id::Sandbox,
         "sandbox",
-        "give up access to all other files and the network before the stream is read",
+        "give up the network, other programs and all other files before the stream is read",
     )
     .modes(RECEIVING_MODES)
     .manual(
-        "Before the stream is read, give up access to everything else by Landlock: files can be \
+        "Before the stream is read, give up what it does not take. By Landlock, files can be \
          changed only in the destination, and read only there and, for parents and clone sources, \
-         on the btrfs it lies on. The input stays open. \
-         It needs Linux 5.19 with Landlock and is an error elsewhere. \
-         Data is decompressed as with `--force-decompress`.",
+         on the btrfs it lies on. By seccomp, there are no new sockets, other programs, mounts, \
+         and nothing that administers the system. The input stays open. \
+         Landlock takes Linux 5.19; without it other files stay within reach, and a warning says \
+         so. Data is decompressed as with `--force-decompress`.",
     ),
 ];
 
@@ -252,7 +269,7 @@ const POLICIES: &[Opt] = &[
         "call the subvolume NAME, whatever the stream calls it",
     )
     .value("NAME", Hint::Nothing)
-    .modes(RECEIVING_MODES)
+    .modes(ONE_INPUT)
     .manual(
         "Call the subvolume <NAME>, whatever the stream calls it. One name serves one \
          subvolume: a second one in the input is refused, and the first stays.",
@@ -303,7 +320,7 @@ const POLICIES: &[Opt] = &[
         "allow-unknown",
         "skip commands and attributes that are unknown, such as those of a vendor",
     )
-    .modes(RECEIVING_MODES)
+    .modes(READING_MODES)
     .manual(
         "Skip commands and attributes that are unknown, such as those of a vendor, instead of \
          refusing the stream. What they stand for is missing from the result. \
@@ -315,6 +332,7 @@ const POLICIES: &[Opt] = &[
         "take PATH for the parent of the first incremental stream; you vouch that it is",
     )
     .value("PATH", Hint::Directory)
+    .modes(&[Mode::Receive, Mode::DryRun])
     .manual(
         "Take the subvolume <PATH> for the parent of the first incremental subvolume in the \
          input, whatever its UUIDs are, and even if it is writable. \
@@ -328,6 +346,7 @@ const POLICIES: &[Opt] = &[
         "clone from PATH what names its UUID, or UUID; you vouch for it; may be repeated",
     )
     .value("[UUID:]PATH", Hint::Directory)
+    .modes(&[Mode::Receive, Mode::DryRun])
     .manual(
         "Clone from the subvolume <PATH> where the stream names its UUID or its received UUID, \
          even if it is writable; with <UUID> in front, where the stream names that one. \
@@ -342,6 +361,7 @@ const RESUMING: &[Opt] = &[
         "let a subvolume have its name only when it is complete; until then it is called \
          NAME.receiving",
     )
+    .modes(BTRFS_MODES)
     .manual(
         "Build each subvolume as `NAME.receiving` in <PATH>, and give it its name when it is \
          complete, on disk, marked as received and read-only. Whatever has the name by then is \
@@ -352,6 +372,7 @@ const RESUMING: &[Opt] = &[
         "resumable",
         "take checkpoints, and go on from those of an interrupted receive of the same stream",
     )
+    .modes(&[Mode::Receive, Mode::Chain])
     .manual(
         "Take checkpoints. If a receive of the same stream was interrupted, compare its \
          beginning with what was received, and go on from the newest checkpoint; if the stream \
@@ -366,6 +387,7 @@ const RESUMING: &[Opt] = &[
         "with --resumable: a size (default 4G) or a time (default 5min) between checkpoints",
     )
     .value("WHEN", Hint::Nothing)
+    .modes(&[Mode::Receive, Mode::Chain])
     .manual(
         "Take a checkpoint after so much of the stream (`K`, `M`, `G`, `T`), or after so much \
          time (`s`, `min`, `h`); may be given for both. The default is `4G` and `5min`, \
@@ -377,7 +399,7 @@ const RESUMING: &[Opt] = &[
         "with --resumable: keep btrfs-recv-rs.unfinished in DIR instead of PATH",
     )
     .value("DIR", Hint::Directory)
-    .modes(&[Mode::Receive, Mode::Status, Mode::Abandon])
+    .modes(&[Mode::Receive, Mode::Chain, Mode::Status, Mode::Abandon])
     .manual(
         "Keep `btrfs-recv-rs.unfinished` in <DIR>, on the same filesystem, instead of <PATH>. \
          Implies `--resumable` when receiving.",
@@ -416,7 +438,8 @@ const INSTEAD: &[Opt] = &[
     .modes(&[Mode::Dump])
     .manual(
         "Print the commands of all streams in the input, one to a line, and receive \
-             nothing. There must be no <PATH>. Times are local, see `TZ`.",
+             nothing. There must be no <PATH>. Times are local, see `TZ`. \
+             `--format` prints it in other ways.",
     ),
     Opt::new(
         Id::Extract,
@@ -457,13 +480,19 @@ const INSTEAD: &[Opt] = &[
     Opt::new(
         Id::Format,
         "format",
-        "how --diff prints: text, or json, an object to a line",
+        "how --dump and --diff print: text, or json, an object to a line; --dump also summary",
     )
-    .value("FORMAT", Hint::Words(&["text", "json"]))
-    .modes(&[Mode::Diff])
+    .value("FORMAT", Hint::Words(&["text", "json", "summary"]))
+    .modes(&[Mode::Dump, Mode::Diff])
     .manual(
-        "How `--diff` prints: `text`, or `json`, one object to a line. A name that is not UTF-8 \
-         is given as hexadecimal digits, under the key followed by `_hex`.",
+        "How `--dump` and `--diff` print: `text`, or `json`, one object to a line. A name that is \
+         not UTF-8 is given as hexadecimal digits, under the key followed by `_hex`.\n\
+         With `json`, `--dump` prints every field of every header and command but the file data, \
+         of which it prints the length; where it is: `stream`, `command` and `byte`, as messages \
+         count them; and `total`, how many bytes of the stream it takes. Times are in UTC, to the \
+         nanosecond.\n\
+         `summary`, with `--dump` only: what `--verify` prints about each subvolume, and how many \
+         commands of each kind it has.",
     ),
     Opt::new(
         Id::Verify,
@@ -502,7 +531,8 @@ const INSTEAD: &[Opt] = &[
         "Verify the stream, and look up in <PATH> what a receive would need: free names, the \
          parent, every clone source and the files cloned from, support for compressed extents, \
          free space. Nothing is changed. It can be asked before data is sent, with \
-         `btrfs send --no-data`. The exit status is 0 if nothing speaks against a receive.",
+         `btrfs send --no-data`. Options of a receive may be given as they would be to it. \
+         The exit status is 0 if nothing speaks against a receive.",
     ),
     Opt::new(
         Id::Diff,
@@ -513,8 +543,8 @@ const INSTEAD: &[Opt] = &[
     .manual(
         "Print which paths the streams in the input create, link, change, rename and delete. \
          Temporary names that senders use do not show. Works on streams of \
-         `btrfs send --no-data` as well. Takes less than 1 KiB for each name that the stream \
-         uses, and twice its bytes; 4 GiB at most.",
+         `btrfs send --no-data` as well. Takes less than 2 KiB for each name that the stream \
+         uses, twice its bytes, and four times those of its path; 4 GiB at most.",
     ),
     Opt::new(Id::Help, "help", "print this help")
         .established()

@@ -1,12 +1,14 @@
 //! `--dump`: prints the commands of a stream, and receives nothing.
 
 mod format;
+mod json;
+mod summary;
 
 use std::io::{self, IsTerminal, Read, Write};
 
 use btrfs_sendstream::{Item, Reader};
 
-use crate::args::Dump;
+use crate::args::{Dump, Format};
 use crate::input::{self, Input};
 use crate::messages::{Messages, strerror};
 use crate::signals::Signal;
@@ -26,8 +28,8 @@ pub(crate) enum DumpError {
     Output(#[from] io::Error),
 }
 
-/// Prints every stream of `input`. With `at_once` each line is written as
-/// soon as it is known, for a reader who waits for it.
+/// Prints every stream of `input`, line by line. With `at_once` each line is
+/// written as soon as it is known, for a reader who waits for it.
 ///
 /// # Errors
 /// See [`DumpError`]. The lines before the failure have been written, unless
@@ -35,17 +37,20 @@ pub(crate) enum DumpError {
 pub(crate) fn run(
     input: impl Read,
     output: &mut impl Write,
+    format: Format,
     at_once: bool,
 ) -> Result<(), DumpError> {
+    if format == Format::Summary {
+        return summary::run(input, output);
+    }
     let mut reader = Reader::new(input);
-    let mut formatter = Formatter::new();
+    let mut lines = Lines::new(format);
     let mut text = Vec::with_capacity(2 * FLUSH_AT);
     let flush_at = if at_once { 1 } else { FLUSH_AT };
     let result = loop {
-        match reader.next_item() {
-            Ok(Some(Item::Command(command))) => formatter.push(&mut text, &command),
-            Ok(Some(_)) => {}
-            Ok(None) => break Ok(()),
+        match lines.push_next(&mut text, &mut reader) {
+            Ok(true) => {}
+            Ok(false) => break Ok(()),
             Err(error) => break Err(error.into()),
         }
         if text.len() >= flush_at {
@@ -56,6 +61,47 @@ pub(crate) fn run(
     output.write_all(&text)?;
     output.flush()?;
     result
+}
+
+/// What prints an item.
+enum Lines {
+    Text(Formatter),
+    Json,
+}
+
+impl Lines {
+    fn new(format: Format) -> Self {
+        match format {
+            Format::Json => Self::Json,
+            Format::Text | Format::Summary => Self::Text(Formatter::new()),
+        }
+    }
+
+    /// Appends the line of the next item, if it has one. `false` at the end
+    /// of the input.
+    fn push_next(
+        &mut self,
+        text: &mut Vec<u8>,
+        reader: &mut Reader<impl Read>,
+    ) -> Result<bool, btrfs_sendstream::Error> {
+        match self {
+            Self::Text(formatter) => match reader.next_item()? {
+                Some(Item::Command(command)) => formatter.push(text, &command),
+                Some(_) => {}
+                None => return Ok(false),
+            },
+            Self::Json => {
+                let start = reader.consumed();
+                let Some(item) = reader.next_owned()? else {
+                    return Ok(false);
+                };
+                let total = reader.consumed() - start;
+                let line = json::line(&item, reader.position(), total);
+                text.extend_from_slice(line.as_bytes());
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// Carries out `--dump`; returns whether all of the input was printed.
@@ -70,7 +116,7 @@ pub(crate) fn command(options: &Dump, messages: &mut Messages) -> bool {
     };
     let mut stdout = io::stdout().lock();
     let at_once = stdout.is_terminal();
-    let Err(error) = run(&mut input, &mut stdout, at_once) else {
+    let Err(error) = run(&mut input, &mut stdout, options.format, at_once) else {
         return true;
     };
     let reason = match &error {

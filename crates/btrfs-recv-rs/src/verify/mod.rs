@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::args::Verify;
 use crate::input::{self, Input};
-use crate::messages::{File, Messages};
+use crate::messages::{File, Messages, strerror};
 use crate::signals::{Signal, Signals};
 use crate::stored::Stored;
 pub(crate) use print::{Printer, escaped, gaps, problems};
@@ -37,7 +37,8 @@ pub(crate) fn command(options: &Verify) -> bool {
             false
         }
         Err(error) => {
-            messages.error(format_args!("cannot write the result: {error}"));
+            let reason = strerror(&error);
+            messages.error(format_args!("cannot write the result: {reason}"));
             false
         }
     }
@@ -46,6 +47,7 @@ pub(crate) fn command(options: &Verify) -> bool {
 fn run(options: &Verify, out: &mut impl Write, messages: &mut Messages) -> io::Result<bool> {
     let mut how = VerifyOptions::default();
     how.names = options.names;
+    how.allow_unknown = options.allow_unknown;
     let verifier = Verifier::new(how);
     let mut printer = Printer::default();
     let (files, mut good) = match options.paths.is_empty() {
@@ -111,7 +113,10 @@ pub(crate) fn files(paths: &[PathBuf], messages: &mut Messages) -> Option<(Vec<P
             return None;
         }
     };
-    let mut good = true;
+    let mut good = stored.unreadable.is_empty();
+    for text in &stored.unreadable {
+        messages.error(text);
+    }
     for (path, packed) in &stored.passed_over {
         let path = path.display();
         if let Some(packed) = packed {

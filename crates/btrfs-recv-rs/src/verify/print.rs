@@ -43,8 +43,12 @@ impl Printer {
         for subvolume in &report.subvolumes {
             self.subvolume(subvolume);
         }
-        if report.more_subvolumes > 0 {
-            let more = report.more_subvolumes;
+        self.more_subvolumes(report.more_subvolumes);
+    }
+
+    /// How many subvolumes are not listed, if any.
+    pub(crate) fn more_subvolumes(&mut self, more: u64) {
+        if more > 0 {
             self.line(format_args!("  and {more} subvolumes more"));
         }
     }
@@ -114,10 +118,9 @@ impl Printer {
     /// The order to receive several inputs in.
     pub(crate) fn chain(&mut self, inputs: &[Verified], chain: &Chain) {
         self.line("order to receive in:");
-        for (number, &input) in chain.order.iter().enumerate() {
-            let Some(input) = inputs.get(input) else {
-                continue;
-            };
+        let order = chain.order.iter().filter_map(|&input| inputs.get(input));
+        let order = order.filter(|it| !it.report.subvolumes.is_empty());
+        for (number, input) in order.enumerate() {
             let names = input.report.subvolumes.iter();
             let names: Vec<_> = names.map(|it| escaped(it.name.as_bytes())).collect();
             let file = name_of(input.file.as_deref());
