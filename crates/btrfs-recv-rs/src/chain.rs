@@ -14,6 +14,7 @@ use crate::args::Receive;
 use crate::input::{self, Input};
 use crate::messages::{File, Messages};
 use crate::receive;
+use crate::sandbox;
 use crate::signals::Signals;
 use crate::verify::{self, Verified};
 
@@ -37,12 +38,30 @@ fn run(
     let Some((inputs, order)) = check(sources, options, &cancel, signals, messages) else {
         return false;
     };
+    let files: Vec<_> = inputs.iter().filter_map(|it| it.file.as_deref()).collect();
+    if options.sandbox
+        && let Err(text) = sandbox::enter(&receive::reach(options, &files), messages)
+    {
+        messages.error(text);
+        return false;
+    }
     let Some(destination) = receive::destination(options, messages) else {
         return false;
     };
     let mut how = receive::how(options, cancel);
     how.skip_complete = true;
-    let mut receiver = Receiver::with_options(destination, how);
+    let receiver = Receiver::with_options(destination, how);
+    let receiver = match &options.resume {
+        None => Ok(receiver),
+        Some(resume) => receiver.resumable(receive::resume_options(resume, true)),
+    };
+    let mut receiver = match receiver {
+        Ok(receiver) => receiver,
+        Err(error) => {
+            messages.error(error);
+            return false;
+        }
+    };
     // Stops at the first that fails: what follows may need it.
     order.into_iter().all(|index| {
         let Some(file) = inputs.get(index).and_then(|it| it.file.as_deref()) else {
@@ -72,11 +91,21 @@ fn check(
     // The receive looks at these.
     how.names = false;
     how.decode = false;
+    how.allow_unknown = options.allow_unknown;
     how.cancel = cancel.clone();
     let verifier = Verifier::new(how);
     let (files, mut good) = verify::files(sources, messages)?;
     let mut inputs = Vec::new();
     for file in files {
+        // Each is read twice.
+        if file.metadata().is_ok_and(|it| !it.is_file()) {
+            messages.error(format_args!(
+                "{} is no regular file: put the stream into one first",
+                verify::escaped(file.as_os_str().as_bytes())
+            ));
+            good = false;
+            continue;
+        }
         let Some(report) = verify::verify(&verifier, Some(&file), Some(signals), messages) else {
             good = false;
             continue;

@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use crate::args::Receive;
 use crate::input::{self, Input};
-use crate::messages::Messages;
+use crate::messages::{Messages, strerror};
 use crate::receive;
+use crate::sandbox;
 use crate::signals::Signals;
 use crate::verify::{self, Printer, escaped};
 
@@ -32,12 +33,27 @@ fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Mess
         }
     };
     let mut how = VerifyOptions::default();
-    how.cancel = cancel;
+    how.cancel = cancel.clone();
+    how.allow_unknown = options.allow_unknown;
     let mut builder = DryRun::builder()
-        .force_decompress(options.force_decompress)
+        .force_decompress(options.force_decompress || options.sandbox)
+        .atomic(options.atomic)
+        .receive(receive::how(options, cancel.clone()))
         .verify(how);
+    if let Some(parent) = &options.parent {
+        builder = builder.parent(parent);
+    }
+    for source in &options.clone_sources {
+        builder = builder.clone_source(&source.path, source.stands_for);
+    }
     if options.confine_sources {
         builder = builder.jail(&options.destination);
+    }
+    if options.sandbox
+        && let Err(text) = sandbox::enter(&receive::reach(options, &[]), messages)
+    {
+        messages.error(text);
+        return false;
     }
     let mut dry_run = match builder.open(&options.destination) {
         Ok(dry_run) => dry_run,
@@ -47,10 +63,13 @@ fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Mess
         }
     };
     let report = dry_run.run(input);
-    match messages.is_json() {
-        true => emit(&report, dry_run.place(), messages),
-        false => print(&report, dry_run.place()),
-    }
+    let printed = match messages.is_json() {
+        true => {
+            emit(&report, dry_run.place(), messages);
+            true
+        }
+        false => print(&report, dry_run.place(), messages),
+    };
     verify::problems(file, &report.stream, messages);
     if !report.space.is_enough() {
         messages.error_line(format_args!(
@@ -59,7 +78,7 @@ fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Mess
             report.space.available.unwrap_or(0)
         ));
     }
-    report.is_good()
+    printed && report.is_good()
 }
 
 /// The line of JSON.
@@ -79,25 +98,26 @@ struct Destination {
 }
 
 fn emit(report: &DryRunReport, place: &Place, messages: &Messages) {
-    let subvolumes = report.stream.subvolumes.iter();
-    let missing = subvolumes.flat_map(|it| place.missing_capabilities(&it.needs));
+    let forecasts = report.forecasts.iter();
+    let missing = forecasts.flat_map(|it| &it.missing_capabilities);
     let told = Told {
         report,
         destination: Destination {
             kernel: place.kernel(),
             sector_size: place.sector_size(),
         },
-        missing_capabilities: missing.map(|(name, _)| name).collect(),
+        missing_capabilities: missing.map(|it| it.name).collect(),
     };
     messages.emit("dry_run", told);
 }
 
-fn print(report: &DryRunReport, place: &Place) {
+/// `false` if that failed, which was said.
+fn print(report: &DryRunReport, place: &Place, messages: &mut Messages) -> bool {
     let mut printer = Printer::default();
     let subvolumes = report.stream.subvolumes.iter().zip(&report.forecasts);
     for (subvolume, forecast) in subvolumes {
         printer.subvolume(subvolume);
-        push_forecast(&mut printer, subvolume, forecast, place);
+        push_forecast(&mut printer, subvolume, forecast);
     }
     let (space, sector) = (report.space, place.sector_size());
     match space.available {
@@ -116,16 +136,20 @@ fn print(report: &DryRunReport, place: &Place) {
         true => "nothing speaks against a receive",
         false => "a receive would FAIL",
     });
-    // Nobody reading it is no failure.
-    let _ = io::stdout().write_all(&printer.text());
+    let mut stdout = io::stdout();
+    let written = stdout.write_all(&printer.text());
+    match written.and_then(|()| stdout.flush()) {
+        // The status tells the answer to those who do not read it.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let reason = strerror(&error);
+            messages.error(format_args!("cannot write the result: {reason}"));
+            false
+        }
+        _ => true,
+    }
 }
 
-fn push_forecast(
-    printer: &mut Printer,
-    subvolume: &SubvolumeSummary,
-    forecast: &Forecast,
-    place: &Place,
-) {
+fn push_forecast(printer: &mut Printer, subvolume: &SubvolumeSummary, forecast: &Forecast) {
     match forecast.occupied {
         None => printer.line("    name: free"),
         Some(Occupant::Same) => printer.line("    name: TAKEN by the same, received before"),
@@ -143,8 +167,9 @@ fn push_forecast(
             forecast.decoded
         ));
     }
-    for (capability, what) in place.missing_capabilities(&subvolume.needs) {
-        printer.line(format_args!("    {capability} is MISSING, for {what}"));
+    for missing in &forecast.missing_capabilities {
+        let (name, purpose) = (missing.name, missing.purpose);
+        printer.line(format_args!("    {name} is MISSING, for {purpose}"));
     }
     if subvolume.needs.no_data {
         printer.line("    a stream without file data: send it again with data to receive it");

@@ -22,7 +22,7 @@ pub(crate) fn command(options: &Extract) -> bool {
         .json(options.receive.json);
     let report = options.report.as_deref();
     let extract = |receive: &Receive, cancel, signals: &Signals, messages: &mut Messages| match open(
-        receive, report, signals,
+        receive, report, signals, messages,
     ) {
         Ok((input, destination)) => run(destination, input, receive, cancel, messages),
         Err(text) => {
@@ -37,6 +37,7 @@ fn open<'s>(
     receive: &Receive,
     report: Option<&Path>,
     signals: &'s Signals,
+    messages: &mut Messages,
 ) -> Result<(Input<'s>, DirectoryDestination), String> {
     let file = receive.input.as_deref();
     // Before the destination, so that a relative name means what it says.
@@ -49,12 +50,13 @@ fn open<'s>(
         builder = builder.not_kept(move |item| list.write_all(line(item).as_bytes()));
     }
     if receive.sandbox {
-        sandbox::enter(&Reach {
+        let reach = Reach {
             destination: &receive.destination,
             state: None,
             sources: Vec::new(),
             filesystem: Filesystem::Useless,
-        })?;
+        };
+        sandbox::enter(&reach, messages)?;
     }
     let destination = builder
         .open(&receive.destination)

@@ -86,7 +86,7 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
         }
     };
     if options.sandbox
-        && let Err(text) = sandbox::enter(&reach(options))
+        && let Err(text) = sandbox::enter(&reach(options, &[]), messages)
     {
         messages.error(text);
         return false;
@@ -118,15 +118,16 @@ pub(crate) fn destination(options: &Receive, messages: &mut Messages) -> Option<
     Some(destination)
 }
 
-/// What a receive on btrfs needs to reach.
-fn reach(options: &Receive) -> Reach<'_> {
+/// What a receive on btrfs needs to reach; also `files`, which it has yet to
+/// open.
+pub(crate) fn reach<'a>(options: &'a Receive, files: &[&'a Path]) -> Reach<'a> {
     let parent = options.parent.iter().map(PathBuf::as_path);
     let clones = options.clone_sources.iter();
     let clones = clones.map(|source| source.path.as_path());
     Reach {
         destination: &options.destination,
         state: (options.resume.as_ref()).and_then(|resume| resume.state_dir.as_deref()),
-        sources: parent.chain(clones).collect(),
+        sources: parent.chain(clones).chain(files.iter().copied()).collect(),
         filesystem: match options.confine_sources {
             true => Filesystem::IfPermitted,
             false => Filesystem::Needed,
@@ -154,7 +155,8 @@ pub(crate) fn one_input(
     mut input: Input<'_>,
     messages: &mut Messages,
 ) -> bool {
-    let error = match receiver.receive(&mut input, messages) {
+    // Where checkpoints are kept, this goes back to the beginning if need be.
+    let error = match receiver.receive_file(&mut input, messages) {
         Ok(report) => {
             messages.emit_report(true, &report);
             return true;
@@ -194,8 +196,8 @@ pub(crate) fn run(
     let received = match &options.resume {
         None => receiver.receive(&mut input, messages),
         Some(resume) => {
-            let hint = unfinished::hint(options.input.is_some());
-            match receiver.resumable(resume_options(resume, hint)) {
+            let from_file = options.input.is_some();
+            match receiver.resumable(resume_options(resume, from_file)) {
                 Ok(mut receiver) => receiver.receive_file(&mut input, messages),
                 Err(error) => {
                     messages.error(error);
@@ -227,12 +229,12 @@ pub(crate) fn run(
     }
 }
 
-fn resume_options(resume: &Resume, hint: String) -> ResumeOptions {
+pub(crate) fn resume_options(resume: &Resume, from_file: bool) -> ResumeOptions {
     let mut how = ResumeOptions::default();
     how.every_bytes = resume.every_bytes.unwrap_or(how.every_bytes);
     how.every = resume.every.unwrap_or(how.every);
     how.directory.clone_from(&resume.state_dir);
-    how.hint = hint;
+    how.hint = unfinished::hint(from_file);
     how
 }
 

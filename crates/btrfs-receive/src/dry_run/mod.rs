@@ -7,19 +7,24 @@
 //! extents as they come, and how much space is left.
 
 mod place;
+mod refused;
+mod rights;
 mod sources;
 mod space;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use btrfs_sendstream::{CloneRange, Command, CommandBuf, Item, Position, Reader};
+use btrfs_sendstream::{CloneRange, Command, CommandBuf, Item, Position, SubvolumeName};
+use uuid::Uuid;
 
 use crate::error::{Cause, Occupant, OpenError};
+use crate::options::Options;
 use crate::plan::op::{NewSubvolume, SourceId};
 use crate::source::NoSource;
 use crate::verify::{Checker, Problem, SubvolumeSummary, VerifyOptions, VerifyReport};
 pub use place::{DecodeReason, Place};
+pub use rights::MissingCapability;
 pub use sources::FoundSource;
 use sources::Sources;
 pub use space::Space;
@@ -32,6 +37,7 @@ pub struct DryRun {
     place: Place,
     sources: Sources,
     options: VerifyOptions,
+    receive: Options,
 }
 
 /// Settings for a [`DryRun`].
@@ -40,6 +46,10 @@ pub struct DryRun {
 pub struct DryRunBuilder {
     jail: Option<PathBuf>,
     force_decompress: bool,
+    atomic: bool,
+    receive: Options,
+    parent: Option<PathBuf>,
+    clone_sources: Vec<(PathBuf, Option<Uuid>)>,
     options: VerifyOptions,
 }
 
@@ -57,6 +67,35 @@ impl DryRunBuilder {
         self
     }
 
+    /// As
+    /// [`BtrfsDestinationBuilder::atomic`](crate::BtrfsDestinationBuilder::atomic).
+    pub fn atomic(mut self, atomic: bool) -> Self {
+        self.atomic = atomic;
+        self
+    }
+
+    /// What else the receive would be asked for. Limits, the flag to stop and
+    /// whether unknown commands are passed over are those of
+    /// [`verify`](Self::verify).
+    pub fn receive(mut self, options: Options) -> Self {
+        self.receive = options;
+        self
+    }
+
+    /// As
+    /// [`BtrfsDestinationBuilder::parent`](crate::BtrfsDestinationBuilder::parent).
+    pub fn parent(mut self, subvolume: impl Into<PathBuf>) -> Self {
+        self.parent = Some(subvolume.into());
+        self
+    }
+
+    /// As
+    /// [`BtrfsDestinationBuilder::clone_source`](crate::BtrfsDestinationBuilder::clone_source).
+    pub fn clone_source(mut self, subvolume: impl Into<PathBuf>, stands_for: Option<Uuid>) -> Self {
+        self.clone_sources.push((subvolume.into(), stands_for));
+        self
+    }
+
     /// How to look at the stream itself. A stream without file data is always
     /// taken for one with it.
     pub fn verify(mut self, options: VerifyOptions) -> Self {
@@ -70,14 +109,15 @@ impl DryRunBuilder {
     /// It cannot be opened or is not on a btrfs.
     pub fn open(self, directory: impl AsRef<Path>) -> Result<DryRun, OpenError> {
         let directory = directory.as_ref();
-        let place = Place::open(directory, self.force_decompress)?;
-        let sources = Sources::open(&place, directory, self.jail.as_deref())?;
+        let place = Place::open(directory, self.force_decompress, self.atomic)?;
+        let sources = Sources::open(&place, directory, &self)?;
         let mut options = self.options;
         options.allow_no_data = true;
         Ok(DryRun {
             place,
             sources,
             options,
+            receive: self.receive,
         })
     }
 }
@@ -125,6 +165,8 @@ pub struct Forecast {
     pub decoded: u64,
     /// Why the first of them would be.
     pub decode_reason: Option<DecodeReason>,
+    /// What the process lacks for it, each once.
+    pub missing_capabilities: Vec<MissingCapability>,
     /// Bytes of file data that would be stored, as far as is known.
     stored: u64,
     /// Whether its creation would fail, so that nothing of it is applied.
@@ -161,11 +203,13 @@ impl DryRun {
     /// Reads `input` to its end, or as far as it can be decoded, and looks up
     /// what it asks for. Changes nothing.
     pub fn run(&mut self, input: impl Read) -> DryRunReport {
-        let mut reader = Reader::builder().limits(self.options.limits).build(input);
+        let mut reader = self.options.reader(input);
         let mut run = Run {
             checker: Checker::new(self.options.clone()),
             forecasts: Vec::new(),
             current: None,
+            name: self.receive.name.clone(),
+            begun: 0,
         };
         self.sources.begin_input();
         let mut end = 0;
@@ -186,6 +230,9 @@ impl DryRun {
                     run.checker.item(item, at, end - start, version);
                     if let Some(command) = command {
                         self.command(&command, at, &mut run);
+                        if self.receive.stop_at_end && matches!(command, Command::End) {
+                            break;
+                        }
                     }
                 }
                 Ok(None) => break,
@@ -213,6 +260,19 @@ impl DryRun {
         let Some((new, forecast)) = &mut run.current else {
             return;
         };
+        if self.receive.leaves_out(command).is_some() {
+            return;
+        }
+        if let Some(cause) = refused::refusal(command, self.place.node_size) {
+            run.checker.find(at, Some(command), Problem::from(cause));
+        }
+        if let Some(missing) = self.place.rights.missing(command)
+            && !forecast.missing_capabilities.contains(&missing)
+        {
+            forecast.missing_capabilities.push(missing);
+            let problem = Problem::from(missing.cause());
+            run.checker.find(at, Some(command), problem);
+        }
         match command {
             Command::End => self.end_subvolume(run),
             Command::Write { data, .. } => forecast.stored += data.len() as u64,
@@ -238,30 +298,19 @@ impl DryRun {
     }
 
     fn begin(&mut self, new: &NewSubvolume, command: &CommandBuf, at: Position, run: &mut Run) {
-        let name = new.name.borrow().to_owned();
+        let chosen = run.name.take();
+        run.begun += 1;
+        let name = chosen.unwrap_or_else(|| new.name.borrow().to_owned());
         let new = NewSubvolume {
             name,
             ..new.clone()
         };
         let mut forecast = Forecast::default();
-        let mut failures = Vec::new();
-        if let Some(wanted) = new.parent {
-            match self.sources.find(wanted) {
-                Ok(found) => forecast.parent = Some(found),
-                Err(none) => failures.push(Cause::NoSource(none)),
-            }
-        }
-        // The parent is looked up before the snapshot is taken: nothing else
-        // is told if it is missing.
-        if failures.is_empty() {
-            if let Err(cause) = self.place.check_creation(&new) {
-                failures.push(cause);
-            } else if self.sources.is_name_taken(&new) {
-                let by = Occupant::Other;
-                failures.push(Cause::NameTaken { by });
-            }
-        }
-        for cause in failures {
+        let created = match self.receive.name.is_some() && run.begun > 1 {
+            true => Err(Cause::SecondSubvolume),
+            false => self.creation(&new, &mut forecast),
+        };
+        if let Err(cause) = created {
             if let Cause::NameTaken { by } = &cause {
                 forecast.occupied = Some(*by);
             }
@@ -269,6 +318,22 @@ impl DryRun {
             run.checker.find(at, Some(command), Problem::from(cause));
         }
         run.current = Some((new, forecast));
+    }
+
+    /// In the order in which a receive does it: the first that fails is its
+    /// failure.
+    fn creation(&mut self, new: &NewSubvolume, forecast: &mut Forecast) -> Result<(), Cause> {
+        self.place.check_final_name(new)?;
+        if let Some(wanted) = new.parent {
+            let found = self.sources.parent(wanted);
+            forecast.parent = Some(found.map_err(|cause| self.place.or_the_same(new, cause))?);
+        }
+        self.place.check_creation(new)?;
+        if self.sources.is_name_taken(new) {
+            let by = Occupant::Other;
+            return Err(Cause::NameTaken { by });
+        }
+        Ok(())
     }
 
     fn clone_source(&mut self, clone: &CloneRange, forecast: &mut Forecast) -> Result<(), Cause> {
@@ -300,4 +365,8 @@ struct Run {
     checker: Checker,
     forecasts: Vec<Forecast>,
     current: Option<(NewSubvolume, Forecast)>,
+    /// What the first subvolume is to be called, until it begins.
+    name: Option<SubvolumeName>,
+    /// Subvolumes that began.
+    begun: u64,
 }

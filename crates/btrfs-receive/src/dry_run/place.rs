@@ -9,11 +9,12 @@ use rustix::fs::{
     Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, accessat, fstatvfs, openat, statat,
 };
 use rustix::io::Errno;
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::CapabilitySet;
 
+use super::rights::Rights;
 use super::{Forecast, Space};
-use crate::destination::btrfs::occupant;
-use crate::error::{Cause, OpenError};
+use crate::destination::btrfs::{Naming, occupant};
+use crate::error::{Cause, Occupant, OpenError};
 use crate::plan::op::NewSubvolume;
 use crate::sys;
 use crate::verify::{Kernel, Needs, VerifyReport};
@@ -26,9 +27,11 @@ const MAX_EXTENT: u64 = 128 * 1024;
 pub struct Place {
     pub(super) fd: OwnedFd,
     sector_size: u32,
+    pub(super) node_size: u32,
     kernel: Option<Kernel>,
-    capabilities: CapabilitySet,
+    pub(super) rights: Rights,
     force_decompress: bool,
+    naming: Naming,
 }
 
 /// Why a compressed extent would be decompressed before it is stored.
@@ -66,7 +69,11 @@ impl fmt::Display for DecodeReason {
 }
 
 impl Place {
-    pub(super) fn open(directory: &Path, force_decompress: bool) -> Result<Self, OpenError> {
+    pub(super) fn open(
+        directory: &Path,
+        force_decompress: bool,
+        atomic: bool,
+    ) -> Result<Self, OpenError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(CWD, directory, flags, Mode::empty())
             .map_err(|errno| OpenError::new("open", directory, errno))?;
@@ -77,9 +84,11 @@ impl Place {
         Ok(Self {
             fd,
             sector_size: info.sector_size,
+            node_size: info.node_size,
             kernel: running_kernel(),
-            capabilities: capabilities(None).map_or(CapabilitySet::empty(), |it| it.effective),
+            rights: Rights::of_process(),
             force_decompress,
+            naming: Naming { atomic },
         })
     }
 
@@ -93,38 +102,18 @@ impl Place {
         self.kernel
     }
 
-    /// Capabilities that this process lacks for what a subvolume needs: each
-    /// with what it is for.
-    pub fn missing_capabilities(&self, needs: &Needs) -> Vec<(&'static str, &'static str)> {
-        let table = [
-            (needs.owners, CapabilitySet::CHOWN, "CAP_CHOWN", "owners"),
-            (
-                needs.devices,
-                CapabilitySet::MKNOD,
-                "CAP_MKNOD",
-                "device nodes",
-            ),
-            (
-                needs.capabilities,
-                CapabilitySet::SETFCAP,
-                "CAP_SETFCAP",
-                "file capabilities",
-            ),
-            (
-                needs.trusted_xattrs,
-                CapabilitySet::SYS_ADMIN,
-                "CAP_SYS_ADMIN",
-                "trusted.* attributes",
-            ),
-        ];
-        let missing = table
-            .into_iter()
-            .filter(|(needed, capability, ..)| *needed && !self.has(*capability));
-        missing.map(|(_, _, name, what)| (name, what)).collect()
+    /// Whether a subvolume could be given its name, if that comes last.
+    pub(super) fn check_final_name(&self, new: &NewSubvolume) -> Result<(), Cause> {
+        self.naming.check(&self.fd, new)
     }
 
-    fn has(&self, capability: CapabilitySet) -> bool {
-        self.capabilities.contains(capability)
+    /// What a receive says if `cause` is in the way of `new`: that it is
+    /// there already comes first.
+    pub(super) fn or_the_same(&self, new: &NewSubvolume, cause: Cause) -> Cause {
+        match occupant(&self.fd, new.name.as_bytes(), new) {
+            by @ Occupant::Same => Cause::NameTaken { by },
+            _ => cause,
+        }
     }
 
     /// Whether a subvolume could be created, as far as can be told without
@@ -134,7 +123,8 @@ impl Place {
             None => "BTRFS_IOC_SUBVOL_CREATE",
             Some(_) => "BTRFS_IOC_SNAP_CREATE_V2",
         };
-        let name = new.name.as_bytes();
+        let name = self.naming.while_built(new);
+        let name = name.as_bytes();
         if statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             let by = occupant(&self.fd, name, new);
             return Err(Cause::NameTaken { by });
@@ -162,9 +152,9 @@ impl Place {
             Some(DecodeReason::Asked)
         } else if self.kernel.is_some_and(|kernel| kernel < Needs::ENCODED) {
             Some(DecodeReason::Kernel)
-        } else if !self.has(CapabilitySet::SYS_ADMIN) {
+        } else if !self.rights.has(CapabilitySet::SYS_ADMIN) {
             Some(DecodeReason::Capability("CAP_SYS_ADMIN"))
-        } else if !self.has(CapabilitySet::DAC_READ_SEARCH) {
+        } else if !self.rights.has(CapabilitySet::DAC_READ_SEARCH) {
             // Without it nobody could make sure that the data reached the
             // disk.
             Some(DecodeReason::Capability("CAP_DAC_READ_SEARCH"))

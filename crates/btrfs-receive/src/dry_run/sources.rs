@@ -1,6 +1,7 @@
 //! Parents and clone sources, at the destination or earlier in the input.
 
 use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use btrfs_sendstream::{Bytes, CloneRange, StreamPath};
@@ -8,7 +9,7 @@ use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use rustix::io::fcntl_dupfd_cloexec;
 use uuid::Uuid;
 
-use super::Place;
+use super::{DryRunBuilder, Place};
 use crate::confine::{Access, Root};
 use crate::error::{Cause, OpenError};
 use crate::plan::op::{NewSubvolume, SourceId};
@@ -37,6 +38,8 @@ pub enum FoundSource {
 /// Finds sources.
 pub(super) struct Sources {
     resolver: Resolver,
+    /// Serves as the parent that is named next.
+    parent: Option<OwnedFd>,
     /// UUIDs and names of the subvolumes that the input brought so far.
     earlier: HashSet<Uuid>,
     names: HashSet<Bytes>,
@@ -51,19 +54,36 @@ impl Sources {
     pub(super) fn open(
         place: &Place,
         directory: &Path,
-        jail: Option<&Path>,
+        how: &DryRunBuilder,
     ) -> Result<Self, OpenError> {
-        let mut resolver = Resolver::builder();
-        if let Some(jail) = jail {
+        let open = |path: &Path| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let fd = openat(CWD, jail, flags, Mode::empty())
-                .map_err(|errno| OpenError::new("open", jail, errno))?;
+            openat(CWD, path, flags, Mode::empty())
+        };
+        let mut resolver = Resolver::builder();
+        if let Some(jail) = &how.jail {
+            let fd = open(jail).map_err(|errno| OpenError::new("open", jail, errno))?;
             resolver = resolver.jail(fd);
         }
-        let resolver = resolver
+        let mut resolver = resolver
             .build(&place.fd)
             .map_err(|error| OpenError::new("open", directory, error))?;
+        for (path, stands_for) in &how.clone_sources {
+            open(path)
+                .map_err(Into::into)
+                .and_then(|fd| resolver.name(fd, *stands_for, true))
+                .map_err(|error| OpenError::source(path, error))?;
+        }
+        let mut parent = None;
+        if let Some(path) = &how.parent {
+            let fd = open(path).map_err(|errno| OpenError::source(path, errno))?;
+            resolver
+                .check(&fd)
+                .map_err(|error| OpenError::source(path, error))?;
+            parent = Some(fd);
+        }
         Ok(Self {
+            parent,
             resolver,
             earlier: HashSet::new(),
             names: HashSet::new(),
@@ -95,6 +115,18 @@ impl Sources {
     /// Whether an earlier subvolume of the input has the name.
     pub(super) fn is_name_taken(&self, new: &NewSubvolume) -> bool {
         self.names.contains(new.name.as_bytes())
+    }
+
+    /// The subvolume that a receive would take for the parent of a snapshot.
+    pub(super) fn parent(&mut self, wanted: SourceId) -> Result<FoundSource, Cause> {
+        if let Some(parent) = self.parent.take() {
+            self.resolver
+                .name(parent, Some(wanted.uuid), true)
+                .map_err(|error| Cause::system("open", error))?;
+            // Named, it goes before what the input brings.
+            return Ok(FoundSource::There(self.resolver.resolve(wanted)?.used()));
+        }
+        Ok(self.find(wanted)?)
     }
 
     /// The subvolume that a receive would take.

@@ -5,9 +5,10 @@
 use std::path::Path;
 
 use crate::answer::describe;
+use btrfs_receive::dry_run::DryRun;
 use btrfs_receive::memory::MemoryDestination;
 use btrfs_receive::{BtrfsDestination, BtrfsDestinationBuilder, ReceiveError, Receiver, Report};
-use btrfs_testkit::corpus::{self, Case};
+use btrfs_testkit::corpus::{self, Case, Place};
 use btrfs_testkit::{LoopFilesystem, Site, Test, test};
 
 /// Where a receiver lands that takes paths from the root of the machine.
@@ -101,6 +102,47 @@ fn on_btrfs() {
     });
 }
 
+/// What a dry run cannot know: how large files are at that point, what the
+/// kernel thinks of a value, and what user attributes are on.
+const NOT_FORETOLD: [&str; 7] = [
+    "at-link-set-xattr",
+    "clone-huge",
+    "clone-onto-itself",
+    "clone-past-source",
+    "xattr-acl-garbage",
+    "xattr-capability-garbage",
+    "xattr-compression-unknown",
+];
+
+/// A dry run finds the first error where the receive does.
+fn a_dry_run_foretells() {
+    let filesystem = LoopFilesystem::new();
+    assert_all(|case| {
+        let site = Site::new(filesystem.path(), &case.name);
+        let forecast = DryRun::open(site.path()).unwrap().run(&case.bytes[..]);
+        let mut wrong = site.damage();
+        if site.subvolumes().ok() != Some((0, 0)) {
+            wrong.push("a subvolume was made".to_owned());
+        }
+        site.clear();
+        let expected = match case.error.as_str() {
+            _ if NOT_FORETOLD.contains(&case.name.as_str()) => None,
+            "none" => None,
+            _ => Some(case.at),
+        };
+        let found = forecast.stream.findings.first().map(|it| Place {
+            stream: it.at.stream,
+            command: it.at.command,
+            offset: it.at.offset,
+        });
+        if found != expected {
+            let findings = &forecast.stream.findings;
+            wrong.push(format!("expected {expected:?}, found {findings:?}"));
+        }
+        wrong
+    });
+}
+
 /// Encoded data is decoded by the receiver, which nothing hostile survives.
 fn on_btrfs_decompressing() {
     let filesystem = LoopFilesystem::new();
@@ -147,6 +189,7 @@ pub(crate) fn tests() -> Vec<Test> {
             going_on_after_errors_finishes_nothing,
         ),
         test!(on_btrfs),
+        test!(a_dry_run_foretells),
         test!(on_btrfs_decompressing),
     ]
 }

@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use btrfs_receive::dry_run::DryRun;
 use btrfs_receive::{ReceiveError, Report};
 use btrfs_testkit::{LoopFilesystem, Sender, Test, files, subvolume, test};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
@@ -152,7 +153,21 @@ fn what_lacks_a_capability_is_an_error() {
     ];
     for (index, (dropped, operation, script)) in cases.into_iter().enumerate() {
         let stream = script.end();
+        let forecast = without(dropped, || {
+            DryRun::open(to.path()).unwrap().run(&stream[..])
+        });
         let error = receive_without(dropped, &stream, to.path()).unwrap_err();
+        // Foretold, and by a name.
+        let finding = &forecast.stream.findings[0];
+        let missing = forecast.forecasts[0].missing_capabilities[0];
+        assert!(
+            format!("{dropped:?}").contains(&missing.name[4..]),
+            "{missing:?}"
+        );
+        if operation != "finish" {
+            let failure = error.first_failure.as_ref().unwrap();
+            assert_eq!(finding.at, failure.at, "{finding}");
+        }
         let message = error.to_string();
         assert!(message.contains(operation), "{dropped:?}: {message}");
         assert!(message.contains("not permitted"), "{dropped:?}: {message}");

@@ -6,7 +6,8 @@ use std::process::Command;
 use btrfs_receive::dry_run::{DryRun, DryRunReport, FoundSource};
 use btrfs_receive::source::{Candidate, Choice};
 use btrfs_receive::verify::Problem;
-use btrfs_receive::{BtrfsDestination, Cause, ReceiveError, Receiver, Report, SourceId};
+use btrfs_receive::{BtrfsDestination, Cause, Options, ReceiveError, Receiver, Report, SourceId};
+use btrfs_sendstream::{Bytes, SubvolumeName};
 use btrfs_testkit::{LoopFilesystem, Mount, Sender, Test, files, subvolume, test};
 
 use crate::support::{Pair, assert_received};
@@ -28,6 +29,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_clone_source_beside_the_parent),
         test!(a_dry_run_takes_the_input_for_received),
         test!(a_dry_run_sees_what_is_in_the_way),
+        test!(a_dry_run_takes_the_options_of_the_receive),
+        test!(what_is_there_already_needs_no_parent),
     ]
 }
 
@@ -377,6 +380,55 @@ fn a_dry_run_takes_the_input_for_received() {
     let forecast = DryRun::open(change.to()).unwrap().run(&no_data[..]);
     assert!(forecast.is_good(), "{forecast:#?}");
     assert!(forecast.space.needed >= 300_000, "{:?}", forecast.space);
+}
+
+/// A parent that was named, another name, and a name of its own while the
+/// subvolume is built.
+fn a_dry_run_takes_the_options_of_the_receive() {
+    let change = Change::new();
+    receive(&change.full(), change.to());
+    let parent = subvolume::snapshot_writable(
+        &change.to().join("first"),
+        &change.to().join("no received UUID"),
+    );
+    subvolume::delete(&change.to().join("first"));
+    let name = || SubvolumeName::parse(Bytes::from_static(b"other")).ok();
+    let mut options = Options::default();
+    options.name = name();
+    let attempt = |stream: &[u8]| {
+        let dry_run = DryRun::builder().parent(&parent).atomic(true);
+        let dry_run = dry_run.receive(options.clone()).open(change.to());
+        let forecast = dry_run.unwrap().run(stream);
+        let destination = BtrfsDestination::builder().parent(&parent).atomic(true);
+        let destination = destination.open(change.to()).unwrap();
+        let mut receiver = Receiver::with_options(destination, options.clone());
+        let result = receiver.receive(stream, &mut ());
+        assert_predicted(&forecast, result.as_ref());
+        result
+    };
+    let other = directory(&change.to().join("other"));
+    let error = attempt(&change.difference()).unwrap_err();
+    assert!(error.to_string().contains("name is taken"), "{error}");
+    std::fs::remove_dir(other).unwrap();
+    // One name serves one subvolume.
+    let error = attempt(&[change.full(), change.full()].concat()).unwrap_err();
+    assert!(error.to_string().contains("second"), "{error}");
+    subvolume::delete(&change.to().join("other"));
+    directory(&change.to().join("other.receiving"));
+    let error = attempt(&change.difference()).unwrap_err();
+    assert!(error.to_string().contains("name is taken"), "{error}");
+    std::fs::remove_dir(change.to().join("other.receiving")).unwrap();
+    attempt(&change.difference()).unwrap();
+    assert_received(&change.second, &change.to().join("other"));
+}
+
+fn what_is_there_already_needs_no_parent() {
+    let change = Change::new();
+    receive(&change.full(), change.to());
+    receive(&change.difference(), change.to());
+    subvolume::delete(&change.to().join("first"));
+    let error = try_receive(&change.difference(), change.to()).unwrap_err();
+    assert!(error.to_string().contains("nothing to do"), "{error}");
 }
 
 fn a_dry_run_sees_what_is_in_the_way() {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use btrfs_testkit::{LoopFilesystem, Sender, Test, subvolume, test};
+use btrfs_testkit::{LoopFilesystem, Sender, Test, assert_same_tree, subvolume, test};
 
 use crate::support::{Sent, command, names_in, receive, run_with_input, text};
 
@@ -13,6 +13,10 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(what_is_there_is_skipped),
         test!(nothing_is_received_of_a_set_with_a_gap),
         test!(a_parent_at_the_destination_closes_the_gap),
+        test!(what_is_there_needs_no_parent),
+        test!(a_set_goes_on_where_it_was_interrupted),
+        test!(a_set_is_received_in_a_sandbox),
+        test!(what_cannot_be_read_twice_is_refused),
         test!(a_dry_run_answers_before_data_is_sent),
     ]
 }
@@ -113,6 +117,65 @@ fn a_parent_at_the_destination_closes_the_gap() {
     let (_, stderr, success) = chain(&[&file], to.path());
     assert!(success, "{stderr}");
     assert!(to.path().join("second").exists());
+}
+
+/// Old backups are deleted, and their streams too.
+fn what_is_there_needs_no_parent() {
+    let (sent, to) = (Sent::small(), LoopFilesystem::new());
+    let stored = stored(&sent);
+    let (_, stderr, success) = chain(&[stored.path()], to.path());
+    assert!(success, "{stderr}");
+    subvolume::delete(&to.path().join("first"));
+    let file = stored.path().join("a");
+    let (_, stderr, success) = chain(&[&file], to.path());
+    assert!(success, "{stderr}");
+    assert!(stderr.ends_with("second is complete already\n"), "{stderr}");
+}
+
+fn a_set_goes_on_where_it_was_interrupted() {
+    let (sent, to) = (Sent::new(), LoopFilesystem::new());
+    let stored = stored(&sent);
+    let options = ["--resumable", "--checkpoint-every=16K", "--atomic"];
+    let cut = &sent.full[..sent.full.len() * 2 / 3];
+    assert!(!receive(cut, &options, to.path()).status.success());
+    assert!(to.path().join("first.receiving").exists());
+    let mut command = command(&options);
+    command.arg("--chain").arg(stored.path()).arg(to.path());
+    let output = command.output().unwrap();
+    let (_, stderr) = text(&output);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("comparing"), "{stderr}");
+    assert_eq!(names_in(to.path()), ["first", "second"]);
+    for name in ["first", "second"] {
+        assert_same_tree(&sent.from.path().join(name), &to.path().join(name));
+    }
+    // Again there is nothing to do.
+    let output = command.output().unwrap();
+    let (_, stderr) = text(&output);
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(stderr.matches("is complete already").count(), 2, "{stderr}");
+}
+
+fn a_set_is_received_in_a_sandbox() {
+    let (sent, to) = (Sent::small(), LoopFilesystem::new());
+    let stored = stored(&sent);
+    let mut command = command(&["--sandbox", "--chain"]);
+    let output = command.arg(stored.path()).arg(to.path()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(names_in(to.path()), ["first", "second"]);
+}
+
+fn what_cannot_be_read_twice_is_refused() {
+    let (sent, to) = (Sent::small(), LoopFilesystem::new());
+    let stored = stored(&sent);
+    let fifo = stored.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    // In a directory it is passed over.
+    let (_, stderr, success) = chain(&[&fifo, stored.path()], to.path());
+    assert!(!success);
+    assert!(stderr.contains("is no regular file"), "{stderr}");
+    assert!(names_in(to.path()).is_empty());
 }
 
 fn a_dry_run_answers_before_data_is_sent() {

@@ -4,17 +4,18 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use btrfs_testkit::{LoopFilesystem, Sender, Test, assert_same_tree, subvolume, test};
 
-use crate::support::{Sent, command};
+use crate::support::{Sent, command, run_with_input, text};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test!(a_sandboxed_receive_works),
         test!(sources_outside_the_mount_serve_in_a_sandbox),
         test!(a_sandbox_takes_named_sources),
+        test!(without_landlock_calls_are_restricted),
     ]
 }
 
@@ -85,4 +86,39 @@ fn a_sandbox_takes_named_sources() {
     let parent = format!("--parent={}", to.path().join("first").display());
     assert_received(&receive(&sent.incremental, &[&parent], &inner));
     assert_same_tree(&sent.from.path().join("second"), &inner.join("second"));
+}
+
+/// The kernel says that it has no Landlock.
+fn without_landlock_calls_are_restricted() {
+    let sent = Sent::new();
+    let to = LoopFilesystem::new();
+    let inject = "inject=landlock_create_ruleset:error=ENOSYS";
+    let receive = |stream: &[u8]| {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o"]).arg(log.path());
+        strace.args(["-e", "trace=landlock_create_ruleset,seccomp", "-e", inject]);
+        strace.arg(env!("CARGO_BIN_EXE_btrfs-recv-rs"));
+        let output = run_with_input(
+            strace
+                .arg("--sandbox")
+                .arg(to.path())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+            stream,
+        );
+        let calls = fs::read_to_string(log.path()).unwrap();
+        assert!(calls.contains("SECCOMP_SET_MODE_FILTER"), "{calls}");
+        output
+    };
+    for (stream, name) in [(&sent.full, "first"), (&sent.incremental, "second")] {
+        let output = receive(stream);
+        assert_received(&output);
+        let stderr = text(&output).1;
+        assert!(
+            stderr.starts_with("WARNING: --sandbox: this kernel has no Landlock"),
+            "{stderr}"
+        );
+        assert_same_tree(&sent.from.path().join(name), &to.path().join(name));
+    }
 }

@@ -49,14 +49,14 @@ use self::encoded::Accepted;
 use self::error::named;
 use self::flags::SharedFlags;
 use self::namespace::{Namespace, Tools};
-use self::naming::Naming;
+pub(crate) use self::naming::Naming;
 use self::prefetch::{Prefetcher, Progress};
 use self::root_names::RootNames;
 use self::sources::CloneSources;
 pub(crate) use self::subvolume::occupant;
 use self::worker::{Bound, Worker};
 use super::{Begun, Destination, Finished, Withheld};
-use crate::error::{Cause, Failure, OpenError};
+use crate::error::{Cause, Failure, Occupant, OpenError};
 use crate::plan::op::{NewSubvolume, SourceId, Step};
 use crate::report::{Fallbacks, SourceUsed};
 use crate::source::{Candidate, Choice, ResolverBuilder};
@@ -579,7 +579,13 @@ impl Engine {
                 Ok((fd, None))
             }
             Some(wanted) => {
-                let parent = self.sources.parent(wanted)?;
+                let parent = self.sources.parent(wanted).map_err(|cause| {
+                    // Who has it needs its parent no more.
+                    match occupant(&self.destination, new.name.as_bytes(), new) {
+                        by @ Occupant::Same => Cause::NameTaken { by },
+                        _ => cause,
+                    }
+                })?;
                 let fd = subvolume::snapshot(&self.destination, name, new, &*parent)?;
                 Ok((fd, Some(parent.used())))
             }

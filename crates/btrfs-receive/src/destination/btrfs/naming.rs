@@ -16,13 +16,13 @@ const SUFFIX: &[u8] = b".receiving";
 /// Whether a subvolume has its name from the beginning, or only once it is
 /// complete.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Naming {
-    pub(super) atomic: bool,
+pub(crate) struct Naming {
+    pub(crate) atomic: bool,
 }
 
 impl Naming {
     /// The name that `new` is built under.
-    pub(super) fn while_built(self, new: &NewSubvolume) -> SubvolumeName {
+    pub(crate) fn while_built(self, new: &NewSubvolume) -> SubvolumeName {
         if !self.atomic {
             return new.name.clone();
         }
@@ -35,7 +35,7 @@ impl Naming {
     }
 
     /// Fails early where [`Naming::reveal`] would fail at the end.
-    pub(super) fn check(self, directory: &OwnedFd, new: &NewSubvolume) -> Result<(), Cause> {
+    pub(crate) fn check(self, directory: &OwnedFd, new: &NewSubvolume) -> Result<(), Cause> {
         if !self.atomic {
             return Ok(());
         }
@@ -50,7 +50,7 @@ impl Naming {
 
     /// Gives a sealed subvolume its own name, unless something else took it
     /// meanwhile. rename(2) alone would replace an empty directory.
-    pub(super) fn reveal(self, directory: &OwnedFd, new: &NewSubvolume) -> Result<(), Cause> {
+    pub(crate) fn reveal(self, directory: &OwnedFd, new: &NewSubvolume) -> Result<(), Cause> {
         if !self.atomic {
             return Ok(());
         }
