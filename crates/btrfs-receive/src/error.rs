@@ -155,6 +155,23 @@ pub enum Cause {
         /// What has it.
         by: Occupant,
     },
+    /// The name that the new subvolume was to have until it is complete is
+    /// taken; see
+    /// [`atomic`](crate::BtrfsDestinationBuilder::atomic).
+    #[error(
+        "File exists: {built_as}, as it is called until it is complete, is {}",
+        match by {
+            Occupant::Same => "the same subvolume, complete but for its name: rename it \
+                (mv -nT)".to_owned(),
+            by => by.to_string(),
+        }
+    )]
+    BuildNameTaken {
+        /// That name.
+        built_as: String,
+        /// What has it.
+        by: Occupant,
+    },
     /// The subvolume is complete, on disk, marked as received and read-only,
     /// and could not be given its name.
     #[error(

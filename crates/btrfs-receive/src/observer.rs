@@ -5,6 +5,7 @@ use btrfs_sendstream::{CommandBuf, Position};
 use crate::error::{Cause, Failure};
 use crate::plan::op::NewSubvolume;
 use crate::report::{SourceUsed, SubvolumeReport};
+use crate::resume::ResumeError;
 
 /// Something that happened during a receive.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +47,10 @@ pub enum Event<'a> {
         /// the subvolume.
         offset: u64,
     },
+    /// It was not the same, and the input can be read again: it is, from its
+    /// beginning, to go on from an earlier checkpoint or to start over. The
+    /// events of what is received again come again.
+    StartsAgain(&'a ResumeError),
     /// It was the same, the subvolume is what it was there, and is under
     /// construction again.
     Resumed {

@@ -134,19 +134,34 @@ impl<D: Destination> Receiver<D> {
         input: R,
         observer: &mut dyn Observer,
     ) -> Result<Report, ReceiveError> {
-        let mut ignored = 0;
-        let mut reader = Reader::builder()
+        let mut reader = self.reader(input);
+        self.take_all(&mut reader, None, observer)
+    }
+
+    fn reader<R: Read>(&self, input: R) -> Reader<R> {
+        Reader::builder()
             .limits(self.options.limits)
             .allow_unknown(self.options.allow_unknown)
             .exact(self.options.stop_at_end)
-            .build(input);
+            .build(input)
+    }
+
+    /// Applies everything that `reader` gives. `skip` passes over what need
+    /// not be compared.
+    fn take_all<R: Read>(
+        &mut self,
+        reader: &mut Reader<R>,
+        skip: Option<kept::Skip<R>>,
+        observer: &mut dyn Observer,
+    ) -> Result<Report, ReceiveError> {
+        let mut ignored = 0;
         loop {
             if self.options.cancel.is_cancelled() {
                 return Err(self.stop(StopReason::Cancelled, observer));
             }
             let next = match self.keeper {
                 None => reader.next_owned(),
-                Some(_) => self.next_kept(&mut reader),
+                Some(_) => self.next_kept(reader),
             };
             let item = match next {
                 Ok(Some(item)) => item,
@@ -165,6 +180,8 @@ impl<D: Destination> Receiver<D> {
             }
             if kept {
                 self.after_item_kept(reader.position(), observer)?;
+            } else if let (Some(skip), State::Comparing(_)) = (skip, &self.state) {
+                self.skip_compared(reader, skip, observer)?;
             }
             if progress == Progress::Done {
                 return self.end(observer);

@@ -234,6 +234,7 @@ pub(crate) fn resume_options(resume: &Resume, from_file: bool) -> ResumeOptions 
     how.every_bytes = resume.every_bytes.unwrap_or(how.every_bytes);
     how.every = resume.every.unwrap_or(how.every);
     how.directory.clone_from(&resume.state_dir);
+    how.trust_files = resume.trust_prefix;
     how.hint = unfinished::hint(from_file);
     how
 }

@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use btrfs_receive::resume::{self, Progress, ResumeError};
@@ -33,7 +32,7 @@ pub(crate) fn status(options: &Unfinished, messages: &mut Messages) -> bool {
 pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
     let names = match options.names.is_empty() {
         false => options.names.clone(),
-        true => match resume::unfinished(kept_in(options)) {
+        true => match resume::unfinished(&options.destination, options.state_dir.as_deref()) {
             Ok(all) => all.into_iter().map(|one| one.name).collect(),
             Err(error) => {
                 messages.error(error);
@@ -79,12 +78,8 @@ fn abandon_one(options: &Unfinished, name: &OsStr) -> Result<bool, ResumeError> 
     // Only what was named is taken for a leftover.
     match options.names.is_empty() {
         true => Ok(false),
-        false => resume::delete_leftover(&options.destination, name.as_bytes()),
+        false => resume::delete_leftover(&options.destination, kept, name.as_bytes()),
     }
-}
-
-fn kept_in(options: &Unfinished) -> &Path {
-    options.state_dir.as_deref().unwrap_or(&options.destination)
 }
 
 /// The text of `--status`.
@@ -104,7 +99,8 @@ impl<'a> Report<'a> {
     }
 
     fn collect(&mut self, options: &Unfinished) -> Result<(), ResumeError> {
-        for one in resume::unfinished(kept_in(options))? {
+        let kept = options.state_dir.as_deref();
+        for one in resume::unfinished(&options.destination, kept)? {
             match &one.progress {
                 Ok(progress) => self.unfinished(&one.name, progress),
                 Err(ResumeError::Locked { pid }) => {
@@ -114,12 +110,20 @@ impl<'a> Report<'a> {
                 }
                 Err(error) => {
                     self.name(&one.name);
-                    self.say(&format!(": {error}\n"));
+                    self.say(&format!(": {error}\n    to give up: "));
+                    self.remove(&one.name);
                 }
             }
         }
-        for one in resume::leftovers(&options.destination)? {
+        for one in resume::leftovers(&options.destination, kept)? {
             self.name(&one.name);
+            if let Some(own) = &one.lacks_name {
+                self.say(": complete but for its name\n    rename it with: mv -nT ");
+                let paths = [&one.name, own].map(|name| options.destination.join(name).into());
+                push_message(&mut self.text, quoted(&paths).as_bytes());
+                self.say("\n");
+                continue;
+            }
             self.say(
                 ": writable and without received UUID: left by a receive that stopped, being \
                  received, or not from a receive at all\n    if it was left, remove it with: ",
@@ -220,22 +224,32 @@ pub(crate) fn hint(from_file: bool) -> String {
 
 /// Words as a shell takes them back.
 fn quoted(words: &[OsString]) -> String {
-    let mut line = String::new();
-    for word in words {
-        let word = word.to_string_lossy();
-        if !line.is_empty() {
-            line.push(' ');
+    let words: Vec<_> = words.iter().map(|word| quoted_word(word)).collect();
+    words.join(" ")
+}
+
+fn quoted_word(word: &OsStr) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    match word.to_str() {
+        Some(word) if !word.is_empty() && word.chars().all(plain) => word.to_owned(),
+        Some(word) if !word.contains(char::is_control) => {
+            format!("'{}'", word.replace('\'', r"'\''"))
         }
-        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-        if !word.is_empty() && word.chars().all(plain) {
-            line.push_str(&word);
-        } else {
-            line.push('\'');
-            line.push_str(&word.replace('\'', r"'\''"));
-            line.push('\'');
+        // Understood by bash, zsh and the POSIX shell of 2024.
+        _ => {
+            let mut quoted = String::from("$'");
+            for byte in word.as_bytes() {
+                match byte {
+                    b'\'' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
+                    b' '..=b'~' => quoted.push(char::from(*byte)),
+                    // All three digits: none of what follows is taken in.
+                    other => quoted.push_str(&format!("\\{other:03o}")),
+                }
+            }
+            quoted.push('\'');
+            quoted
         }
     }
-    line
 }
 
 #[cfg(test)]
@@ -246,6 +260,13 @@ mod tests {
     fn words_are_quoted_for_a_shell() {
         let words = ["a", "b c", "it's", ""].map(OsString::from);
         assert_eq!(quoted(&words), r"a 'b c' 'it'\''s' ''");
+    }
+
+    #[test]
+    fn what_is_no_text_is_quoted_too() {
+        let words = [OsStr::from_bytes(b"a\n1\xff"), OsStr::new("it's\t\\")];
+        let words = words.map(OsStr::to_owned);
+        assert_eq!(quoted(&words), r"$'a\0121\377' $'it\'s\011\\'");
     }
 
     #[test]

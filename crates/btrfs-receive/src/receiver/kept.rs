@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::{Receiver, State};
 use crate::destination::Destination;
-use crate::error::{Cause, Failure, ReceiveError};
+use crate::error::{Cause, Failure, ReceiveError, StopReason};
 use crate::observer::{Event, Observer};
 use crate::plan::op::NewSubvolume;
 use crate::report::{Outcome, Report, SubvolumeReport};
@@ -48,20 +48,25 @@ impl<D: Destination> Receiver<D> {
         mut input: R,
         observer: &mut dyn Observer,
     ) -> Result<Report, ReceiveError> {
-        let start = input.stream_position();
+        let Ok(start) = input.stream_position() else {
+            return self.receive(input, observer);
+        };
+        let trusts = self.keeper.as_ref().is_some_and(Keeper::trusts_files);
         loop {
-            let error = match self.receive(&mut input, observer) {
-                Ok(report) => return Ok(report),
-                Err(error) => error,
+            let mut again = StartsAgain {
+                observer,
+                differs: false,
             };
-            let (Some(failure), Ok(start)) = (&error.first_failure, &start) else {
-                return Err(error);
-            };
+            let mut reader = self.reader(&mut input);
+            let skip: Option<Skip<_>> = trusts.then_some(Reader::skip);
+            let result = self.take_all(&mut reader, skip, &mut again);
             // Each time there are fewer checkpoints, and none at last.
-            let differs = matches!(&*failure.cause, Cause::Resume(cause)
-                if matches!(**cause, ResumeError::Differs { .. }));
-            if !differs || input.seek(SeekFrom::Start(*start)).is_err() {
-                return Err(error);
+            if !again.differs {
+                return result;
+            }
+            if let Err(error) = input.seek(SeekFrom::Start(start)) {
+                let error = btrfs_sendstream::Error::from(error);
+                return Err(self.abort(StopReason::Stream(error), observer));
             }
         }
     }
@@ -148,6 +153,32 @@ impl<D: Destination> Receiver<D> {
             // The failure that is about to be reported says more.
             let _ = keeper.created(None);
         }
+    }
+
+    /// Passes over what an earlier receive has applied, and goes on from there.
+    pub(super) fn skip_compared<R: Read>(
+        &mut self,
+        reader: &mut Reader<R>,
+        skip: Skip<R>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), ReceiveError> {
+        let Some(keeper) = &mut self.keeper else {
+            return Ok(());
+        };
+        let at = reader.position();
+        let (from, bytes, commands) = match keeper.trust() {
+            Ok(Some(trusted)) => trusted,
+            Ok(None) => return Ok(()),
+            Err(error) => return self.skip_kept(failure(at, error), observer),
+        };
+        if let Err(error) = skip(reader, bytes, commands) {
+            return Err(self.abort(StopReason::Stream(error), observer));
+        }
+        if let State::Comparing(comparing) = &mut self.state {
+            comparing.0.commands += commands;
+        }
+        self.report.bytes = reader.consumed();
+        self.restore_kept(*from, reader.position(), observer)
     }
 
     /// Compares a command; goes on from the checkpoint once that is met.
@@ -329,6 +360,38 @@ impl<D: Destination> Receiver<D> {
             subvolume.kept = keeper.kept();
             keeper.leave();
         }
+    }
+}
+
+/// Passes over bytes and commands of a stream, unread.
+pub(super) type Skip<R> = fn(&mut Reader<R>, u64, u64) -> Result<(), btrfs_sendstream::Error>;
+
+/// Tells of a difference to an interrupted receive not as a failure: the input
+/// is read again.
+struct StartsAgain<'a> {
+    observer: &'a mut dyn Observer,
+    differs: bool,
+}
+
+impl Observer for StartsAgain<'_> {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Failed(failure) => {
+                if let Cause::Resume(error) = &*failure.cause
+                    && matches!(**error, ResumeError::Differs { .. })
+                {
+                    self.differs = true;
+                    return self.observer.event(Event::StartsAgain(error));
+                }
+                self.observer.event(event);
+            }
+            Event::SubvolumeAbandoned(_) if self.differs => {}
+            event => self.observer.event(event),
+        }
+    }
+
+    fn wants_commands(&self) -> bool {
+        self.observer.wants_commands()
     }
 }
 

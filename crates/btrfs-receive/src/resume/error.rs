@@ -67,7 +67,7 @@ pub enum ResumeError {
     },
     /// The half-built subvolume is not the one that was left.
     #[error(
-        "{name} is not as the interrupted receive left it: {what}; put it back, or move it away \
+        "{name} is not as the interrupted receive left it: {what}; undo that, or move it away \
          to have it built again"
     )]
     Changed {
@@ -76,6 +76,44 @@ pub enum ResumeError {
         /// What is different.
         what: &'static str,
     },
+    /// The directory for the state is not on the filesystem that is received
+    /// on, so that it could hold no checkpoints.
+    #[error(
+        "{}: not on the filesystem that is received on, where checkpoints have to be",
+        path.display()
+    )]
+    OtherFilesystem {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// What is kept under this name belongs to a receive into another
+    /// directory.
+    #[error(
+        "{}: belongs to an unfinished receive into another directory; keep this one's state \
+         elsewhere",
+        path.display()
+    )]
+    Elsewhere {
+        /// The directory of that receive's state.
+        path: PathBuf,
+    },
+    /// A subvolume cannot be given another name, because something has that.
+    #[error("{name} cannot be renamed {to}: something else has that name; move it away")]
+    NotRenamed {
+        /// Its name.
+        name: String,
+        /// What it was to be called.
+        to: String,
+    },
+    /// The subvolume is called what the directory of the state is called.
+    #[error(
+        "a subvolume cannot have this name where the state of unfinished receives lies: choose \
+         another, or keep the state elsewhere"
+    )]
+    Reserved,
+    /// Going on needs `CAP_SYS_ADMIN`, which this process does not have.
+    #[error("receives can be resumed only with CAP_SYS_ADMIN: the kernel is asked what differs")]
+    NotPrivileged,
     /// A system call failed.
     #[error("{call} {}: {error}", path.display())]
     System {

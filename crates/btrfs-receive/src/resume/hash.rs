@@ -16,7 +16,7 @@ pub(crate) struct Mark {
 
 /// Marks kept at most: 40 bytes each, 40 KB. When there are as many, every
 /// other one is dropped and the distance doubles.
-const MAX_MARKS: usize = 1024;
+pub(crate) const MAX_MARKS: usize = 1024;
 
 /// Bytes between marks to begin with.
 const FIRST_DISTANCE: u64 = 16 << 20;
@@ -28,21 +28,38 @@ pub(crate) struct StreamHash {
     /// The next mark is due here.
     due: u64,
     distance: u64,
+    /// Places before which nothing was read, nearest last; see
+    /// [`trust`](Self::trust).
+    trusted: Vec<u64>,
 }
 
 impl StreamHash {
-    /// At the command that begins the subvolume.
-    pub(crate) fn new() -> Self {
+    /// At the command that begins the subvolume. `trusted` are the places that
+    /// [`trust`](Self::trust) was called for, in the order of the stream.
+    pub(crate) fn new(trusted: &[u64]) -> Self {
         Self {
             hasher: Sha256::new(),
             offset: 0,
             due: FIRST_DISTANCE,
             distance: FIRST_DISTANCE,
+            trusted: trusted.iter().rev().copied().collect(),
         }
+    }
+
+    /// Goes on at `offset` without having seen what comes before: what comes
+    /// behind is hashed together with the digest of that.
+    pub(crate) fn trust(&mut self, offset: u64, digest: &Digest) {
+        self.hasher = Sha256::new_with_prefix(digest);
+        self.offset = offset;
+        self.trusted.clear();
     }
 
     /// Takes the bytes of one command.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
+        if self.trusted.last() == Some(&self.offset) {
+            self.trusted.pop();
+            self.hasher = Sha256::new_with_prefix(self.digest());
+        }
         self.hasher.update(bytes);
         self.offset += bytes.len() as u64;
     }
@@ -103,7 +120,7 @@ mod tests {
 
     #[test]
     fn marks_are_bounded_and_go_on_growing_apart() {
-        let mut hash = StreamHash::new();
+        let mut hash = StreamHash::new(&[]);
         let mut marks = Vec::new();
         for _ in 0..5000 {
             // As if that much had been hashed.
@@ -118,10 +135,26 @@ mod tests {
 
     #[test]
     fn hashes_what_it_took() {
-        let mut hash = StreamHash::new();
+        let mut hash = StreamHash::new(&[]);
         hash.update(b"a");
         hash.update(b"bc");
         assert_eq!(hash.offset(), 3);
         assert_eq!(hash.digest()[..4], [0xba, 0x78, 0x16, 0xbf]);
+    }
+    #[test]
+    fn goes_on_without_the_beginning() {
+        let mut whole = StreamHash::new(&[3]);
+        whole.update(b"abc");
+        let at_three = whole.digest();
+        whole.update(b"def");
+        let mut rest = StreamHash::new(&[]);
+        rest.update(b"a");
+        rest.trust(3, &at_three);
+        rest.update(b"def");
+        assert_eq!((rest.offset(), rest.digest()), (6, whole.digest()));
+        let mut other = StreamHash::new(&[3]);
+        other.update(b"abC");
+        other.update(b"def");
+        assert_ne!(other.digest(), whole.digest());
     }
 }

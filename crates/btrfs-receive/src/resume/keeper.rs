@@ -6,20 +6,18 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use btrfs_sendstream::SubvolumeName;
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags, openat, renameat_with};
-use rustix::io::Errno;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::thread::{CapabilitySet, capabilities};
 use uuid::Uuid;
 
 use super::error::ResumeError;
 use super::hash::StreamHash;
-use super::state::{Checkpoint, State};
-use super::store::Store;
+use super::state::{Checkpoint, MAX_TRUSTED, State};
+use super::store::{FOLDER, Store, identity, is_one_filesystem};
 use super::{ResumeOptions, now};
-use crate::destination::btrfs::remains::{Remains, remains};
 use crate::destination::btrfs::{BtrfsDestination, Captured};
 use crate::plan::op::{NewSubvolume, Op};
 use crate::report::LeftOut;
-use crate::sys;
 
 /// Commands between looks at the clock.
 const CLOCK: u64 = 64;
@@ -27,11 +25,13 @@ const CLOCK: u64 = 64;
 /// Keeps the state of the subvolume under construction.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    options: ResumeOptions,
+    pub(super) options: ResumeOptions,
     /// Where subvolumes are created.
-    destination: OwnedFd,
+    pub(super) destination: OwnedFd,
+    /// Subvolume and inode of that.
+    pub(super) identity: (u64, u64),
     /// Where the directory of unfinished receives lies, and its path.
-    base: (OwnedFd, PathBuf),
+    pub(super) base: (OwnedFd, PathBuf),
     current: Option<Current>,
 }
 
@@ -88,8 +88,10 @@ pub(crate) struct Restoring {
     pub(crate) place: OwnedFd,
     /// The checkpoint.
     pub(crate) checkpoint: Checkpoint,
-    /// What may be there of the half-built subvolume; else a new one is made.
-    pub(crate) working: Option<Uuid>,
+    /// The half-built subvolume, which may be gone: then a new one is made.
+    pub(crate) working: Uuid,
+    /// Make a new one in any case.
+    pub(crate) replace: bool,
 }
 
 impl Keeper {
@@ -100,25 +102,39 @@ impl Keeper {
         let (directory, path) = destination
             .directory()
             .map_err(|errno| ResumeError::system("fcntl", Path::new("."), errno))?;
+        if !capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN)) {
+            return Err(ResumeError::NotPrivileged);
+        }
         let base = match &options.directory {
             Some(path) => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 let fd = openat(CWD, path, flags, Mode::empty())
                     .map_err(|errno| ResumeError::system("open", path, errno))?;
+                if !is_one_filesystem(&fd, &directory) {
+                    return Err(ResumeError::OtherFilesystem { path: path.clone() });
+                }
                 (fd, path.clone())
             }
             None => {
                 let fd = rustix::io::fcntl_dupfd_cloexec(&directory, 3)
                     .map_err(|errno| ResumeError::system("fcntl", &path, errno))?;
-                (fd, path)
+                (fd, path.clone())
             }
         };
+        let identity = identity(&directory)
+            .map_err(|errno| ResumeError::system("BTRFS_IOC_INO_LOOKUP", &path, errno))?;
         Ok(Self {
             options,
             destination: directory,
+            identity,
             base,
             current: None,
         })
+    }
+
+    /// Whether what was received before is passed over in files, unread.
+    pub(crate) fn trusts_files(&self) -> bool {
+        self.options.trust_files
     }
 
     /// Looks for what there is of `new`, and locks it. `raw` is the command.
@@ -130,7 +146,11 @@ impl Keeper {
     ) -> Result<Opened, ResumeError> {
         self.current = None;
         let name = new.name.as_bytes();
+        if name == FOLDER.as_bytes() && self.options.directory.is_none() {
+            return Err(ResumeError::Reserved);
+        }
         if self.is_complete(name, new) {
+            self.keep_name()?;
             self.tidy(new)?;
             return Ok(Opened::Complete);
         }
@@ -139,7 +159,16 @@ impl Keeper {
             return Ok(Opened::Fresh);
         };
         let (state, opened) = match store.read()? {
-            None => (self.intend(&store, new, built_as)?, Opened::Fresh),
+            None if built_as != new.name && self.is_complete(built_as.as_bytes(), new) => {
+                // Its receive, which kept no state, was stopped at the end.
+                self.rename(&built_as, &new.name)?;
+                self.keep_name()?;
+                (None, Opened::Complete)
+            }
+            None => {
+                store.sweep(&[])?;
+                (self.intend(&store, new, built_as)?, Opened::Fresh)
+            }
             Some(state) => self.find(&store, state, new, built_as)?,
         };
         if matches!(opened, Opened::Complete) {
@@ -153,166 +182,6 @@ impl Keeper {
         };
         self.current = Some(Current::new(store, state, raw));
         Ok(opened)
-    }
-
-    /// Whether `name` is the complete result.
-    fn is_complete(&self, name: &[u8], new: &NewSubvolume) -> bool {
-        match remains(&self.destination, name) {
-            Remains::Subvolume(info) => {
-                info.read_only && (info.received_uuid, info.stransid) == (new.uuid, new.ctransid)
-            }
-            _ => false,
-        }
-    }
-
-    /// Removes what was kept of a receive that is complete.
-    fn tidy(&self, new: &NewSubvolume) -> Result<(), ResumeError> {
-        let (base, path) = &self.base;
-        match Store::open(base, path, new.name.as_bytes(), false)? {
-            Some(store) => match store.read()? {
-                Some(state) if !is_same(&state.new, new) => Ok(()),
-                _ => store.remove(),
-            },
-            None => Ok(()),
-        }
-    }
-
-    /// Writes down that `new` is about to be created; not if its name is
-    /// taken.
-    fn intend(
-        &self,
-        store: &Store,
-        new: &NewSubvolume,
-        built_as: SubvolumeName,
-    ) -> Result<Option<State>, ResumeError> {
-        for name in [&built_as, &new.name] {
-            if !matches!(
-                remains(&self.destination, name.as_bytes()),
-                Remains::Nothing
-            ) {
-                return Ok(None);
-            }
-        }
-        let state = State::new(new.clone(), built_as, &self.options.hint);
-        store.write(&state)?;
-        Ok(Some(state))
-    }
-
-    /// Finds out what can be made of an earlier receive.
-    fn find(
-        &self,
-        store: &Store,
-        mut state: State,
-        new: &NewSubvolume,
-        built_as: SubvolumeName,
-    ) -> Result<(Option<State>, Opened), ResumeError> {
-        if !is_same(&state.new, new) {
-            return Err(ResumeError::OtherStream {
-                uuid: state.new.uuid,
-                ctransid: state.new.ctransid,
-            });
-        }
-        if self.is_complete(state.built_as.as_bytes(), new) {
-            // Only its name was missing.
-            self.rename(&state.built_as, &new.name, store)?;
-            return Ok((None, Opened::Complete));
-        }
-        self.look_at_working(&mut state, store)?;
-        if state.built_as != built_as {
-            self.rename(&state.built_as, &built_as, store)?;
-            state.built_as = built_as;
-        }
-        state.hint.clone_from(&self.options.hint);
-        let mut kept = Vec::new();
-        for checkpoint in std::mem::take(&mut state.checkpoints) {
-            match is_intact(store, &checkpoint) {
-                true => kept.push(checkpoint),
-                false => store.delete(&checkpoint.name())?,
-            }
-        }
-        state.checkpoints = kept;
-        match state.checkpoints.last() {
-            Some(newest) => {
-                let opened = Opened::Unfinished(newest.offset);
-                store.write(&state)?;
-                Ok((Some(state), opened))
-            }
-            None => self.start_over(store, &state, new),
-        }
-    }
-
-    /// Makes sure that the half-built subvolume is the one that was left, or
-    /// gone.
-    fn look_at_working(&self, state: &mut State, store: &Store) -> Result<(), ResumeError> {
-        let is_unknown = state.working.is_nil();
-        if is_unknown {
-            state.working = store.noted_working().unwrap_or_default();
-        }
-        let changed = |what| {
-            let name = state.built_as.to_string();
-            Err(ResumeError::Changed { name, what })
-        };
-        let name = state.built_as.as_bytes();
-        match remains(&self.destination, name) {
-            Remains::Nothing => {
-                state.working = Uuid::nil();
-                Ok(())
-            }
-            Remains::Other => changed("something else has its name"),
-            Remains::Subvolume(info) if info.uuid == state.working && info.read_only => {
-                changed("it was made read-only")
-            }
-            Remains::Subvolume(info) if info.uuid == state.working => Ok(()),
-            // Created, and the receiver was stopped before it could write
-            // down which one it is.
-            Remains::Subvolume(info)
-                if is_unknown
-                    && !info.read_only
-                    && info.received_uuid.is_nil()
-                    && info.ctransid <= info.otransid + 2 =>
-            {
-                state.working = Uuid::nil();
-                self.delete_working(state.built_as.as_bytes())
-            }
-            Remains::Subvolume(_) => changed("another subvolume has its name"),
-        }
-    }
-
-    /// Deletes what is there of the half-built subvolume.
-    fn start_over(
-        &self,
-        store: &Store,
-        state: &State,
-        new: &NewSubvolume,
-    ) -> Result<(Option<State>, Opened), ResumeError> {
-        if !state.working.is_nil() {
-            self.delete_working(state.built_as.as_bytes())?;
-        }
-        let state = self.intend(store, new, state.built_as.clone())?;
-        Ok((state, Opened::Fresh))
-    }
-
-    fn delete_working(&self, name: &[u8]) -> Result<(), ResumeError> {
-        match sys::snap_destroy(&self.destination, name) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => {
-                let path = PathBuf::from(name.escape_ascii().to_string());
-                Err(ResumeError::system("BTRFS_IOC_SNAP_DESTROY", &path, errno))
-            }
-        }
-    }
-
-    fn rename(
-        &self,
-        from: &SubvolumeName,
-        to: &SubvolumeName,
-        store: &Store,
-    ) -> Result<(), ResumeError> {
-        let (at, flags) = (&self.destination, RenameFlags::NOREPLACE);
-        match renameat_with(at, from.as_bytes(), at, to.as_bytes(), flags) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(ResumeError::system("renameat2", store.path(), errno)),
-        }
     }
 
     /// The subvolume exists; `None`: it could not be created.
@@ -360,6 +229,35 @@ impl Keeper {
             return Ok(Reached::Checkpoint(Box::new(current.restoring()?)));
         }
         Ok(Reached::NotYet)
+    }
+
+    /// Takes it that the stream is the same up to the newest checkpoint. Gives
+    /// back how many bytes and commands have to be passed over, too; `None`:
+    /// it has to be compared after all.
+    pub(crate) fn trust(&mut self) -> Result<Option<(Box<Restoring>, u64, u64)>, ResumeError> {
+        let Some(current) = &mut self.current else {
+            return Ok(None);
+        };
+        let Some(newest) = current.state.checkpoints.last() else {
+            return Ok(None);
+        };
+        let (offset, commands) = (newest.offset, newest.commands);
+        let bytes = offset.checked_sub(current.hash.offset());
+        let (Some(bytes), Some(more)) = (bytes, commands.checked_sub(current.commands)) else {
+            return Ok(None);
+        };
+        let trusted = &mut current.state.trusted;
+        if trusted.len() >= MAX_TRUSTED {
+            return Ok(None);
+        }
+        if trusted.last() != Some(&offset) {
+            trusted.push(offset);
+        }
+        current.hash.trust(offset, &newest.digest);
+        current.commands = commands;
+        current.ahead.clear();
+        current.met = Some(offset);
+        Ok(Some((Box::new(current.restoring()?), bytes, more)))
     }
 
     /// The subvolume ends before everything was compared.
@@ -489,9 +387,9 @@ impl Current {
         ahead.dedup_by_key(|one| one.offset);
         ahead.reverse();
         let mut current = Self {
+            hash: StreamHash::new(&state.trusted),
             store,
             state,
-            hash: StreamHash::new(),
             commands: 0,
             ahead,
             same: 0,
@@ -530,13 +428,7 @@ impl Current {
         };
         let place = rustix::io::fcntl_dupfd_cloexec(directory, 3)
             .map_err(|errno| ResumeError::system("fcntl", self.store.path(), errno))?;
-        let keep = !self.state.verity && !self.state.working.is_nil();
-        let working = keep.then_some(self.state.working);
-        if !keep && !self.state.working.is_nil() {
-            // Until the new one is written down.
-            self.state.working = Uuid::nil();
-            self.store.write(&self.state)?;
-        }
+        let replace = self.state.verity;
         self.state.verity = false;
         let newest = checkpoint.offset;
         self.state.marks.retain(|mark| mark.offset <= newest);
@@ -544,22 +436,13 @@ impl Current {
         Ok(Restoring {
             place,
             checkpoint,
-            working,
+            working: self.state.working,
+            replace,
         })
     }
 }
 
 /// Whether both ask for the same subvolume.
-fn is_same(a: &NewSubvolume, b: &NewSubvolume) -> bool {
+pub(super) fn is_same(a: &NewSubvolume, b: &NewSubvolume) -> bool {
     (a.uuid, a.ctransid, a.parent) == (b.uuid, b.ctransid, b.parent)
-}
-
-/// Whether the snapshot is there and as it was taken.
-fn is_intact(store: &Store, checkpoint: &Checkpoint) -> bool {
-    match remains(store.directory(), checkpoint.name().as_bytes()) {
-        Remains::Subvolume(info) => {
-            info.read_only && (info.uuid, info.ctransid) == (checkpoint.uuid, checkpoint.ctransid)
-        }
-        _ => false,
-    }
 }

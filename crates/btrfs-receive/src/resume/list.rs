@@ -1,18 +1,20 @@
 //! What is unfinished in a directory, and how to get rid of it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::error::ResumeError;
+use super::find::working;
 use super::state::State;
-use super::store::{FOLDER, Store, open_directory};
+use super::store::{FOLDER, Store, identity, list, open_directory};
+use crate::destination::btrfs::naming::SUFFIX;
 use crate::destination::btrfs::remains::{Remains, remains};
 use crate::sys;
 
@@ -55,7 +57,7 @@ pub struct Progress {
 
 /// A subvolume that a receive may have left incomplete: it is writable and has
 /// no received UUID. So has every subvolume that people made, and one that is
-/// being received right now.
+/// being received right now. Or one that only lacks its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Leftover {
@@ -63,33 +65,44 @@ pub struct Leftover {
     pub name: OsString,
     /// It is a snapshot of another subvolume.
     pub is_snapshot: bool,
+    /// It is complete, and an [atomic](crate::BtrfsDestinationBuilder::atomic)
+    /// receive was stopped before it could give it this name.
+    pub lacks_name: Option<OsString>,
 }
 
-/// What is unfinished in `directory`: where subvolumes are received, or
-/// [`ResumeOptions::directory`](super::ResumeOptions::directory).
+/// What is unfinished in `directory`, where subvolumes are received. `kept` is
+/// where the state is, if that is another directory.
 ///
 /// # Errors
-/// The directory cannot be read. One that holds nothing unfinished is no
-/// error.
-pub fn unfinished(directory: impl AsRef<Path>) -> Result<Vec<Unfinished>, ResumeError> {
-    let path = directory.as_ref();
-    let base = open(path)?;
-    let folder = match open_directory(&base, FOLDER.as_bytes()) {
-        Ok(folder) => folder,
-        Err(Errno::NOENT) => return Ok(Vec::new()),
-        Err(errno) => return Err(ResumeError::system("openat", path, errno)),
-    };
+/// A directory cannot be read. One that holds nothing unfinished is no error.
+pub fn unfinished(
+    directory: impl AsRef<Path>,
+    kept: Option<&Path>,
+) -> Result<Vec<Unfinished>, ResumeError> {
+    let place = Place::open(directory.as_ref(), kept)?;
     let mut all = Vec::new();
-    for name in names(&folder, path)? {
-        let progress = match Store::open(&base, path, &name, false) {
-            Ok(Some(store)) => store.read(),
+    for name in place.names()? {
+        let state = match Store::open(&place.base, &place.kept, &name, false) {
+            Ok(Some(store)) => store.read().and_then(|state| match state {
+                // Stopped before anything was created.
+                None if !store.holds_anything()? => Ok(None),
+                None => Err(ResumeError::Damaged {
+                    path: store.path().to_owned(),
+                }),
+                state => Ok(state),
+            }),
             Ok(None) => continue,
             Err(error) => Err(error),
         };
-        let progress = match progress {
+        let progress = match state {
+            Ok(Some(state)) if !place.is_of(&state) => continue,
             Ok(Some(state)) => Ok(progress_of(&state)),
-            // Stopped before anything was created.
             Ok(None) => continue,
+            Err(ResumeError::Locked { .. })
+                if Store::peek(&place.base, &name).is_some_and(|state| !place.is_of(&state)) =>
+            {
+                continue;
+            }
             Err(error) => Err(error),
         };
         let name = OsString::from_vec(name);
@@ -100,39 +113,40 @@ pub fn unfinished(directory: impl AsRef<Path>) -> Result<Vec<Unfinished>, Resume
 }
 
 /// Removes an unfinished receive: the half-built subvolume, its checkpoints,
-/// and its state. `destination` is where subvolumes are received, `kept` where
+/// and its state. `directory` is where subvolumes are received, `kept` where
 /// the state is, if that is another directory. `false`: there is none of this
 /// name.
 ///
 /// # Errors
-/// A receive is at work on it; a later version of the program left it; or
-/// something cannot be deleted.
+/// A receive is at work on it; it belongs to another directory; a later
+/// version of the program left it; or something cannot be deleted.
 pub fn abandon(
-    destination: impl AsRef<Path>,
+    directory: impl AsRef<Path>,
     kept: Option<&Path>,
     name: &[u8],
 ) -> Result<bool, ResumeError> {
-    let (path, kept) = (
-        destination.as_ref(),
-        kept.unwrap_or_else(|| destination.as_ref()),
-    );
-    let (directory, base) = (open(path)?, open(kept)?);
-    let Some(store) = Store::open(&base, kept, name, false)? else {
+    let place = Place::open(directory.as_ref(), kept)?;
+    let Some(store) = Store::open(&place.base, &place.kept, name, false)? else {
         return Ok(false);
     };
     match store.read() {
-        Ok(Some(state)) if !state.working.is_nil() => {
-            let working = state.built_as.as_bytes();
-            if let Remains::Subvolume(info) = remains(&directory, working)
-                && info.uuid == state.working
+        Ok(Some(state)) if !place.is_of(&state) => {
+            let path = store.path().to_owned();
+            return Err(ResumeError::Elsewhere { path });
+        }
+        Ok(Some(state)) => {
+            let built_as = state.built_as.as_bytes();
+            if let Remains::Subvolume(info) = remains(&place.directory, built_as)
+                && info.uuid == working(&state, &store)
                 && !info.read_only
             {
-                sys::snap_destroy(&directory, working)
-                    .map_err(|errno| ResumeError::system("BTRFS_IOC_SNAP_DESTROY", path, errno))?;
+                let path = directory.as_ref().join(OsStr::from_bytes(built_as));
+                sys::snap_destroy(&place.directory, built_as)
+                    .map_err(|errno| ResumeError::system("BTRFS_IOC_SNAP_DESTROY", &path, errno))?;
             }
         }
         // What it belonged to is not known any more.
-        Ok(_) | Err(ResumeError::Damaged { .. }) => {}
+        Ok(None) | Err(ResumeError::Damaged { .. }) => {}
         Err(error) => return Err(error),
     }
     store.remove()?;
@@ -143,48 +157,104 @@ pub fn abandon(
 /// [`unfinished`] knows.
 ///
 /// # Errors
-/// The directory cannot be read.
-pub fn leftovers(directory: impl AsRef<Path>) -> Result<Vec<Leftover>, ResumeError> {
+/// A directory cannot be read.
+pub fn leftovers(
+    directory: impl AsRef<Path>,
+    kept: Option<&Path>,
+) -> Result<Vec<Leftover>, ResumeError> {
     let path = directory.as_ref();
-    let base = open(path)?;
-    let known: Vec<OsString> = unfinished(path)?
-        .into_iter()
-        .flat_map(|one| match one.progress {
-            Ok(progress) => [Some(one.name), Some(progress.built_as)],
-            Err(_) => [Some(one.name), None],
-        })
-        .flatten()
-        .collect();
+    let place = Place::open(path, kept)?;
+    let mut known = Vec::new();
+    for name in place.names()? {
+        match Store::peek(&place.base, &name) {
+            Some(state) if !place.is_of(&state) => continue,
+            Some(state) => known.push(state.built_as.as_bytes().to_vec()),
+            None => {}
+        }
+        known.push(name);
+    }
     let mut all = Vec::new();
-    for name in names(&base, path)? {
-        if let Remains::Subvolume(info) = remains(&base, &name)
-            && !info.read_only
-            && info.received_uuid.is_nil()
-        {
-            let name = OsString::from_vec(name);
-            if !known.contains(&name) {
-                let is_snapshot = !info.parent_uuid.is_nil();
-                all.push(Leftover { name, is_snapshot });
-            }
+    let failed = |errno| ResumeError::system("getdents64", path, errno);
+    for name in list(&place.directory).map_err(failed)? {
+        let Remains::Subvolume(info) = remains(&place.directory, &name) else {
+            continue;
+        };
+        let lacks_name = match (info.read_only, info.received_uuid.is_nil()) {
+            (false, true) => None,
+            (true, false) => match name.strip_suffix(SUFFIX) {
+                Some(own) if !own.is_empty() => Some(OsString::from_vec(own.to_vec())),
+                _ => continue,
+            },
+            _ => continue,
+        };
+        if !known.contains(&name) {
+            all.push(Leftover {
+                name: OsString::from_vec(name),
+                is_snapshot: !info.parent_uuid.is_nil(),
+                lacks_name,
+            });
         }
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(all)
 }
 
-/// Deletes a subvolume that [`leftovers`] lists. `false`: it does not.
+/// Deletes a subvolume that [`leftovers`] lists as incomplete. `false`: it
+/// does not.
 ///
 /// # Errors
 /// It cannot be deleted.
-pub fn delete_leftover(directory: impl AsRef<Path>, name: &[u8]) -> Result<bool, ResumeError> {
+pub fn delete_leftover(
+    directory: impl AsRef<Path>,
+    kept: Option<&Path>,
+    name: &[u8],
+) -> Result<bool, ResumeError> {
     let path = directory.as_ref();
-    let listed = leftovers(path)?;
-    if !listed.iter().any(|one| one.name.as_encoded_bytes() == name) {
+    let listed = leftovers(path, kept)?;
+    let mut listed = listed.iter().filter(|one| one.lacks_name.is_none());
+    if !listed.any(|one| one.name.as_encoded_bytes() == name) {
         return Ok(false);
     }
     sys::snap_destroy(open(path)?, name)
         .map_err(|errno| ResumeError::system("BTRFS_IOC_SNAP_DESTROY", path, errno))?;
     Ok(true)
+}
+
+/// Where subvolumes are received, and where their state is.
+struct Place {
+    directory: OwnedFd,
+    /// `None` where nothing can be unfinished.
+    identity: Option<(u64, u64)>,
+    base: OwnedFd,
+    kept: PathBuf,
+}
+
+impl Place {
+    fn open(directory: &Path, kept: Option<&Path>) -> Result<Self, ResumeError> {
+        let kept = kept.unwrap_or(directory);
+        let (fd, base) = (open(directory)?, open(kept)?);
+        Ok(Self {
+            identity: identity(&fd).ok(),
+            directory: fd,
+            base,
+            kept: kept.to_owned(),
+        })
+    }
+
+    /// Whether a state belongs to what is received here.
+    fn is_of(&self, state: &State) -> bool {
+        self.identity == Some(state.directory)
+    }
+
+    /// Names of subvolumes of which there is a state.
+    fn names(&self) -> Result<Vec<Vec<u8>>, ResumeError> {
+        let failed = |errno| ResumeError::system("getdents64", &self.kept, errno);
+        match open_directory(&self.base, FOLDER.as_bytes()) {
+            Ok(folder) => list(&folder).map_err(failed),
+            Err(Errno::NOENT) => Ok(Vec::new()),
+            Err(errno) => Err(ResumeError::system("openat", &self.kept, errno)),
+        }
+    }
 }
 
 fn progress_of(state: &State) -> Progress {
@@ -201,18 +271,6 @@ fn progress_of(state: &State) -> Progress {
         checkpoints: state.checkpoints.len(),
         hint: state.hint.clone(),
     }
-}
-
-fn names(directory: &OwnedFd, path: &Path) -> Result<Vec<Vec<u8>>, ResumeError> {
-    let failed = |errno| ResumeError::system("getdents64", path, errno);
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name().to_bytes().to_vec();
-        if !matches!(&name[..], b"." | b"..") {
-            names.push(name);
-        }
-    }
-    Ok(names)
 }
 
 fn open(path: &Path) -> Result<OwnedFd, ResumeError> {

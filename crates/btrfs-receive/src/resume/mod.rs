@@ -30,9 +30,15 @@
 //!
 //! # Memory
 //! 64 KB for hashes, and what the destination defers to the end of the
-//! subvolume once more while a checkpoint is written.
+//! subvolume: once for each checkpoint, and as text while one is written.
+//!
+//! # On disk
+//! Up to four snapshots of the half-built subvolume (while it is put back, one
+//! more), which share their data with it: they take what changed in between.
+//! What a receiver that was killed left of others goes when the next begins.
 
 mod error;
+mod find;
 mod hash;
 mod keeper;
 mod list;
@@ -61,6 +67,12 @@ pub struct ResumeOptions {
     /// Where to make the directory `btrfs-recv-rs.unfinished`: on the
     /// filesystem that is received on. Default: where subvolumes are created.
     pub directory: Option<PathBuf>,
+    /// Pass over what was received before, unread, in inputs that can
+    /// [seek](crate::Receiver::receive_file): the caller vouches that the
+    /// input is the one that was interrupted. Only the UUIDs and transaction
+    /// ids of the subvolume and its parent are compared then. Default `false`:
+    /// it is read and hashed.
+    pub trust_files: bool,
     /// A command line or the like that says how to go on, kept for people:
     /// [`Unfinished::hint`].
     pub hint: String,
@@ -72,6 +84,7 @@ impl Default for ResumeOptions {
             every_bytes: 4 << 30,
             every: Duration::from_secs(300),
             directory: None,
+            trust_files: false,
             hint: String::new(),
         }
     }

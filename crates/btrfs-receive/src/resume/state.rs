@@ -9,7 +9,10 @@ use crate::report::{Fallbacks, LeftOut};
 
 /// Checkpoints kept at most. More than one because what comes before the
 /// newest may differ when it is sent again.
-const MAX_CHECKPOINTS: usize = 4;
+pub(crate) const MAX_CHECKPOINTS: usize = 4;
+
+/// How often a receive may go on without a look at what comes before.
+pub(crate) const MAX_TRUSTED: usize = 1024;
 
 /// The state of one unfinished subvolume, as the state file holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub(crate) struct State {
     pub(crate) new: NewSubvolume,
     /// Its name while it is built.
     pub(crate) built_as: SubvolumeName,
+    /// Subvolume and inode of the directory that it is built in.
+    pub(crate) directory: (u64, u64),
     /// UUID of the subvolume under construction; nil until it exists.
     pub(crate) working: Uuid,
     /// When the first of its receives began, in seconds since 1970.
@@ -26,6 +31,9 @@ pub(crate) struct State {
     pub(crate) verity: bool,
     /// How to go on, for people: what the caller said.
     pub(crate) hint: String,
+    /// Checkpoints that were gone on from without a look at what comes before,
+    /// by their place.
+    pub(crate) trusted: Vec<u64>,
     /// Hashes of the stream at places between checkpoints.
     pub(crate) marks: Vec<Mark>,
     /// In the order of the stream.
@@ -83,14 +91,21 @@ impl Checkpoint {
 
 impl State {
     /// The state of a receive that is about to create its subvolume.
-    pub(crate) fn new(new: NewSubvolume, built_as: SubvolumeName, hint: &str) -> Self {
+    pub(crate) fn new(
+        new: NewSubvolume,
+        built_as: SubvolumeName,
+        directory: (u64, u64),
+        hint: &str,
+    ) -> Self {
         Self {
             new,
             built_as,
+            directory,
             working: Uuid::nil(),
             started: super::now(),
             verity: false,
             hint: hint.to_owned(),
+            trusted: Vec::new(),
             marks: Vec::new(),
             checkpoints: Vec::new(),
             next: 1,
@@ -122,6 +137,7 @@ impl State {
     /// Forgets all that lies beyond `offset`; gives back those checkpoints.
     pub(crate) fn cut(&mut self, offset: u64) -> Vec<Checkpoint> {
         self.marks.retain(|mark| mark.offset <= offset);
+        self.trusted.retain(|place| *place <= offset);
         let keep = self.checkpoints.iter();
         let keep = keep.filter(|one| one.offset <= offset).count();
         self.checkpoints.split_off(keep)
@@ -151,7 +167,7 @@ pub(super) mod tests {
     pub(in crate::resume) fn state() -> State {
         let name = SubvolumeName::parse(Bytes::from_static(b"a name\n")).unwrap();
         let new = NewSubvolume::new(name.clone(), Uuid::from_u128(5), 6, None);
-        State::new(new, name, "btrfs-recv-rs --resumable '/a b'")
+        State::new(new, name, (5, 256), "btrfs-recv-rs --resumable '/a b'")
     }
 
     #[test]

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::error::ResumeError;
 use super::state::State;
 use super::text::{self, Unreadable};
+use crate::destination::btrfs::subvolume::ROOT_INODE;
 use crate::sys;
 
 /// The directory of all unfinished receives, in the directory that subvolumes
@@ -93,11 +94,17 @@ impl Store {
             make_directory(&base, FOLDER.as_bytes()).map_err(failed("mkdirat"))?;
         }
         let folder = open_directory(&base, FOLDER.as_bytes()).map_err(failed("openat"))?;
+        if fstat(&folder).map_err(failed("fstat"))?.st_ino == ROOT_INODE {
+            // A subvolume: received, and what is in it is somebody else's word.
+            return Err(ResumeError::system("mkdirat", path, Errno::EXIST));
+        }
         if create {
             make_directory(&folder, name).map_err(failed("mkdirat"))?;
         }
         let directory = open_directory(&folder, name).map_err(failed("openat"))?;
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        // What else may lie there does not block.
+        let flags = flags | OFlags::NONBLOCK;
         let mode = Mode::from_raw_mode(0o600);
         let mut lock = File::from(openat(&directory, LOCK, flags, mode).map_err(failed("openat"))?);
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -139,30 +146,26 @@ impl Store {
 
     /// The state, if one was written.
     pub(crate) fn read(&self) -> Result<Option<State>, ResumeError> {
-        let path = self.path.join(STATE);
-        let file = match openat(
-            &self.directory,
-            STATE,
-            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-            Mode::empty(),
-        ) {
-            Ok(fd) => File::from(fd),
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(ResumeError::system("openat", &path, errno)),
-        };
-        let mut bytes = Vec::new();
-        file.take(MAX_STATE)
-            .read_to_end(&mut bytes)
-            .map_err(|error| ResumeError::System {
-                call: "read",
-                path: path.clone(),
-                error,
-            })?;
-        match text::decode(&bytes) {
-            Ok(state) => Ok(Some(state)),
-            Err(Unreadable::Newer(format)) => Err(ResumeError::Newer { path, format }),
-            Err(Unreadable::Damaged) => Err(ResumeError::Damaged { path }),
-        }
+        read_state(&self.directory, &self.path)
+    }
+
+    /// The state for `name` while another holds the lock, if it can be read:
+    /// it is only ever replaced as a whole.
+    pub(crate) fn peek(base: impl AsFd, name: &[u8]) -> Option<State> {
+        let folder = open_directory(base, FOLDER.as_bytes()).ok()?;
+        let directory = open_directory(folder, name).ok()?;
+        read_state(&directory, Path::new("")).ok().flatten()
+    }
+
+    /// Whether there is more than the lock.
+    pub(crate) fn holds_anything(&self) -> Result<bool, ResumeError> {
+        let lock = LOCK.as_bytes();
+        Ok(self.entries()?.iter().any(|name| name != lock))
+    }
+
+    /// Names in the directory.
+    fn entries(&self) -> Result<Vec<Vec<u8>>, ResumeError> {
+        list(&self.directory).map_err(|errno| ResumeError::system("getdents64", &self.path, errno))
     }
 
     /// Replaces the state, durably: after a power cut it is there or the one
@@ -175,8 +178,8 @@ impl Store {
         };
         let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o600);
-        let file = openat(&self.directory, NEW_STATE, flags | OFlags::NOFOLLOW, mode)
-            .map_err(failed("openat"))?;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = openat(&self.directory, NEW_STATE, flags, mode).map_err(failed("openat"))?;
         let mut file = File::from(file);
         file.write_all(text::encode(state).as_bytes())
             .map_err(|error| ResumeError::System {
@@ -192,12 +195,11 @@ impl Store {
         fsync(&self.base).map_err(failed("fsync"))
     }
 
-    /// What [`note_working`] wrote.
+    /// What [`note_working`] wrote last, if it did.
     pub(crate) fn noted_working(&self) -> Option<Uuid> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = openat(&self.directory, WORKING, flags, Mode::empty()).ok()?;
         let mut text = String::new();
-        File::from(fd).take(64).read_to_string(&mut text).ok()?;
+        let file = open_regular(&self.directory, WORKING).ok()?;
+        file.take(64).read_to_string(&mut text).ok()?;
         text.parse().ok()
     }
 
@@ -213,27 +215,37 @@ impl Store {
         }
     }
 
-    /// Deletes all of it, the lock last; and the directory of all unfinished
-    /// receives, if this was the last.
+    /// Deletes everything but the lock, the state and these: what a receive
+    /// that was killed has left behind.
+    pub(crate) fn sweep(&self, keep: &[String]) -> Result<(), ResumeError> {
+        for name in self.entries()? {
+            let kept = [LOCK, STATE, WORKING].into_iter();
+            let mut kept = kept.chain(keep.iter().map(String::as_str));
+            if !kept.any(|kept| kept.as_bytes() == name) {
+                self.remove_entry(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what [`note_working`] wrote.
+    pub(crate) fn forget_working(&self) -> Result<(), ResumeError> {
+        self.remove_entry(WORKING.as_bytes())
+    }
+
+    /// Deletes all of it, and the directory of all unfinished receives, if
+    /// this was the last.
+    ///
+    /// The state goes last but for the lock: as long as there is anything, it
+    /// can be seen what that is.
     pub(crate) fn remove(self) -> Result<(), ResumeError> {
         let failed = |call| {
             let path = self.path.clone();
             move |errno| ResumeError::system(call, &path, errno)
         };
-        for entry in Dir::read_from(&self.directory).map_err(failed("getdents64"))? {
-            let entry = entry.map_err(failed("getdents64"))?;
-            let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") || name == LOCK.as_bytes() {
-                continue;
-            }
-            match unlinkat(&self.directory, name, AtFlags::empty()) {
-                Err(Errno::ISDIR) => {
-                    sys::snap_destroy(&self.directory, name)
-                        .map_err(failed("BTRFS_IOC_SNAP_DESTROY"))?;
-                }
-                result => result.map_err(failed("unlinkat"))?,
-            }
-        }
+        self.sweep(&[])?;
+        self.remove_entry(WORKING.as_bytes())?;
+        self.remove_entry(STATE.as_bytes())?;
         unlinkat(&self.directory, LOCK, AtFlags::empty()).map_err(failed("unlinkat"))?;
         unlinkat(&self.folder, &self.name[..], AtFlags::REMOVEDIR).map_err(failed("unlinkat"))?;
         match unlinkat(&self.base, FOLDER, AtFlags::REMOVEDIR) {
@@ -241,15 +253,91 @@ impl Store {
             Err(errno) => Err(ResumeError::system("unlinkat", &self.path, errno)),
         }
     }
+
+    /// Deletes a file or a snapshot; it may be gone already.
+    fn remove_entry(&self, name: &[u8]) -> Result<(), ResumeError> {
+        let path = || self.path.join(OsStr::from_bytes(name));
+        match unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::ISDIR) => {}
+            Err(errno) => return Err(ResumeError::system("unlinkat", &path(), errno)),
+        }
+        if unlinkat(&self.directory, name, AtFlags::REMOVEDIR).is_ok() {
+            return Ok(());
+        }
+        sys::snap_destroy(&self.directory, name)
+            .map_err(|errno| ResumeError::system("BTRFS_IOC_SNAP_DESTROY", &path(), errno))
+    }
+}
+
+fn read_state(directory: &OwnedFd, path: &Path) -> Result<Option<State>, ResumeError> {
+    let path = path.join(STATE);
+    let file = match open_regular(directory, STATE) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP | Errno::NXIO) => return Err(ResumeError::Damaged { path }),
+        Err(errno) => return Err(ResumeError::system("openat", &path, errno)),
+    };
+    let mut bytes = Vec::new();
+    if let Err(error) = file.take(MAX_STATE).read_to_end(&mut bytes) {
+        return Err(match error.kind() {
+            std::io::ErrorKind::IsADirectory => ResumeError::Damaged { path },
+            _ => ResumeError::System {
+                call: "read",
+                path,
+                error,
+            },
+        });
+    }
+    match text::decode(&bytes) {
+        Ok(state) => Ok(Some(state)),
+        Err(Unreadable::Newer(format)) => Err(ResumeError::Newer { path, format }),
+        Err(Unreadable::Damaged) => Err(ResumeError::Damaged { path }),
+    }
+}
+
+/// Opens a file of ours for reading. What else may lie there does not block.
+fn open_regular(directory: &OwnedFd, name: &str) -> rustix::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    openat(directory, name, flags, Mode::empty()).map(File::from)
+}
+
+/// Names in a directory.
+pub(super) fn list(directory: &OwnedFd) -> rustix::io::Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if !matches!(&name[..], b"." | b"..") {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Which directory it is: its subvolume and its inode, which stay when it is
+/// renamed or mounted elsewhere.
+pub(super) fn identity(directory: &OwnedFd) -> rustix::io::Result<(u64, u64)> {
+    let inode = fstat(directory)?.st_ino;
+    Ok((sys::containing_subvolume(directory)?, inode))
+}
+
+/// Whether both lie on one btrfs.
+pub(super) fn is_one_filesystem(a: &OwnedFd, b: &OwnedFd) -> bool {
+    match (sys::fs_info(a), sys::fs_info(b)) {
+        (Ok(a), Ok(b)) => a.fsid == b.fsid,
+        _ => false,
+    }
 }
 
 /// Writes down, in the directory of an unfinished receive, that the subvolume
 /// with this UUID is its own: it was created to be made equal to a checkpoint,
-/// which takes a while, and is not in the state before that is done.
+/// which takes a while, and is not in the state before that is done. A nil
+/// UUID says that it is about to be created. Counts more than the state.
 pub(crate) fn note_working(directory: &OwnedFd, uuid: Uuid) -> rustix::io::Result<()> {
     let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o600);
-    let file = openat(directory, WORKING, flags | OFlags::NOFOLLOW, mode)?;
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = openat(directory, WORKING, flags, mode)?;
     rustix::io::write(&file, uuid.to_string().as_bytes())?;
     fsync(&file)?;
     fsync(directory)

@@ -10,13 +10,19 @@ use btrfs_sendstream::{Bytes, StreamPath, SubvolumeName, Timespec};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::hash::{Digest, Mark};
-use super::state::{Checkpoint, Deferred, State};
+use super::hash::{Digest, MAX_MARKS, Mark};
+use super::state::{Checkpoint, Deferred, MAX_CHECKPOINTS, MAX_TRUSTED, State};
 use crate::plan::op::{NewSubvolume, Op, SourceId};
 use crate::report::{Fallbacks, LeftOut};
 
 /// The format written and read. Any change of meaning takes the next number.
 const FORMAT: u64 = 1;
+
+/// Seconds since 1970: tens of thousands of years.
+const MAX_TIME: u64 = 1 << 40;
+
+/// Bytes and commands: files are not that long.
+const MAX_NUMBER: u64 = 1 << 63;
 
 const TITLE: &str = "btrfs-recv-rs unfinished receive, format ";
 
@@ -39,11 +45,19 @@ pub(crate) fn encode(state: &State) -> String {
         line(&mut text, "parent", &[&parent.uuid, &parent.ctransid]);
     }
     line(&mut text, "built-as", &[&hex(state.built_as.as_bytes())]);
+    line(
+        &mut text,
+        "directory",
+        &[&state.directory.0, &state.directory.1],
+    );
     line(&mut text, "working", &[&state.working]);
     line(&mut text, "started", &[&state.started]);
     line(&mut text, "verity", &[&u8::from(state.verity)]);
     line(&mut text, "hint", &[&hex(state.hint.as_bytes())]);
     line(&mut text, "next", &[&state.next]);
+    for place in &state.trusted {
+        line(&mut text, "trusted", &[place]);
+    }
     for mark in &state.marks {
         line(&mut text, "mark", &[&mark.offset, &hex(&mark.digest)]);
     }
@@ -162,7 +176,9 @@ fn decode_lines(text: &str) -> Option<State> {
         new.parent = Some(SourceId { uuid, ctransid });
     }
     let built_as = SubvolumeName::parse(lines.next()?.named("built-as")?.bytes()?).ok()?;
-    let mut state = State::new(new, built_as, "");
+    let mut directory = lines.next()?.named("directory")?;
+    let directory = (directory.number()?, directory.number()?);
+    let mut state = State::new(new, built_as, directory, "");
     state.working = lines.next()?.named("working")?.number::<Uuid>()?;
     state.started = lines.next()?.named("started")?.number()?;
     state.verity = lines.next()?.named("verity")?.number::<u8>()? != 0;
@@ -170,6 +186,7 @@ fn decode_lines(text: &str) -> Option<State> {
     state.next = lines.next()?.named("next")?.number()?;
     for mut words in lines {
         match words.0 {
+            "trusted" => state.trusted.push(words.number()?),
             "mark" => state.marks.push(Mark {
                 offset: words.number()?,
                 digest: words.digest()?,
@@ -190,7 +207,23 @@ fn decode_lines(text: &str) -> Option<State> {
             _ => decode_detail(state.checkpoints.last_mut()?, words)?,
         }
     }
-    Some(state)
+    is_sound(&state).then_some(state)
+}
+
+/// Whether numbers are in an order, and in a range, that a receiver writes.
+fn is_sound(state: &State) -> bool {
+    let checkpoints = &state.checkpoints;
+    let times = checkpoints.iter().map(|one| one.taken);
+    let ends = checkpoints.iter().map(|one| one.offset.max(one.commands));
+    times.chain([state.started]).all(|time| time < MAX_TIME)
+        && ends.chain([state.next]).all(|number| number < MAX_NUMBER)
+        && checkpoints.iter().all(|one| one.number < state.next)
+        && checkpoints.is_sorted_by(|a, b| a.number < b.number && a.offset < b.offset)
+        && state.marks.is_sorted_by(|a, b| a.offset < b.offset)
+        && state.trusted.is_sorted_by(|a, b| a < b)
+        && checkpoints.len() <= MAX_CHECKPOINTS
+        && state.marks.len() <= MAX_MARKS
+        && state.trusted.len() <= MAX_TRUSTED
 }
 
 /// A line that belongs to a checkpoint.
@@ -318,6 +351,7 @@ mod tests {
             offset: 3,
             digest: [200; 32],
         });
+        state.trusted = vec![100];
         let path = StreamPath::default;
         let mut one = checkpoint(1, 100);
         one.root = vec![
@@ -386,5 +420,26 @@ mod tests {
         let newer = text.replacen("format 1", "format 2", 1);
         assert_eq!(decode(newer.as_bytes()), Err(Unreadable::Newer(2)));
         assert_eq!(decode(b""), Err(Unreadable::Damaged));
+    }
+    #[test]
+    fn what_no_receiver_writes_is_damage() {
+        let spoilt: [fn(&mut State); 9] = [
+            |state| state.started = u64::MAX,
+            |state| state.next = u64::MAX,
+            |state| state.next = 2,
+            |state| state.checkpoints[0].taken = u64::MAX,
+            |state| state.checkpoints[1].offset = 100,
+            |state| state.checkpoints[1].offset = u64::MAX,
+            |state| state.trusted = vec![3, 3],
+            |state| state.marks = vec![state.marks[0].clone(); 2],
+            |state| state.checkpoints = (1..9).map(|n| checkpoint(n, n)).collect(),
+        ];
+        for (number, spoil) in spoilt.iter().enumerate() {
+            let mut state = full();
+            spoil(&mut state);
+            let text = encode(&state);
+            let read = decode(text.as_bytes());
+            assert_eq!(read, Err(Unreadable::Damaged), "{number}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use btrfs_receive::resume::{ResumeOptions, delete_leftover, leftovers};
 use btrfs_receive::{BtrfsDestination, Cause, Event, Outcome, ReceiveError, Receiver, Report};
 use btrfs_testkit::{Sample, Sender, Test, assert_same_tree, subvolume, test};
 
@@ -13,6 +14,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_rest_has_the_other_name),
         test!(a_taken_name_is_found_at_the_beginning),
         test!(a_name_taken_meanwhile_is_left_alone),
+        test!(one_without_its_name_is_told_and_found),
     ]
 }
 
@@ -97,4 +99,35 @@ fn a_name_taken_meanwhile_is_left_alone() {
     let built = pair.received("first.receiving");
     assert!(subvolume::facts(&built).read_only);
     assert_same_tree(&first, &built);
+}
+
+/// Stopped between the last two steps: complete, and without its name.
+fn one_without_its_name_is_told_and_found() {
+    let pair = Pair::new();
+    let (first, _) = sample(&pair.from, Sample::default());
+    let stream = Sender::new(&first).version(2).to_vec();
+    receive(&stream, &pair, &mut |_| {}).unwrap();
+    let built = pair.received("first.receiving");
+    fs::rename(pair.received("first"), &built).unwrap();
+    let error = receive(&stream, &pair, &mut |_| {}).unwrap_err();
+    let failure = error.first_failure.unwrap();
+    assert!(
+        matches!(&*failure.cause, Cause::BuildNameTaken { built_as, .. } if built_as == "first.receiving"),
+        "{failure}"
+    );
+    let found = leftovers(pair.to.path(), None).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].lacks_name.as_deref(), Some("first".as_ref()));
+    let removed = delete_leftover(pair.to.path(), None, b"first.receiving");
+    assert!(!removed.unwrap());
+    // A resumable one does what is left to do.
+    let builder = BtrfsDestination::builder().atomic(true);
+    let report = Receiver::new(builder.open(pair.to.path()).unwrap())
+        .resumable(ResumeOptions::default())
+        .unwrap()
+        .receive(&stream[..], &mut ())
+        .unwrap();
+    assert_eq!(report.subvolumes[0].outcome, Outcome::AlreadyComplete);
+    assert_received(&first, &pair.received("first"));
+    assert_eq!(fs::read_dir(pair.to.path()).unwrap().count(), 1);
 }

@@ -9,6 +9,8 @@ mod policies;
 mod privileges;
 mod receive;
 mod resume;
+mod resume_places;
+mod resume_tampered;
 mod sources;
 mod support;
 
@@ -22,6 +24,8 @@ fn main() -> ExitCode {
         receive::tests(),
         atomic::tests(),
         resume::tests(),
+        resume_places::tests(),
+        resume_tampered::tests(),
         fidelity::tests(),
         inheritance::tests(),
         flags::tests(),

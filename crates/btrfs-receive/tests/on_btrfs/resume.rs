@@ -20,16 +20,17 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(what_was_changed_is_noticed),
         test!(a_different_beginning_goes_back),
         test!(an_earlier_end_is_a_difference),
+        test!(files_can_be_trusted),
         test!(only_one_receive_at_a_time),
         test!(nothing_is_left_where_nothing_was_created),
     ]
 }
 
-const FOLDER: &str = "btrfs-recv-rs.unfinished";
+pub(crate) const FOLDER: &str = "btrfs-recv-rs.unfinished";
 
 /// What happened, in words.
 #[derive(Default)]
-struct Log(Vec<String>);
+pub(crate) struct Log(Vec<String>);
 
 impl Observer for Log {
     fn event(&mut self, event: Event<'_>) {
@@ -45,12 +46,12 @@ impl Observer for Log {
 }
 
 impl Log {
-    fn count(&self, word: &str) -> usize {
+    pub(crate) fn count(&self, word: &str) -> usize {
         self.0.iter().filter(|entry| *entry == word).count()
     }
 }
 
-fn receiver(directory: &Path, every: u64, atomic: bool) -> Receiver<BtrfsDestination> {
+pub(crate) fn receiver(directory: &Path, every: u64, atomic: bool) -> Receiver<BtrfsDestination> {
     let mut options = ResumeOptions::default();
     options.every_bytes = every;
     let destination = BtrfsDestination::builder().atomic(atomic).open(directory);
@@ -59,7 +60,7 @@ fn receiver(directory: &Path, every: u64, atomic: bool) -> Receiver<BtrfsDestina
         .unwrap()
 }
 
-fn receive(
+pub(crate) fn receive(
     stream: &[u8],
     directory: &Path,
     every: u64,
@@ -72,7 +73,7 @@ fn receive(
 
 /// The reason why a receive could not go on.
 #[track_caller]
-fn reason(result: Result<Report, Box<ReceiveError>>) -> ResumeError {
+pub(crate) fn reason(result: Result<Report, Box<ReceiveError>>) -> ResumeError {
     let failure = result.unwrap_err().first_failure.unwrap();
     match *failure.cause {
         Cause::Resume(error) => *error,
@@ -81,7 +82,7 @@ fn reason(result: Result<Report, Box<ReceiveError>>) -> ResumeError {
 }
 
 /// The full and the incremental stream of the sample.
-fn streams(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn streams(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
     let (first, second) = sample(&pair.from, Sample::default());
     let full = Sender::new(&first).version(2).to_vec();
     (
@@ -202,7 +203,7 @@ fn what_is_gone_is_built_again() {
         assert_eq!(log.count("resumed"), resumed + 1);
         // The newest checkpoint: from the one before.
         let folder = pair.received(FOLDER).join(name);
-        let kept = unfinished(pair.to.path())
+        let kept = unfinished(pair.to.path(), None)
             .unwrap()
             .remove(0)
             .progress
@@ -275,6 +276,68 @@ fn a_different_beginning_goes_back() {
         .receive_file(file, &mut log)
         .unwrap();
     assert_received(&pair.from.path().join("first"), &pair.received("first"));
+    assert!(!pair.received(FOLDER).exists());
+}
+
+/// Where the caller vouches for a file, its beginning is not read; and what
+/// comes of it can go on from a pipe again.
+fn files_can_be_trusted() {
+    struct Counted(std::io::Cursor<Vec<u8>>, usize);
+    impl std::io::Read for Counted {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            // Not far ahead: the stream is short.
+            let most = buffer.len().min(10_000);
+            let read = self.0.read(&mut buffer[..most])?;
+            self.1 += read;
+            Ok(read)
+        }
+    }
+    impl std::io::Seek for Counted {
+        fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+    let pair = Pair::new();
+    let (full, incremental) = streams(&pair);
+    let both = [full.clone(), incremental].concat();
+    let trusting = || {
+        let mut options = ResumeOptions::default();
+        options.every_bytes = 50_000;
+        options.trust_files = true;
+        let destination = BtrfsDestination::open(pair.to.path()).unwrap();
+        Receiver::new(destination).resumable(options).unwrap()
+    };
+    let mut log = Log::default();
+    let mut cuts = [full.len() / 2, full.len() * 3 / 4].into_iter();
+    receive(
+        &full[..cuts.next().unwrap()],
+        pair.to.path(),
+        50_000,
+        &mut log,
+    )
+    .unwrap_err();
+    for cut in cuts {
+        let mut file = Counted(std::io::Cursor::new(full[..cut].to_vec()), 0);
+        trusting().receive_file(&mut file, &mut log).unwrap_err();
+        assert!(file.1 < full.len() / 2, "{} of {cut}", file.1);
+    }
+    assert_eq!(log.count("resumed"), 1);
+    // From a pipe everything is compared.
+    let cut = full.len() * 7 / 8;
+    trusting().receive(&full[..cut], &mut log).unwrap_err();
+    assert_eq!(log.count("resumed"), 2);
+    // What is not there to be gone on with is found out.
+    let mut short = Counted(std::io::Cursor::new(full[..10_000].to_vec()), 0);
+    let error = trusting().receive_file(&mut short, &mut log).unwrap_err();
+    assert!(error.to_string().contains("without an end"), "{error}");
+    // The second subvolume has no checkpoint, the first is complete by then.
+    for _ in 0..2 {
+        let mut file = Counted(std::io::Cursor::new(both.clone()), 0);
+        trusting().receive_file(&mut file, &mut log).unwrap();
+    }
+    for name in ["first", "second"] {
+        assert_received(&pair.from.path().join(name), &pair.received(name));
+    }
     assert!(!pair.received(FOLDER).exists());
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Resume {
     pub(crate) every: Option<Duration>,
     /// Where the state is kept.
     pub(crate) state_dir: Option<PathBuf>,
+    /// Pass over what was received before, where the input can seek.
+    pub(crate) trust_prefix: bool,
 }
 
 /// What to show or to abandon.

@@ -31,6 +31,7 @@ pub(crate) enum Id {
     Resumable,
     CheckpointEvery,
     StateDir,
+    TrustPrefix,
     Status,
     Abandon,
     Progress,
@@ -403,6 +404,17 @@ const RESUMING: &[Opt] = &[
     .manual(
         "Keep `btrfs-recv-rs.unfinished` in <DIR>, on the same filesystem, instead of <PATH>. \
          Implies `--resumable` when receiving.",
+    ),
+    Opt::new(
+        Id::TrustPrefix,
+        "trust-prefix",
+        "with --resumable: do not read again what was received before, where the input is a file",
+    )
+    .manual(
+        "Go on in a file where the newest checkpoint ends, without reading what comes before \
+         that: you vouch that it is the stream that was interrupted. Only the UUIDs and \
+         transaction ids that it begins with are compared. Input that is not a file is compared \
+         all the same. Implies `--resumable`.",
     ),
     Opt::new(
         Id::Status,

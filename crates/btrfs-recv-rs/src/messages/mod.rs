@@ -351,6 +351,8 @@ impl Messages {
             "clone" => line.text("failed to clone extents to "),
             "set_xattr" => line.text("lsetxattr "),
             "remove_xattr" => line.text("lremovexattr "),
+            // Mostly of the subvolume as a whole.
+            both @ ("resume" | "checkpoint") if failure.path.is_empty() => line.text(both),
             other => line.text(other).text(" "),
         };
         line.name(&failure.path);
@@ -483,6 +485,7 @@ impl Observer for Messages {
                 parent: Some(parent),
             } if parent.vouched_for => self.vouched_parent(new.name.as_bytes(), parent),
             Event::Comparing { new, offset } => self.comparing(new.name.as_bytes(), offset),
+            Event::StartsAgain(error) => self.starts_again(error),
             Event::Resumed { new, offset } => self.resumed(new.name.as_bytes(), offset),
             Event::Checkpoint { offset, .. } => self.checkpoint(offset),
             Event::SubvolumePresent(subvolume) => self.present(subvolume),

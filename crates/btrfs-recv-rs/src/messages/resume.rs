@@ -1,6 +1,7 @@
 //! What a resumable receive says besides.
 
 use btrfs_receive::SubvolumeReport;
+use btrfs_receive::resume::ResumeError;
 
 use super::Messages;
 
@@ -13,6 +14,25 @@ impl Messages {
                 ": the first {offset} bytes were received before"
             ));
             line.write_stderr();
+        }
+    }
+
+    /// The file is not the one that was interrupted; it is read again.
+    pub(super) fn starts_again(&mut self, error: &ResumeError) {
+        if let ResumeError::Differs {
+            after,
+            before,
+            from,
+        } = error
+        {
+            self.warning(format_args!(
+                "the stream differs from the interrupted one between bytes {after} and {before} \
+                 of the subvolume: reading it again, to {}",
+                from.map_or_else(
+                    || "start over".to_owned(),
+                    |from| format!("go on from byte {from}")
+                )
+            ));
         }
     }
 

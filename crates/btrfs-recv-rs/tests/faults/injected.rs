@@ -50,7 +50,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// Whether strace(1) is there and may do its work.
-fn no_strace() -> bool {
+pub(crate) fn no_strace() -> bool {
     let works = Command::new("strace")
         .args(["-qq", "-o", "/dev/null", "true"])
         .status();

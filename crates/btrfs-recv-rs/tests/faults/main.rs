@@ -5,6 +5,7 @@ mod full;
 mod injected;
 mod killed;
 mod power_cut;
+mod resume_stopped;
 mod resumed;
 mod support;
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         killed::tests(),
         power_cut::tests(),
         resumed::tests(),
+        resume_stopped::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())
 }

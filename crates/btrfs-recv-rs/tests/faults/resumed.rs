@@ -1,17 +1,19 @@
 //! Resumable receives under every kind of interruption.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use btrfs_sendstream::{Item, Reader};
 use btrfs_testkit::{
     LoopFilesystem, Sample, Sender, Test, assert_same_tree, files, subvolume, test,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{COMMAND, noise, run, seed};
+use crate::support::{COMMAND, Places, noise, run, seed};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -22,7 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-const FOLDER: &str = "btrfs-recv-rs.unfinished";
+pub(crate) const FOLDER: &str = "btrfs-recv-rs.unfinished";
 
 /// Two snapshots, and their streams in one input.
 struct Sent {
@@ -83,6 +85,7 @@ impl Sent {
         let sender = |snapshot: &Path| Sender::new(snapshot).version(2).compressed();
         let mut stream = sender(&first).to_vec();
         stream.extend(sender(&second).parent(&first).to_vec());
+        assert_mixed(&stream);
         Self { from, stream }
     }
 
@@ -103,6 +106,34 @@ impl Sent {
     }
 }
 
+/// The stream has everything that a receive may be interrupted in.
+fn assert_mixed(stream: &[u8]) {
+    let mut counts = BTreeMap::new();
+    let mut reader = Reader::new(stream);
+    while let Some(item) = reader.next_item().unwrap() {
+        if let Item::Command(command) = item {
+            *counts.entry(command.kind().name()).or_insert(0) += 1;
+        }
+    }
+    for (kind, least) in [
+        ("mkfile", 300),
+        ("mkdir", 8),
+        ("write", 300),
+        ("encoded_write", 10),
+        ("clone", 8),
+        ("link", 20),
+        ("unlink", 20),
+        ("rename", 20),
+        ("truncate", 10),
+        ("set_xattr", 5),
+        ("chmod", 300),
+        ("utimes", 300),
+    ] {
+        let count = counts.get(kind).copied().unwrap_or(0);
+        assert!(count >= least, "{kind}: {count} in {counts:?}");
+    }
+}
+
 /// The command with checkpoints as often as that.
 fn command(directory: &Path, every: &str, options: &[&str]) -> Command {
     // Signals that are ignored when the command starts stay ignored.
@@ -119,19 +150,6 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A generator that is good enough to choose places with.
-struct Places(u64);
-
-impl Places {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
-    }
-}
-
 /// Cut or killed at `RESUME_POINTS` places, 100 unless that is set; each
 /// receive is interrupted up to three times before it may end.
 fn interrupted_at_random_points() {
@@ -139,7 +157,7 @@ fn interrupted_at_random_points() {
     let points = std::env::var("RESUME_POINTS").map_or(100, |points| points.parse().unwrap());
     let mut places = Places(seed());
     let to = LoopFilesystem::new();
-    let (mut done, mut resumed) = (0, 0);
+    let (mut done, mut receives, mut resumed) = (0, 0, 0);
     while done < points {
         let options: &[&str] = if places.below(2) == 0 {
             &["--atomic"]
@@ -164,13 +182,14 @@ fn interrupted_at_random_points() {
         let output = run(&mut command(to.path(), "300K", options), &sent.stream);
         assert!(output.status.success(), "{}", text(&output));
         resumed += usize::from(text(&output).contains("going on with"));
+        receives += 1;
         sent.check(to.path());
         for name in ["second", "first"] {
             subvolume::delete(&to.path().join(name));
         }
     }
-    eprintln!("{resumed} receives went on from a checkpoint");
-    assert!(resumed > 0);
+    eprintln!("{resumed} of {receives} receives that were completed went on from a checkpoint");
+    assert!(resumed * 2 > receives);
 }
 
 /// Writes the stream up to a place, and ends the receiver there: by the end of

@@ -150,17 +150,13 @@ impl Engine {
         let name = self.naming.while_built(&new);
         let kept = match remains(&self.destination, name.as_bytes()) {
             Remains::Nothing => None,
-            Remains::Subvolume(info) if Some(info.uuid) == from.working => Some(info),
-            Remains::Subvolume(_) if from.working.is_none() => {
-                // The keeper has found it to be of this receive.
+            Remains::Subvolume(info) if info.uuid == from.working && from.replace => {
                 sys::snap_destroy(&self.destination, name.as_bytes())
                     .map_err(named("BTRFS_IOC_SNAP_DESTROY"))?;
                 None
             }
-            _ => {
-                let by = subvolume::occupant(&self.destination, name.as_bytes(), &new);
-                return Err(Cause::NameTaken { by });
-            }
+            Remains::Subvolume(info) if info.uuid == from.working => Some(info),
+            _ => return Err(subvolume::taken(&self.destination, name.as_bytes(), &new)),
         };
         let (fd, parent) = match kept {
             Some(info) => {
@@ -173,17 +169,17 @@ impl Engine {
                 (fd, None)
             }
             None => {
+                note_working(&from.place, Uuid::nil()).map_err(named("write"))?;
                 let (fd, parent) = self.create(&new)?;
                 let info = sys::subvolume_info(&fd).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?;
                 note_working(&from.place, info.uuid).map_err(named("write"))?;
-                if new.parent.is_some() {
-                    // The checkpoint was taken after that; its state has what
-                    // was taken off.
-                    subvolume::withhold(&fd, &self.flags)?;
-                }
                 (fd, parent)
             }
         };
+        // So that nothing made again inherits anything from the root. What of
+        // this the checkpoint has is put back with the rest.
+        subvolume::withhold(&fd, &self.flags)?;
+        self.flags.clear();
         self.rebuild(&new, fd, from)?;
         let fd = subvolume::open_root(&self.destination, name.as_bytes())?;
         *self

@@ -16,13 +16,13 @@ mod encoded;
 pub(super) mod error;
 pub(super) mod flags;
 mod namespace;
-mod naming;
+pub(crate) mod naming;
 mod prefetch;
 mod rebuild;
 pub(crate) mod remains;
 pub(super) mod root_names;
 mod sources;
-pub(super) mod subvolume;
+pub(crate) mod subvolume;
 mod worker;
 
 use std::collections::VecDeque;

@@ -22,7 +22,7 @@ use crate::sys;
 use crate::xattr::{COMPRESSION, DEFAULT_ACL};
 
 /// Inode number of every subvolume's root, `BTRFS_FIRST_FREE_OBJECTID`.
-pub(super) const ROOT_INODE: u64 = 256;
+pub(crate) const ROOT_INODE: u64 = 256;
 
 /// Mode of a new subvolume's root until the stream's own is set at the end.
 const CLOSED: u32 = 0o700;
@@ -92,10 +92,20 @@ fn not_made(
     errno: Errno,
 ) -> Cause {
     match errno {
-        Errno::EXIST => Cause::NameTaken {
-            by: occupant(destination, name, new),
-        },
+        Errno::EXIST => taken(destination, name, new),
         errno => Cause::system(call, errno),
+    }
+}
+
+/// The name that `new` was to be built under is taken.
+pub(super) fn taken(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> Cause {
+    let by = occupant(destination, name, new);
+    match name == new.name.as_bytes() {
+        true => Cause::NameTaken { by },
+        false => Cause::BuildNameTaken {
+            built_as: name.escape_ascii().to_string(),
+            by,
+        },
     }
 }
 
