@@ -92,6 +92,12 @@ pub fn unfinished(
                 state => Ok(state),
             }),
             Ok(None) => continue,
+            // There is no receive at work there.
+            Err(ResumeError::System { error, .. })
+                if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem =>
+            {
+                Ok(Store::peek(&place.base, &name))
+            }
             Err(error) => Err(error),
         };
         let progress = match state {

@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         test!(another_filesystem_is_refused_at_once),
         test!(a_read_only_place_is_refused_at_once),
+        test!(a_read_only_filesystem_shows_what_is_unfinished),
         test!(destinations_that_share_a_place),
         test!(long_and_strange_names, false),
         test!(long_and_strange_names, true),
@@ -63,6 +64,25 @@ fn a_read_only_place_is_refused_at_once() {
     );
     assert!(refused.to_string().contains("Read-only"), "{refused}");
     assert!(!pair.received("first").exists());
+}
+
+/// As a filesystem is after an error: what is unfinished can still be seen.
+fn a_read_only_filesystem_shows_what_is_unfinished() {
+    let pair = Pair::new();
+    let (full, _) = streams(&pair);
+    let mut log = Log::default();
+    receive(&full[..full.len() / 2], pair.to.path(), 50_000, &mut log).unwrap_err();
+    let found = |directory: &Path| {
+        let found = unfinished(directory, None).unwrap().remove(0);
+        found.progress.unwrap().offset
+    };
+    let read_only = pair.to.mount("");
+    let status = Command::new("mount")
+        .args(["-o", "remount,ro,bind"])
+        .arg(read_only.path())
+        .status();
+    assert!(status.unwrap().success());
+    assert_eq!(found(read_only.path()), found(pair.to.path()));
 }
 
 /// The same name in two directories: the second neither takes what belongs to
