@@ -88,7 +88,7 @@ fn what_was_put_on_directories_is_not_handed_down() {
         let _ = files::change_flags(&directory, IFlags::APPEND, IFlags::empty());
         changed += 1;
     }
-    assert!(changed > 5);
+    assert!(changed > 1);
     goes_on(&pair, &full);
 }
 
