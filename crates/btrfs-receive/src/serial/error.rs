@@ -68,7 +68,7 @@ impl Fields for Cause {
             Self::SourceNotFound { wanted }
             | Self::NotExtracted { wanted }
             | Self::BadExtraction { wanted, .. } => object.field("wanted", wanted),
-            Self::NameTaken { by } => object.field("by", by),
+            Self::NameTaken { by } | Self::BuildNameTaken { by, .. } => object.field("by", by),
             Self::Escape { path, barrier } => {
                 object.bytes("barrier_path", path)?;
                 object.field("barrier", barrier)
@@ -95,6 +95,7 @@ fn kind(cause: &Cause) -> &'static str {
         Cause::Resume(_) => "resume",
         Cause::System { .. } => "system",
         Cause::NameTaken { .. } => "name_taken",
+        Cause::BuildNameTaken { .. } => "build_name_taken",
         Cause::NotRenamed { .. } => "not_renamed",
         Cause::SecondSubvolume => "second_subvolume",
         Cause::LeftIncomplete { .. } => "left_incomplete",

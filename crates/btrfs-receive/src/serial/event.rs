@@ -36,6 +36,7 @@ impl Fields for Event<'_> {
                 new.fields(object)?;
                 object.field("offset", &offset)
             }
+            Self::StartsAgain(error) => object.text("reason", error),
             Self::Checkpoint { at, offset } => {
                 at.fields(object)?;
                 object.field("offset", &offset)
@@ -62,6 +63,7 @@ fn name(event: &Event<'_>) -> &'static str {
         Event::SubvolumeCreated { .. } => "subvolume_created",
         Event::Progress { .. } => "progress",
         Event::Comparing { .. } => "comparing",
+        Event::StartsAgain(_) => "starts_again",
         Event::Resumed { .. } => "resumed",
         Event::Checkpoint { .. } => "checkpoint",
         Event::Command { .. } => "command",
