@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use btrfs_sendstream::{
-    Decoded, Decoder, Deframed, Deframer, Encoder, Framer, Item, Reader, Writer,
+    Decoded, Decoder, Deframed, Deframer, Encoder, Framer, Item, Reader, Version, Writer,
 };
 use bytes::Bytes;
 
@@ -117,6 +117,45 @@ fn exact_reader_stops_at_each_end() {
             );
         }
     }
+}
+
+/// The commands beside which the description of the format has checksums.
+#[test]
+fn the_documented_checksums() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/format.md");
+    let Ok(text) = fs::read_to_string(path) else {
+        // A published crate comes without it.
+        return;
+    };
+    let (_, text) = text.split_once("| check | value |").unwrap();
+    let (table, _) = text.split_once("\n\n").unwrap();
+    let rows = table.lines().filter_map(|row| {
+        let (name, value) = row.trim_matches(['|', ' ']).split_once(" | ")?;
+        Some((name, value.strip_prefix('`')?.trim_end_matches('`')))
+    });
+    let mut seen = 0;
+    for (name, value) in rows {
+        let version = if name.contains("versions 2") {
+            Version::V2
+        } else {
+            Version::V1
+        };
+        let mut stream = Vec::new();
+        Framer::header(version, &mut stream);
+        let header = stream.len();
+        let bytes = value
+            .split(' ')
+            .map(|byte| u8::from_str_radix(byte, 16).unwrap());
+        stream.extend(bytes);
+        let mut deframer = Deframer::default();
+        deframer.deframe(&stream).unwrap();
+        match deframer.deframe(&stream[header..]).unwrap() {
+            Deframed::Frame { consumed, .. } => assert_eq!(header + consumed, stream.len()),
+            Deframed::Need { .. } => panic!("{name} is too short"),
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 4);
 }
 
 /// The stream in the description of the format is one.
