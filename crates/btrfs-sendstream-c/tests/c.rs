@@ -1,7 +1,8 @@
 //! A C program that knows nothing but the header, compiled and run over
-//! streams of kernels; also by itself under valgrind, where that is
-//! installed.
+//! streams of kernels; with the static library, with the shared one, and under
+//! valgrind where that is installed.
 
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,33 +15,46 @@ use btrfs_sendstream_c as _;
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The program, or `None` without a C compiler.
+/// The program with the static library in it, or `None` without a C compiler.
 fn program() -> Option<&'static Path> {
-    static PROGRAM: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
-    let compile = || {
-        if Command::new("cc").arg("--version").output().is_err() {
-            eprintln!("left out: no C compiler");
-            return None;
-        }
-        // target/debug/deps/test, target/debug/deps/libbtrfs_sendstream_c.a
-        let test = std::env::current_exe().unwrap();
-        let library = test.parent().unwrap().join("libbtrfs_sendstream_c.a");
-        let directory = tempfile::tempdir().unwrap();
-        let built = directory.path().join("list");
-        let status = Command::new("cc")
-            .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g"])
-            .arg(format!("-I{CRATE}/include"))
-            .arg(format!("{CRATE}/tests/c/list.c"))
-            .arg(&library)
-            .args(["-lpthread", "-ldl", "-lm", "-o"])
-            .arg(&built)
-            .status()
-            .unwrap();
-        assert!(status.success());
-        Some((directory, built))
-    };
-    let program = PROGRAM.get_or_init(compile).as_ref();
-    program.map(|(_, built)| built.as_path())
+    static PROGRAM: OnceLock<Option<Program>> = OnceLock::new();
+    let library = libraries().join("libbtrfs_sendstream_c.a");
+    let compile = || compiled(&[library.as_os_str()]);
+    PROGRAM.get_or_init(compile).as_ref().map(|it| &*it.built)
+}
+
+struct Program {
+    built: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+/// `target/debug/deps`, where cargo puts the libraries for this test.
+fn libraries() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().to_owned()
+}
+
+fn compiled(library: &[&OsStr]) -> Option<Program> {
+    if Command::new("cc").arg("--version").output().is_err() {
+        eprintln!("left out: no C compiler");
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let built = directory.path().join("list");
+    let status = Command::new("cc")
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g"])
+        .arg(format!("-I{CRATE}/include"))
+        .arg(format!("{CRATE}/tests/c/list.c"))
+        .args(library)
+        .args(["-lpthread", "-ldl", "-lm", "-o"])
+        .arg(&built)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    Some(Program {
+        built,
+        _directory: directory,
+    })
 }
 
 /// What the program prints about an input.
@@ -102,6 +116,20 @@ fn each_command_of_each_stream_is_called_back_for() {
         let last = format!("= 0, {commands} calls, {bytes} bytes\n");
         assert!(text.ends_with(&last), "{name}:\n{text}");
     }
+}
+
+#[test]
+fn the_shared_library_does_the_same() {
+    let mut search = OsString::from("-L");
+    search.push(libraries());
+    let library = [&*search, OsStr::new("-lbtrfs_sendstream_c")];
+    let (Some(input), Some(program)) = (stream("incr-clone.v2"), compiled(&library)) else {
+        return;
+    };
+    let mut shared = Command::new(&program.built);
+    shared.arg("all").env("LD_LIBRARY_PATH", libraries());
+    let text = run(&mut shared, &input);
+    assert_eq!(Some(text), list(&["all"], &input));
 }
 
 #[test]
