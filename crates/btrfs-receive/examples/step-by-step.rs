@@ -10,7 +10,7 @@ use std::io;
 
 use btrfs_receive::btrfs_sendstream::{Item, Reader};
 use btrfs_receive::memory::MemoryDestination;
-use btrfs_receive::{Progress, Receiver, StopReason};
+use btrfs_receive::{Flow, Receiver, StopReason};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut reader = Reader::new(io::stdin());
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         if let Item::Command(command) = &item {
             println!("{}: {}", reader.position(), command.kind());
         }
-        if receiver.item(item, reader.position(), &mut ())? == Progress::Done {
+        if receiver.item(item, reader.position(), &mut ())? == Flow::Done {
             break;
         }
     }

@@ -161,7 +161,7 @@ pub use options::{Cancel, OnError, Options};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};
 pub use plan::{Planner, Rules};
 pub use policy::{PatternError, XattrPattern};
-pub use receiver::{Progress, Receiver};
+pub use receiver::{Flow, Receiver};
 pub use report::{
     Fallbacks, Lack, LeftOut, NotKept, NotKeptSummary, Outcome, Report, SourceUsed, SubvolumeReport,
 };

@@ -72,10 +72,10 @@ impl<D: std::fmt::Debug> std::fmt::Debug for Receiver<D> {
     }
 }
 
-/// Whether to go on with the input.
+/// Whether to go on with the input; what [`Receiver::item`] answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Progress {
+pub enum Flow {
     /// Hand over the next item.
     Continue,
     /// END was read and [`Options::stop_at_end`] is set.
@@ -173,7 +173,7 @@ impl<D: Destination> Receiver<D> {
             };
             self.report.bytes = reader.consumed();
             let kept = self.keeper.is_some() && kept::is_change(&item);
-            let progress = self.item(item, reader.position(), observer)?;
+            let flow = self.item(item, reader.position(), observer)?;
             if reader.ignored_attributes() > ignored {
                 self.ignored(reader.ignored_attributes() - ignored);
                 ignored = reader.ignored_attributes();
@@ -183,7 +183,7 @@ impl<D: Destination> Receiver<D> {
             } else if let (Some(skip), State::Comparing(_)) = (skip, &self.state) {
                 self.skip_compared(reader, skip, observer)?;
             }
-            if progress == Progress::Done {
+            if flow == Flow::Done {
                 return self.end(observer);
             }
         }
@@ -204,7 +204,7 @@ impl<D: Destination> Receiver<D> {
         item: Item,
         at: Position,
         observer: &mut dyn Observer,
-    ) -> Result<Progress, ReceiveError> {
+    ) -> Result<Flow, ReceiveError> {
         if self.options.cancel.is_cancelled() {
             return Err(self.stop(StopReason::Cancelled, observer));
         }
@@ -215,9 +215,9 @@ impl<D: Destination> Receiver<D> {
                     unknown_commands: 1,
                     ..LeftOut::default()
                 });
-                return Ok(Progress::Continue);
+                return Ok(Flow::Continue);
             }
-            _ => return Ok(Progress::Continue),
+            _ => return Ok(Flow::Continue),
         };
         self.report.commands += 1;
         self.report.bytes = self.report.bytes.max(at.offset);
@@ -267,12 +267,12 @@ impl<D: Destination> Receiver<D> {
             Command::End => {
                 self.finish(at, observer)?;
                 if self.options.stop_at_end {
-                    return Ok(Progress::Done);
+                    return Ok(Flow::Done);
                 }
             }
             command => self.change(command, at, observer)?,
         }
-        Ok(Progress::Continue)
+        Ok(Flow::Continue)
     }
 
     /// Counts attributes that a decoder ignored in the last item because it

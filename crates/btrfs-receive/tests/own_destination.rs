@@ -7,8 +7,8 @@ use std::path::Path;
 
 use btrfs_receive::btrfs_sendstream::{Command, CommandKind, Item, Position, Reader};
 use btrfs_receive::{
-    Begun, Cause, Destination, Event, Failure, Finished, NewSubvolume, Observer, Op, Options,
-    Outcome, Progress, ReceiveError, Receiver, SourceUsed, Step, StopReason,
+    Begun, Cause, Destination, Event, Failure, Finished, Flow, NewSubvolume, Observer, Op, Options,
+    Outcome, ReceiveError, Receiver, SourceUsed, Step, StopReason,
 };
 
 /// Counts what would be done, and fails where it is told to.
@@ -118,7 +118,7 @@ fn drive(
     loop {
         match reader.next_owned() {
             Ok(Some(item)) => {
-                if receiver.item(item, reader.position(), observer)? == Progress::Done {
+                if receiver.item(item, reader.position(), observer)? == Flow::Done {
                     break;
                 }
             }
@@ -231,8 +231,8 @@ fn a_driven_receive_can_be_cancelled() {
     let mut reader = Reader::new(&input[..]);
     for _ in 0..10 {
         let item = reader.next_owned().unwrap().unwrap();
-        let progress = receiver.item(item, reader.position(), &mut ()).unwrap();
-        assert_eq!(progress, Progress::Continue);
+        let flow = receiver.item(item, reader.position(), &mut ()).unwrap();
+        assert_eq!(flow, Flow::Continue);
     }
     cancel.cancel();
     let item = reader.next_owned().unwrap().unwrap();

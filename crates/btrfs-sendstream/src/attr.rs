@@ -19,7 +19,7 @@ macro_rules! attributes {
 
         impl Attribute {
             /// Every attribute, by number from 1 without a gap.
-            pub const ALL: [Self; Self::COUNT] = [$(Self::$variant,)*];
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// Lower-case name, as the kernel's constants have it.
             pub const fn name(self) -> &'static str {
@@ -43,13 +43,14 @@ attributes! {
     Ino = 3, "ino", V1;
     /// Size of a file or of a range in bytes: u64.
     Size = 4, "size", V1;
-    /// Mode: u64.
+    /// Permission bits of CHMOD; in MKNOD, MKFIFO and MKSOCK with type bits:
+    /// u64.
     Mode = 5, "mode", V1;
-    /// User id: u64.
+    /// User id, of 32 bits from a kernel: u64.
     Uid = 6, "uid", V1;
-    /// Group id: u64.
+    /// Group id, of 32 bits from a kernel: u64.
     Gid = 7, "gid", V1;
-    /// Device number: u64.
+    /// Device number in the kernel's 32-bit encoding: u64.
     Rdev = 8, "rdev", V1;
     /// Last change of the inode: i64 seconds and u32 nanoseconds.
     Ctime = 9, "ctime", V1;
@@ -85,9 +86,9 @@ attributes! {
     CloneOffset = 23, "clone_offset", V1;
     /// Bytes to clone: u64.
     CloneLen = 24, "clone_len", V1;
-    /// `FALLOC_FL_*`: u32.
+    /// Mode of `fallocate(2)`, `FALLOC_FL_*` of `linux/falloc.h`: u32.
     FallocateMode = 25, "fallocate_mode", V2;
-    /// `BTRFS_INODE_*`: u64.
+    /// Inode flags, `BTRFS_INODE_*` of `linux/btrfs_tree.h`: u64.
     FileAttr = 26, "fileattr", V2;
     /// Bytes of the file that an encoded extent covers: u64.
     UnencodedFileLen = 27, "unencoded_file_len", V2;
@@ -293,7 +294,7 @@ mod tests {
 
     #[test]
     fn numbers_have_no_gap() {
-        for (index, attribute) in Attribute::ALL.into_iter().enumerate() {
+        for (index, attribute) in Attribute::ALL.iter().copied().enumerate() {
             assert_eq!(usize::from(attribute.number()), index + 1);
             assert_eq!(Attribute::from_number(attribute.number()), Some(attribute));
         }
@@ -303,8 +304,11 @@ mod tests {
 
     #[test]
     fn highest_number_of_each_version() {
-        for (version, highest) in Version::ALL.into_iter().zip([24, 31, 35]) {
-            let of_version = Attribute::ALL.into_iter().filter(|a| a.since() <= version);
+        for (&version, highest) in Version::ALL.iter().zip([24, 31, 35]) {
+            let of_version = Attribute::ALL
+                .iter()
+                .copied()
+                .filter(|a| a.since() <= version);
             assert_eq!(of_version.map(Attribute::number).max(), Some(highest));
         }
     }

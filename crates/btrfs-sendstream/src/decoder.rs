@@ -206,7 +206,7 @@ impl Decoder {
         self.deframer.position()
     }
 
-    /// Bytes consumed so far.
+    /// Bytes of input consumed so far, over all streams.
     pub fn consumed(&self) -> u64 {
         self.deframer.consumed()
     }

@@ -86,8 +86,9 @@
 //!   and [`Error`], for formats with keys: JSON, TOML. Names that are not
 //!   UTF-8 are given as hexadecimal digits under the key with `_hex` appended;
 //!   `docs/json.md` of the repository has all keys.
-//! - `proptest` adds the module `strategies`: random commands and streams for
-//!   property tests.
+//!
+//! `fuzzing` and `proptest` are for the project's own tests: what they add is
+//! no part of the public interface and may change in any release.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -116,6 +117,7 @@ mod sequence;
 #[doc(hidden)]
 pub mod serial;
 #[cfg(feature = "proptest")]
+#[doc(hidden)]
 pub mod strategies;
 #[cfg(feature = "transform")]
 pub mod transform;

@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn a_subvolume_comes_first() {
         let header = Sequence::Start.header().unwrap();
-        for kind in CommandKind::ALL {
+        for &kind in CommandKind::ALL {
             let first = run(header, &[kind]).is_ok();
             assert_eq!(
                 first,

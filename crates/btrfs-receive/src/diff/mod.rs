@@ -69,7 +69,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// A word for it.
+    /// A word for it in lower case, such as `created` or `renamed`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Created => "created",

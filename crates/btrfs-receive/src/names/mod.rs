@@ -55,7 +55,7 @@ pub enum InodeKind {
 }
 
 impl InodeKind {
-    /// A word for it.
+    /// A word for it in lower case, such as `file`, `directory` or `unknown`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",

@@ -245,7 +245,8 @@ pub enum Op {
     Fallocate {
         /// The file.
         path: StreamPath,
-        /// `FALLOC_FL_*`.
+        /// `FALLOC_FL_*` of `linux/falloc.h`; kernels send 3 only, a hole
+        /// that leaves the size as it is.
         mode: u32,
         /// Where the range begins, in bytes.
         offset: u64,

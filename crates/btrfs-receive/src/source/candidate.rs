@@ -87,7 +87,7 @@ impl SubvolumeState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It can.
+    /// It can serve.
     Suitable,
     /// It is writable, so its content may be another by now. Only a caller
     /// who insists can make it a source: [`Choice::DangerouslyUseWritable`](super::Choice).

@@ -45,7 +45,7 @@ pub struct Search {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SearchPlace {
-    /// The filesystem's index of UUIDs.
+    /// The filesystem's index of UUIDs, and the subvolumes that it names.
     UuidTree,
     /// Every subvolume of the filesystem.
     Filesystem,
@@ -72,12 +72,13 @@ pub enum SearchOutcome {
     },
     /// It could not be searched.
     Failed {
-        /// The error number.
+        /// The error number of the system call that failed (`errno`).
         os_error: i32,
     },
 }
 
-/// A capability of Linux.
+/// A capability of the process (`capabilities(7)`) that a search made use of,
+/// or would have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Capability {

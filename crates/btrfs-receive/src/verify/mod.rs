@@ -81,14 +81,14 @@ pub struct VerifyReport {
     /// The subvolumes in their order, complete or not; the first
     /// [`VerifyReport::MAX_SUBVOLUMES`].
     pub subvolumes: Vec<SubvolumeSummary>,
-    /// How many more there are.
+    /// How many subvolumes there are beyond those listed.
     pub more_subvolumes: u64,
     /// What is wrong, in the order of the input; the first
     /// [`VerifyReport::MAX_FINDINGS`].
     pub findings: Vec<Finding>,
-    /// How many more there are.
+    /// How many findings there are beyond those listed.
     pub more_findings: u64,
-    /// Headers in the input.
+    /// Stream headers read.
     pub streams: u64,
     /// Commands decoded, END included.
     pub commands: u64,
@@ -97,12 +97,13 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
-    /// How many subvolumes are listed.
+    /// How many subvolumes are listed at most; this bounds memory.
     pub const MAX_SUBVOLUMES: usize = 4096;
-    /// How many findings are listed.
+    /// How many findings are listed at most; this bounds memory.
     pub const MAX_FINDINGS: usize = 1024;
 
-    /// Whether nothing is wrong.
+    /// Whether nothing is wrong with the input, as far as it can tell without a
+    /// destination.
     pub fn is_good(&self) -> bool {
         self.findings.is_empty()
     }

@@ -77,14 +77,15 @@ impl Created {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamKind {
-    /// It needs nothing.
+    /// A new subvolume (SUBVOL). It needs no parent; its clones may need
+    /// other subvolumes.
     Full,
-    /// It needs its parent.
+    /// Changes to a snapshot of a parent (SNAPSHOT), which has to be there.
     Incremental,
 }
 
 impl StreamKind {
-    /// A word for it.
+    /// `full` or `incremental`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "full",

@@ -17,7 +17,7 @@ macro_rules! kinds {
 
         impl CommandKind {
             /// Every command, by number from 1 without a gap.
-            pub const ALL: [Self; 26] = [$(Self::$variant,)*];
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// Lower-case name, as `btrfs receive --dump` prints it.
             pub const fn name(self) -> &'static str {
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn numbers_have_no_gap() {
-        for (index, kind) in CommandKind::ALL.into_iter().enumerate() {
+        for (index, kind) in CommandKind::ALL.iter().copied().enumerate() {
             assert_eq!(usize::from(kind.number()), index + 1);
             assert_eq!(CommandKind::from_number(kind.number()), Some(kind));
         }
@@ -123,9 +123,10 @@ mod tests {
 
     #[test]
     fn highest_number_of_each_version() {
-        for (version, highest) in Version::ALL.into_iter().zip([22, 25, 26]) {
+        for (&version, highest) in Version::ALL.iter().zip([22, 25, 26]) {
             let of_version = CommandKind::ALL
-                .into_iter()
+                .iter()
+                .copied()
                 .filter(|k| k.since() <= version);
             assert_eq!(of_version.map(CommandKind::number).max(), Some(highest));
         }

@@ -123,6 +123,10 @@ pub struct EnableVerity<B: AsRef<[u8]> = Bytes> {
 ///
 /// `B` holds names and data: `&[u8]` while decoding ([`CommandRef`]),
 /// [`Bytes`] for keeping and for crossing threads ([`CommandBuf`]).
+///
+/// The list is complete on purpose: who applies commands must not pass over
+/// one unawares. One that a kernel adds brings another major version of this
+/// crate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command<B: AsRef<[u8]> = Bytes> {
     /// 1: a new, empty subvolume; a full stream begins.
@@ -266,16 +270,18 @@ pub enum Command<B: AsRef<[u8]> = Bytes> {
     Chmod {
         /// The inode; never a symbolic link.
         path: StreamPath<B>,
-        /// Permission bits, 0 to 0o7777.
+        /// Permission bits, 0 to 0o7777 from a kernel; more is for the
+        /// receiver to refuse.
         mode: u64,
     },
     /// 19: sets the owner.
     Chown {
         /// The inode, not followed if a symbolic link.
         path: StreamPath<B>,
-        /// User id.
+        /// User id; of 32 bits from a kernel, which is for the receiver to
+        /// check.
         uid: u64,
-        /// Group id.
+        /// Group id; the same.
         gid: u64,
     },
     /// 20: sets the times.

@@ -140,7 +140,7 @@ impl Deframer {
         self.position
     }
 
-    /// Bytes consumed so far.
+    /// Bytes of input consumed so far, over all streams.
     pub fn consumed(&self) -> u64 {
         self.seen.offset
     }

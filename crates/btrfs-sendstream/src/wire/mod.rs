@@ -24,7 +24,9 @@ pub(crate) const END: u16 = 21;
 /// A version of the stream format.
 ///
 /// Version 1 came with Linux 3.6, version 2 with 6.0; version 3 exists only
-/// in kernels built with experimental btrfs features.
+/// in kernels built with experimental btrfs features. Another version brings
+/// other commands, so it also brings another major version of this crate:
+/// this list is complete on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Version {
@@ -38,7 +40,7 @@ pub enum Version {
 
 impl Version {
     /// Every version, oldest first.
-    pub const ALL: [Self; 3] = [Self::V1, Self::V2, Self::V3];
+    pub const ALL: &'static [Self] = &[Self::V1, Self::V2, Self::V3];
 
     /// The number in the stream header.
     pub const fn number(self) -> u32 {
@@ -146,7 +148,7 @@ mod tests {
 
     #[test]
     fn only_three_versions_exist() {
-        for version in Version::ALL {
+        for &version in Version::ALL {
             assert_eq!(Version::try_from(version.number()).unwrap(), version);
         }
         for number in [0, 4, u32::MAX] {

@@ -190,7 +190,9 @@ impl BtrfsDestinationBuilder {
 
     /// Resolve paths one component after the other even where the kernel has
     /// `openat2`, to test what kernels before 5.6 get. Slower, and confined
-    /// just as well. Default `false`.
+    /// just as well. Default `false`. For the project's own tests; no part of
+    /// the public interface.
+    #[doc(hidden)]
     pub fn without_openat2(mut self, without: bool) -> Self {
         self.walk = without;
         self

@@ -119,7 +119,7 @@ impl Tree {
     ///
     /// # Errors
     /// As [`Tree::set_attributes`].
-    pub fn set_plain_attributes(
+    pub(super) fn set_plain_attributes(
         &mut self,
         path: &StreamPath,
         attributes: u64,

@@ -27,12 +27,12 @@ pub struct Subvolume {
 pub struct Received {
     /// The received UUID.
     pub uuid: Uuid,
-    /// ctransid on the sender's filesystem.
+    /// ctransid of the subvolume on the sender's filesystem.
     pub stransid: u64,
 }
 
 impl Subvolume {
-    /// Its id.
+    /// Its id; 256 and up, in the order in which subvolumes were made.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -42,7 +42,7 @@ impl Subvolume {
         &self.name
     }
 
-    /// Its own UUID.
+    /// Its own UUID; not the one that it was received with.
     pub fn uuid(&self) -> Uuid {
         self.uuid
     }

@@ -29,6 +29,7 @@ const ATTRIBUTES_WITHOUT_EFFECT: u64 = 1 << 4 | 1 << 3;
 
 /// What to do with commands that the lower version lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Newer {
     /// Refuse the stream.
     #[default]
@@ -42,6 +43,7 @@ pub enum Newer {
 /// Punching a hole leaves the size alone, writing zeros does not. Kernels
 /// send holes beyond the end only where a file has preallocated space there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UnknownSize {
     /// Refuse the stream unless it shows that the file is long enough.
     #[default]
@@ -50,7 +52,7 @@ pub enum UnknownSize {
     Assume,
 }
 
-/// How to downgrade.
+/// Settings of a [`Downgrade`].
 #[derive(Clone, Copy, Debug)]
 pub struct DowngradeBuilder {
     target: Version,

@@ -17,7 +17,7 @@ use crate::decoder::Item;
 use crate::error::Position;
 use crate::wire::Version;
 
-/// How to upgrade.
+/// Settings of an [`Upgrade`].
 #[derive(Clone, Copy, Debug)]
 pub struct UpgradeBuilder {
     codec: Codec,
