@@ -11,7 +11,7 @@ use crate::error::{Cause, Failure, Occupant, ReceiveError, StopReason};
 use crate::observer::{Event, Observer};
 use crate::options::{OnError, Options};
 use crate::plan::Planner;
-use crate::plan::op::{NewSubvolume, SourceId, Step};
+use crate::plan::op::{NewSubvolume, Step};
 use crate::report::{LeftOut, Outcome, Report, SubvolumeReport};
 use crate::resume::Keeper;
 
@@ -231,39 +231,11 @@ impl<D: Destination> Receiver<D> {
                 files,
             });
         }
+        if let Some(new) = NewSubvolume::from_command(&command) {
+            self.begin(&new, at, observer)?;
+            return Ok(Flow::Continue);
+        }
         match command {
-            Command::Subvol {
-                name,
-                uuid,
-                ctransid,
-            } => {
-                let new = NewSubvolume {
-                    name,
-                    uuid,
-                    ctransid,
-                    parent: None,
-                };
-                self.begin(&new, at, observer)?;
-            }
-            Command::Snapshot {
-                name,
-                uuid,
-                ctransid,
-                parent_uuid,
-                parent_ctransid,
-            } => {
-                let parent = Some(SourceId {
-                    uuid: parent_uuid,
-                    ctransid: parent_ctransid,
-                });
-                let new = NewSubvolume {
-                    name,
-                    uuid,
-                    ctransid,
-                    parent,
-                };
-                self.begin(&new, at, observer)?;
-            }
             Command::End => {
                 self.finish(at, observer)?;
                 if self.options.stop_at_end {
@@ -372,23 +344,30 @@ impl<D: Destination> Receiver<D> {
                 self.state = State::Building(subvolume);
                 self.created_kept(new, at, observer)
             }
-            Err(failure) => {
-                let same = Occupant::Same;
-                if matches!(*failure.cause, Cause::LeftIncomplete { .. }) {
-                    subvolume.outcome = Outcome::Abandoned;
-                } else if self.options.skip_complete
-                    && matches!(*failure.cause, Cause::NameTaken { by } if by == same)
-                {
-                    subvolume.outcome = Outcome::AlreadyComplete;
-                    self.state = State::Skipping(subvolume);
-                    return Ok(());
-                } else {
-                    self.not_created_kept();
-                }
-                self.state = State::Skipping(subvolume);
-                self.fail(failure, observer)
-            }
+            Err(failure) => self.not_begun(subvolume, failure, observer),
         }
+    }
+
+    /// The destination did not create a subvolume: what follows it is skipped.
+    fn not_begun(
+        &mut self,
+        mut subvolume: Box<SubvolumeReport>,
+        failure: Failure,
+        observer: &mut dyn Observer,
+    ) -> Result<(), ReceiveError> {
+        let is_left = matches!(*failure.cause, Cause::LeftIncomplete { .. });
+        let is_complete = matches!(*failure.cause, Cause::NameTaken { by: Occupant::Same });
+        if self.options.skip_complete && is_complete {
+            subvolume.outcome = Outcome::AlreadyComplete;
+            self.state = State::Skipping(subvolume);
+            return Ok(());
+        }
+        match is_left {
+            true => subvolume.outcome = Outcome::Abandoned,
+            false => self.not_created_kept(),
+        }
+        self.state = State::Skipping(subvolume);
+        self.fail(failure, observer)
     }
 
     /// Applies a command to the subvolume under construction.
@@ -628,23 +607,4 @@ fn makes_file(command: &CommandBuf) -> bool {
             | Mkfifo { .. }
             | Mksock { .. }
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::BtrfsDestination;
-    use crate::memory::MemoryDestination;
-
-    /// A receive can be given to a thread, and so can what came of it.
-    #[test]
-    fn receives_can_move_between_threads() {
-        fn is_send<T: Send>() {}
-        is_send::<Receiver<BtrfsDestination>>();
-        is_send::<Receiver<MemoryDestination>>();
-        is_send::<CommandBuf>();
-        is_send::<Report>();
-        is_send::<ReceiveError>();
-        is_send::<btrfs_sendstream::Error>();
-    }
 }
