@@ -74,7 +74,7 @@ pub struct ResumeOptions {
     /// it is read and hashed.
     pub trust_files: bool,
     /// A command line or the like that says how to go on, kept for people:
-    /// [`Unfinished::hint`].
+    /// [`Progress::hint`].
     pub hint: String,
 }
 
