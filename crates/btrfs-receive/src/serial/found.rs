@@ -75,7 +75,7 @@ struct ByCommand<'a>(&'a SubvolumeSummary);
 impl Serialize for ByCommand<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for kind in CommandKind::ALL {
+        for &kind in CommandKind::ALL {
             match self.0.count(kind) {
                 0 => {}
                 count => map.serialize_entry(kind.name(), &count)?,
