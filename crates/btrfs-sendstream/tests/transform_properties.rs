@@ -178,7 +178,7 @@ proptest! {
     #[test]
     fn a_lower_version_passes_as_it_is(items in stream()) {
         let Item::Header(version) = items[0] else { panic!("no header") };
-        for target in Version::ALL.into_iter().filter(|&target| target >= version) {
+        for target in Version::ALL.iter().copied().filter(|&target| target >= version) {
             prop_assert_eq!(&through(Downgrade::to(target), items.clone()).unwrap(), &items);
         }
     }
