@@ -63,7 +63,7 @@ fn every_command() -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     writer.header(Version::V3).unwrap();
     let commands = [inodes(), names_and_metadata(), data()].concat();
-    for kind in CommandKind::ALL {
+    for &kind in CommandKind::ALL {
         assert!(commands.iter().any(|it| it.kind() == kind), "{kind}");
     }
     for command in &commands {

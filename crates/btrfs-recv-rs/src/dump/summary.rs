@@ -38,8 +38,10 @@ pub(super) fn run(input: impl Read, output: &mut impl Write) -> Result<(), DumpE
 
 /// How many commands of each kind there are, in the order of their numbers.
 fn counts(subvolume: &SubvolumeSummary) -> String {
-    let counts = CommandKind::ALL.map(|kind| (kind, subvolume.count(kind)));
-    let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+    let counts = CommandKind::ALL
+        .iter()
+        .map(|&kind| (kind, subvolume.count(kind)));
+    let counts = counts.filter(|(_, count)| *count > 0);
     let counts: Vec<_> = counts
         .map(|(kind, count)| format!("{count} {kind}"))
         .collect();
