@@ -13,7 +13,7 @@ use rustix::thread::CapabilitySet;
 
 use super::rights::Rights;
 use super::{Forecast, Space};
-use crate::destination::btrfs::{Naming, occupant};
+use crate::destination::btrfs::{Naming, occupant, taken};
 use crate::error::{Cause, Occupant, OpenError};
 use crate::plan::op::NewSubvolume;
 use crate::sys;
@@ -126,8 +126,7 @@ impl Place {
         let name = self.naming.while_built(new);
         let name = name.as_bytes();
         if statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-            let by = occupant(&self.fd, name, new);
-            return Err(Cause::NameTaken { by });
+            return Err(taken(&self.fd, name, new));
         }
         let mount = fstatvfs(&self.fd).map_err(|errno| Cause::system("fstatvfs", errno))?;
         let around = sys::subvolume_info(&self.fd).is_ok_and(|info| info.read_only);

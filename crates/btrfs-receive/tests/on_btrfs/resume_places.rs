@@ -229,7 +229,7 @@ fn hostile_streams_get_the_same_answer(every: u64) {
     let to = LoopFilesystem::new();
     let plain = LoopFilesystem::new();
     // What is complete is passed over here, by the same stream as well.
-    let others = |case: &corpus::Case| case.name != "subvol-exists";
+    let others = |case: &corpus::Case| !case.name.starts_with("subvol-exists");
     for case in corpus::load().into_iter().filter(others) {
         let expected = try_receive(&case.bytes, plain.path());
         for length in [case.bytes.len() / 2, case.bytes.len()] {

@@ -53,7 +53,7 @@ pub(crate) use self::naming::Naming;
 use self::prefetch::{Prefetcher, Progress};
 use self::root_names::RootNames;
 use self::sources::CloneSources;
-pub(crate) use self::subvolume::occupant;
+pub(crate) use self::subvolume::{occupant, taken};
 use self::worker::{Bound, Worker};
 use super::{Begun, Destination, Finished, Withheld};
 use crate::error::{Cause, Failure, Occupant, OpenError};

@@ -98,7 +98,7 @@ fn not_made(
 }
 
 /// The name that `new` was to be built under is taken.
-pub(super) fn taken(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> Cause {
+pub(crate) fn taken(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> Cause {
     let by = occupant(destination, name, new);
     match name == new.name.as_bytes() {
         true => Cause::NameTaken { by },
