@@ -11,7 +11,7 @@ use btrfs_receive::{Cancel, Receiver};
 
 use crate::args;
 use crate::args::Receive;
-use crate::input::{self, Input};
+use crate::input::Input;
 use crate::messages::{File, Messages};
 use crate::receive;
 use crate::sandbox;
@@ -68,13 +68,8 @@ fn run(
             return true;
         };
         messages.emit("input", File(Some(file)));
-        match Input::open(Some(file), Some(signals)) {
-            Ok(input) => receive::one_input(&mut receiver, input, messages),
-            Err(error) => {
-                messages.error(input::cannot_open(Some(file), &error));
-                false
-            }
-        }
+        Input::open_or_say(Some(file), Some(signals), messages)
+            .is_some_and(|input| receive::one_input(&mut receiver, input, messages))
     })
 }
 

@@ -7,20 +7,15 @@ use btrfs_receive::diff::{Action, DiffEntry, DiffError, Differ, Difference};
 
 use crate::args::{Dump, Format};
 use crate::escape::push_dump as push_escaped;
-use crate::input::{self, Input};
+use crate::input::Input;
 use crate::json::Object;
 use crate::messages::{Messages, strerror};
 use crate::signals::Signal;
 
 /// Carries out `--diff`; returns whether all of the input was understood.
 pub(crate) fn command(options: &Dump, messages: &mut Messages) -> bool {
-    let file = options.input.as_deref();
-    let mut input = match Input::open(file, None) {
-        Ok(input) => input,
-        Err(error) => {
-            messages.error(input::cannot_open(file, &error));
-            return false;
-        }
+    let Some(mut input) = Input::open_or_say(options.input.as_deref(), None, messages) else {
+        return false;
     };
     let mut stdout = io::stdout().lock();
     let mut differ = Differ::new(&mut input);

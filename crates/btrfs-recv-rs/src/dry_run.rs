@@ -9,7 +9,7 @@ use btrfs_receive::{Cancel, Occupant};
 use serde::Serialize;
 
 use crate::args::Receive;
-use crate::input::{self, Input};
+use crate::input::Input;
 use crate::messages::{Messages, strerror};
 use crate::receive;
 use crate::sandbox;
@@ -25,12 +25,8 @@ pub(crate) fn command(options: &Receive) -> bool {
 
 fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Messages) -> bool {
     let file = options.input.as_deref();
-    let input = match Input::open(file, Some(signals)) {
-        Ok(input) => input,
-        Err(error) => {
-            messages.error(input::cannot_open(file, &error));
-            return false;
-        }
+    let Some(input) = Input::open_or_say(file, Some(signals), messages) else {
+        return false;
     };
     let mut how = VerifyOptions::default();
     how.cancel = cancel.clone();

@@ -7,7 +7,7 @@ use std::path::Path;
 use btrfs_receive::{DirectoryDestination, Lack, NotKept, OpenError};
 
 use crate::args::{Extract, Receive};
-use crate::input::{self, Input};
+use crate::input::Input;
 use crate::json::Object;
 use crate::messages::{Made, Messages, strerror};
 use crate::receive::{run, supervised};
@@ -41,8 +41,7 @@ fn open<'s>(
 ) -> Result<(Input<'s>, DirectoryDestination), String> {
     let file = receive.input.as_deref();
     // Before the destination, so that a relative name means what it says.
-    let input =
-        Input::open(file, Some(signals)).map_err(|error| input::cannot_open(file, &error))?;
+    let input = Input::open(file, Some(signals))?;
     let mut builder = DirectoryDestination::builder();
     if let Some(path) = report {
         let cannot = |error| format!("cannot write {}: {}", path.display(), strerror(&error));

@@ -12,7 +12,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::advice::Head;
-use crate::messages::strerror;
+use crate::messages::{Messages, strerror};
 use crate::progress::Counters;
 use crate::signals::Signals;
 
@@ -36,8 +36,27 @@ impl<'a> Input<'a> {
     /// Opens `file`, or takes standard input.
     ///
     /// # Errors
-    /// The file cannot be opened, or standard input is closed.
-    pub(crate) fn open(file: Option<&Path>, signals: Option<&'a Signals>) -> io::Result<Self> {
+    /// The file cannot be opened, or standard input is closed; the text says
+    /// so.
+    pub(crate) fn open(file: Option<&Path>, signals: Option<&'a Signals>) -> Result<Self, String> {
+        Self::try_open(file, signals).map_err(|error| match file {
+            Some(path) => cannot_open(path, &error),
+            None => format!("cannot open standard input: {}", strerror(&error)),
+        })
+    }
+
+    /// The same, having said why if it fails.
+    pub(crate) fn open_or_say(
+        file: Option<&Path>,
+        signals: Option<&'a Signals>,
+        messages: &mut Messages,
+    ) -> Option<Self> {
+        Self::open(file, signals)
+            .map_err(|text| messages.error(text))
+            .ok()
+    }
+
+    fn try_open(file: Option<&Path>, signals: Option<&'a Signals>) -> io::Result<Self> {
         let descriptor = match file {
             Some(path) => open_file(path)?,
             None => rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?,
@@ -142,10 +161,9 @@ impl Seek for Input<'_> {
     }
 }
 
-/// What to say when [`Input::open`] fails.
-pub(crate) fn cannot_open(file: Option<&Path>, error: &io::Error) -> String {
-    let name = file.map_or("standard input".into(), Path::to_string_lossy);
-    format!("cannot open {name}: {}", strerror(error))
+/// What to say when a file could not be opened.
+pub(crate) fn cannot_open(path: &Path, error: &io::Error) -> String {
+    format!("cannot open {}: {}", path.display(), strerror(error))
 }
 
 /// Reading a stored stream need not touch its access time, but only its

@@ -12,7 +12,7 @@ use btrfs_receive::{
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::args::{Receive, Resume};
-use crate::input::{self, Input};
+use crate::input::Input;
 use crate::messages::{Messages, strerror};
 use crate::progress::Progress;
 use crate::sandbox::{self, Filesystem, Reach};
@@ -78,12 +78,8 @@ fn allow_descriptors() {
 fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Messages) -> bool {
     let file = options.input.as_deref();
     // Before the destination, so that a relative name means what it says.
-    let input = match Input::open(file, Some(signals)) {
-        Ok(input) => input,
-        Err(error) => {
-            messages.error(input::cannot_open(file, &error));
-            return false;
-        }
+    let Some(input) = Input::open_or_say(file, Some(signals), messages) else {
+        return false;
     };
     if options.sandbox
         && let Err(text) = sandbox::enter(&reach(options, &[]), messages)

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::messages::strerror;
+use crate::input::cannot_open;
 
 /// How every stream begins.
 const MAGIC: &[u8] = b"btrfs-stream\0";
@@ -85,8 +85,4 @@ fn beginning(path: &Path) -> io::Result<Vec<u8>> {
     let most = MAGIC.len() as u64;
     File::open(path)?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn cannot_open(path: &Path, error: &io::Error) -> String {
-    format!("cannot open {}: {}", path.display(), strerror(error))
 }

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use btrfs_sendstream::{Item, Reader};
+use btrfs_testkit::documented;
 
 /// Makes the library one that is built for this test.
 use btrfs_sendstream_c as _;
@@ -134,25 +135,12 @@ fn the_shared_library_does_the_same() {
 
 #[test]
 fn the_documented_stream() {
-    let example = Path::new(CRATE).join("../../docs/format.md");
-    let Ok(text) = std::fs::read_to_string(example) else {
-        return;
-    };
-    let (_, text) = text.split_once("## A stream, byte by byte").unwrap();
-    let stream: Vec<u8> = text
-        .split("```")
-        .nth(1)
-        .unwrap()
-        .lines()
-        .flat_map(|line| line.split('#').next().unwrap().split_whitespace())
-        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
-        .collect();
     let expected = "subvol s 101f 7\n\
                     mkfile o257-7-0\n\
                     o257-7-0, hi\n\
                     write hi 0 5 500\n\
                     = 0, 4 calls, 5 bytes\n";
-    if let Some(text) = list(&["all"], &stream) {
+    if let Some(text) = list(&["all"], &documented::stream()) {
         assert_eq!(text, expected);
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use btrfs_sendstream::{
     Decoded, Decoder, Deframed, Deframer, Encoder, Framer, Item, Reader, Version, Writer,
 };
+use btrfs_testkit::documented;
 use bytes::Bytes;
 
 /// Every stream of testdata/streams with its name.
@@ -122,19 +123,9 @@ fn exact_reader_stops_at_each_end() {
 /// The commands beside which the description of the format has checksums.
 #[test]
 fn the_documented_checksums() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/format.md");
-    let Ok(text) = fs::read_to_string(path) else {
-        // A published crate comes without it.
-        return;
-    };
-    let (_, text) = text.split_once("| check | value |").unwrap();
-    let (table, _) = text.split_once("\n\n").unwrap();
-    let rows = table.lines().filter_map(|row| {
-        let (name, value) = row.trim_matches(['|', ' ']).split_once(" | ")?;
-        Some((name, value.strip_prefix('`')?.trim_end_matches('`')))
-    });
-    let mut seen = 0;
-    for (name, value) in rows {
+    let rows = documented::checksums();
+    assert_eq!(rows.len(), 4);
+    for (name, command) in rows {
         let version = if name.contains("versions 2") {
             Version::V2
         } else {
@@ -143,38 +134,20 @@ fn the_documented_checksums() {
         let mut stream = Vec::new();
         Framer::header(version, &mut stream);
         let header = stream.len();
-        let bytes = value
-            .split(' ')
-            .map(|byte| u8::from_str_radix(byte, 16).unwrap());
-        stream.extend(bytes);
+        stream.extend(command);
         let mut deframer = Deframer::default();
         deframer.deframe(&stream).unwrap();
         match deframer.deframe(&stream[header..]).unwrap() {
             Deframed::Frame { consumed, .. } => assert_eq!(header + consumed, stream.len()),
             Deframed::Need { .. } => panic!("{name} is too short"),
         }
-        seen += 1;
     }
-    assert_eq!(seen, 4);
 }
 
 /// The stream in the description of the format is one.
 #[test]
 fn the_documented_stream() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/format.md");
-    let Ok(text) = fs::read_to_string(path) else {
-        // A published crate comes without it.
-        return;
-    };
-    let (_, text) = text.split_once("## A stream, byte by byte").unwrap();
-    let stream: Vec<u8> = text
-        .split("```")
-        .nth(1)
-        .unwrap()
-        .lines()
-        .flat_map(|line| line.split('#').next().unwrap().split_whitespace())
-        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
-        .collect();
+    let stream = documented::stream();
     let (mut reader, mut writer) = (Reader::new(&stream[..]), Writer::new(Vec::new()));
     let mut names = Vec::new();
     while let Some(item) = reader.next_item().unwrap() {

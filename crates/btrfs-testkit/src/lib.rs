@@ -29,12 +29,14 @@
 //! panics: a test has no use for a typed error about its scaffolding.
 
 pub mod corpus;
+pub mod documented;
 mod example;
 pub mod files;
 mod filesystem;
 mod harness;
 pub mod history;
 mod namespace;
+mod property;
 pub mod raw;
 mod sample;
 mod site;
@@ -47,6 +49,7 @@ pub use example::{examples_of, run_example};
 pub use filesystem::{Builder, LoopFilesystem, Mount};
 pub use harness::{Test, main};
 pub use namespace::{enter as enter_namespace, scratch_dir};
+pub use property::property_runner;
 pub use sample::Sample;
 pub use site::Site;
 pub use stream::{Sender, reference_receive};

@@ -13,8 +13,8 @@ use rustix::thread::CapabilitySet;
 
 use super::rights::Rights;
 use super::{Forecast, Space};
-use crate::destination::btrfs::{Naming, occupant, taken};
-use crate::error::{Cause, Occupant, OpenError};
+use crate::destination::btrfs::{Naming, or_the_same, taken};
+use crate::error::{Cause, OpenError};
 use crate::plan::op::NewSubvolume;
 use crate::sys;
 use crate::verify::{Kernel, Needs, VerifyReport};
@@ -107,13 +107,9 @@ impl Place {
         self.naming.check(&self.fd, new)
     }
 
-    /// What a receive says if `cause` is in the way of `new`: that it is
-    /// there already comes first.
+    /// What a receive says if `cause` is in the way of `new`.
     pub(super) fn or_the_same(&self, new: &NewSubvolume, cause: Cause) -> Cause {
-        match occupant(&self.fd, new.name.as_bytes(), new) {
-            by @ Occupant::Same => Cause::NameTaken { by },
-            _ => cause,
-        }
+        or_the_same(&self.fd, new, cause)
     }
 
     /// Whether a subvolume could be created, as far as can be told without

@@ -14,9 +14,8 @@ use std::process::ExitCode;
 use btrfs_receive::memory::{Inode, Kind, MemoryDestination, Tree};
 use btrfs_receive::{BtrfsDestination, Destination, NewSubvolume};
 use btrfs_sendstream::{Bytes, StreamPath, SubvolumeName};
-use btrfs_testkit::{LoopFilesystem, subvolume};
+use btrfs_testkit::{LoopFilesystem, property_runner, subvolume};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 
 use call::{Call, call};
 use compare::differences;
@@ -31,16 +30,7 @@ fn is_directory(tree: &Tree, path: &StreamPath) -> bool {
 
 fn destinations_agree() {
     let filesystem = LoopFilesystem::new();
-    let cases = std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let config = Config {
-        cases: cases.unwrap_or(100),
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..Config::default()
-    };
-    let mut runner = TestRunner::new(config);
+    let mut runner = property_runner(100);
     let number = Cell::new(0);
     let calls = prop::collection::vec((call(), any::<bool>()), 1..60);
     let result = runner.run(&calls, |calls| {

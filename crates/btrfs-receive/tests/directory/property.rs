@@ -7,9 +7,8 @@ use std::cell::Cell;
 use btrfs_receive::memory::MemoryDestination;
 use btrfs_receive::{Destination, DirectoryDestination, NewSubvolume, SourceId};
 use btrfs_sendstream::{Bytes, SubvolumeName};
-use btrfs_testkit::{LoopFilesystem, Test, test};
+use btrfs_testkit::{LoopFilesystem, Test, property_runner, test};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use uuid::Uuid;
 
 use crate::call::{Call, call};
@@ -23,18 +22,9 @@ fn new(name: &str, uuid: Uuid, parent: Option<SourceId>) -> NewSubvolume {
 
 fn directory_and_model_agree() {
     let filesystem = LoopFilesystem::new();
-    let cases = std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let config = Config {
-        cases: cases.unwrap_or(100),
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..Config::default()
-    };
     let number = Cell::new(0);
     let calls = prop::collection::vec((call(), any::<bool>()), 1..60);
-    let result = TestRunner::new(config).run(&calls, |calls| {
+    let result = property_runner(100).run(&calls, |calls| {
         number.set(number.get() + 1);
         let into = filesystem.path().join(number.get().to_string());
         std::fs::create_dir(&into).unwrap();

@@ -14,9 +14,8 @@ use std::process::ExitCode;
 use btrfs_receive::Cause;
 use btrfs_receive::memory::Tree;
 use btrfs_sendstream::{StreamPath, Timespec};
-use btrfs_testkit::{LoopFilesystem, subvolume};
+use btrfs_testkit::{LoopFilesystem, property_runner, subvolume};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use rustix::io::Errno;
 
 use call::{Call, call};
@@ -91,16 +90,7 @@ fn make_on_model(tree: &mut Tree, call: &Call) -> Result<(), Outcome> {
 
 fn the_model_does_what_the_kernel_does() {
     let filesystem = LoopFilesystem::new();
-    let cases = std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let config = Config {
-        cases: cases.unwrap_or(200),
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..Config::default()
-    };
-    let mut runner = TestRunner::new(config);
+    let mut runner = property_runner(200);
     let number = Cell::new(0);
     let calls = prop::collection::vec(call(), 1..80);
     let result = runner.run(&calls, |calls| {

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use btrfs_sendstream::{Item, Reader};
 
 use crate::args::{Dump, Format};
-use crate::input::{self, Input};
+use crate::input::Input;
 use crate::messages::{Messages, strerror};
 use crate::signals::Signal;
 use format::Formatter;
@@ -106,13 +106,8 @@ impl Lines {
 
 /// Carries out `--dump`; returns whether all of the input was printed.
 pub(crate) fn command(options: &Dump, messages: &mut Messages) -> bool {
-    let file = options.input.as_deref();
-    let mut input = match Input::open(file, None) {
-        Ok(input) => input,
-        Err(error) => {
-            messages.error(input::cannot_open(file, &error));
-            return false;
-        }
+    let Some(mut input) = Input::open_or_say(options.input.as_deref(), None, messages) else {
+        return false;
     };
     let mut stdout = io::stdout().lock();
     let at_once = stdout.is_terminal();

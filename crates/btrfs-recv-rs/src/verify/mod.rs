@@ -10,7 +10,7 @@ use btrfs_receive::verify::{Verifier, VerifyOptions, VerifyReport};
 use serde::Serialize;
 
 use crate::args::Verify;
-use crate::input::{self, Input};
+use crate::input::Input;
 use crate::messages::{File, Messages, strerror};
 use crate::signals::{Signal, Signals};
 use crate::stored::Stored;
@@ -142,11 +142,5 @@ pub(crate) fn verify(
     signals: Option<&Signals>,
     messages: &mut Messages,
 ) -> Option<VerifyReport> {
-    match Input::open(file, signals) {
-        Ok(input) => Some(verifier.verify(input)),
-        Err(error) => {
-            messages.error(input::cannot_open(file, &error));
-            None
-        }
-    }
+    Input::open_or_say(file, signals, messages).map(|input| verifier.verify(input))
 }

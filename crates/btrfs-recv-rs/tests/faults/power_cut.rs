@@ -1,6 +1,7 @@
 //! The disk as it is after a cut of power: a copy of the backing file, which
 //! lies on another btrfs and is shared in an instant.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// Makes a filesystem whose backing file lies on `outer`.
-fn inner(outer: &LoopFilesystem) -> LoopFilesystem {
+pub(crate) fn inner(outer: &LoopFilesystem) -> LoopFilesystem {
     LoopFilesystem::builder().directory(outer.path()).build()
 }
 
@@ -25,6 +26,43 @@ fn cut(image: &Path, copy: &Path) {
         .args([image, copy])
         .status();
     assert!(status.unwrap().success());
+}
+
+/// Lets `command` receive `stream` into `to`, and cuts the power again and
+/// again meanwhile. The copies lie on `outer`, in the order they were made.
+pub(crate) fn cut_while_receiving(
+    command: &mut Command,
+    stream: &[u8],
+    to: LoopFilesystem,
+    outer: &LoopFilesystem,
+) -> Vec<PathBuf> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let done = AtomicBool::new(false);
+    let mut copies = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| stdin.write_all(stream).map(|()| drop(stdin)));
+        scope.spawn(|| {
+            assert!(child.wait().unwrap().success());
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            let copy = outer.path().join(format!("copy {}", copies.len()));
+            cut(to.image(), &copy);
+            copies.push(copy);
+        }
+    });
+    copies
+}
+
+/// At most so many of `copies`, from the first to the last.
+pub(crate) fn some_of(copies: &[PathBuf], most: usize) -> impl Iterator<Item = &PathBuf> {
+    copies.iter().step_by(copies.len().div_ceil(most).max(1))
 }
 
 /// Mounts the copy of a disk whose original is no longer mounted; checks it
@@ -73,32 +111,10 @@ fn at_any_moment() {
 
     let outer = LoopFilesystem::builder().size(3 << 30).build();
     let to = inner(&outer);
-    let mut child = Command::new(COMMAND)
-        .arg(to.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let done = AtomicBool::new(false);
-    let mut copies = Vec::new();
-    std::thread::scope(|scope| {
-        scope.spawn(|| std::io::Write::write_all(&mut stdin, &stream).map(|()| drop(stdin)));
-        scope.spawn(|| {
-            assert!(child.wait().unwrap().success());
-            done.store(true, Ordering::Relaxed);
-        });
-        while !done.load(Ordering::Relaxed) {
-            let copy = outer.path().join(format!("copy {}", copies.len()));
-            cut(to.image(), &copy);
-            copies.push(copy);
-        }
-    });
-    drop(to);
-    let found: Vec<_> = copies
-        .iter()
-        .step_by(copies.len().div_ceil(MOST_CHECKED))
+    let command = &mut Command::new(COMMAND);
+    command.arg(to.path());
+    let copies = cut_while_receiving(command, &stream, to, &outer);
+    let found: Vec<_> = some_of(&copies, MOST_CHECKED)
         .map(|copy| reborn(copy, from.path()))
         .collect();
     eprintln!("received subvolumes, writable ones, in each copy: {found:?}");

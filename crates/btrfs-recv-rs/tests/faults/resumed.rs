@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use btrfs_sendstream::{Item, Reader};
 use btrfs_testkit::{
@@ -13,6 +12,7 @@ use btrfs_testkit::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::power_cut::{cut_while_receiving, inner, some_of};
 use crate::support::{COMMAND, Places, noise, run, seed};
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -222,46 +222,19 @@ fn after_a_power_cut() {
     const MOST_CHECKED: usize = 12;
     let sent = Sent::new();
     let outer = LoopFilesystem::builder().size(3 << 30).build();
-    let to = LoopFilesystem::builder().directory(outer.path()).build();
-    let mut child = command(to.path(), "300K", &["--atomic"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let done = AtomicBool::new(false);
-    let mut copies: Vec<PathBuf> = Vec::new();
-    std::thread::scope(|scope| {
-        scope.spawn(|| stdin.write_all(&sent.stream).map(|()| drop(stdin)));
-        scope.spawn(|| {
-            assert!(child.wait().unwrap().success());
-            done.store(true, Ordering::Relaxed);
-        });
-        while !done.load(Ordering::Relaxed) {
-            let copy = outer.path().join(format!("copy {}", copies.len()));
-            let status = Command::new("cp")
-                .args(["--reflink=always", "--sparse=auto"])
-                .args([to.image(), &copy])
-                .status();
-            assert!(status.unwrap().success());
-            copies.push(copy);
-        }
-    });
-    drop(to);
-    let step = copies.len().div_ceil(MOST_CHECKED);
-    let mut resumed = 0;
-    for copy in copies.iter().step_by(step) {
+    let to = inner(&outer);
+    let atomic = &mut command(to.path(), "300K", &["--atomic"]);
+    let copies = cut_while_receiving(atomic, &sent.stream, to, &outer);
+    let (mut resumed, mut checked) = (0, 0);
+    for copy in some_of(&copies, MOST_CHECKED) {
+        checked += 1;
         let to = LoopFilesystem::builder().existing_image(copy).build();
         let output = run(&mut command(to.path(), "300K", &["--atomic"]), &sent.stream);
         assert!(output.status.success(), "{}", text(&output));
         resumed += usize::from(text(&output).contains("going on with"));
         sent.check(to.path());
     }
-    eprintln!(
-        "{resumed} of {} went on from a checkpoint",
-        copies.len().div_ceil(step)
-    );
+    eprintln!("{resumed} of {checked} went on from a checkpoint");
 }
 
 /// No space left; then there is some.

@@ -53,10 +53,10 @@ pub(crate) use self::naming::Naming;
 use self::prefetch::{Prefetcher, Progress};
 use self::root_names::RootNames;
 use self::sources::CloneSources;
-pub(crate) use self::subvolume::{occupant, taken};
+pub(crate) use self::subvolume::{or_the_same, taken};
 use self::worker::{Bound, Worker};
 use super::{Begun, Destination, Finished, Withheld};
-use crate::error::{Cause, Failure, Occupant, OpenError};
+use crate::error::{Cause, Failure, OpenError};
 use crate::plan::op::{NewSubvolume, SourceId, Step};
 use crate::report::{Fallbacks, SourceUsed};
 use crate::source::{Candidate, Choice, ResolverBuilder};
@@ -581,13 +581,10 @@ impl Engine {
                 Ok((fd, None))
             }
             Some(wanted) => {
-                let parent = self.sources.parent(wanted).map_err(|cause| {
-                    // Who has it needs its parent no more.
-                    match occupant(&self.destination, new.name.as_bytes(), new) {
-                        by @ Occupant::Same => Cause::NameTaken { by },
-                        _ => cause,
-                    }
-                })?;
+                let parent = self
+                    .sources
+                    .parent(wanted)
+                    .map_err(|cause| or_the_same(&self.destination, new, cause))?;
                 let fd = subvolume::snapshot(&self.destination, name, new, &*parent)?;
                 Ok((fd, Some(parent.used())))
             }

@@ -109,6 +109,15 @@ pub(crate) fn taken(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> C
     }
 }
 
+/// What to say if `cause` is in the way of `new`: that the same subvolume is
+/// there already comes first, for whoever has it needs its parent no more.
+pub(crate) fn or_the_same(destination: &OwnedFd, new: &NewSubvolume, cause: Cause) -> Cause {
+    match occupant(destination, new.name.as_bytes(), new) {
+        by @ Occupant::Same => Cause::NameTaken { by },
+        _ => cause,
+    }
+}
+
 /// What has the name that `new` was to get.
 pub(crate) fn occupant(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> Occupant {
     match open_root(destination, name) {
