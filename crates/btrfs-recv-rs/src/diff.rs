@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 
-use btrfs_receive::InodeKind;
 use btrfs_receive::diff::{Action, DiffEntry, DiffError, Differ, Difference};
+use btrfs_receive::{InodeKind, NewSubvolume};
+use serde::Serialize;
 
 use crate::args::{Dump, Format};
 use crate::escape::push_dump as push_escaped;
 use crate::input::Input;
-use crate::json::Object;
+use crate::json;
 use crate::messages::{Messages, strerror};
 use crate::signals::Signal;
 
@@ -56,7 +57,7 @@ fn write(difference: &Difference, format: Format, to: &mut impl Write) -> io::Re
     };
     for entry in &difference.entries {
         match format {
-            Format::Json => text.extend_from_slice(json_entry(entry).as_bytes()),
+            Format::Json => text.extend(json::line(entry)),
             _ => push_entry(&mut text, entry),
         }
         if text.len() >= FLUSH_AT {
@@ -113,38 +114,19 @@ fn push_path(out: &mut Vec<u8>, path: &[u8]) {
     }
 }
 
-/// An object for the subvolume; one for each path follows.
-fn json_heading(difference: &Difference) -> Vec<u8> {
-    let new = &difference.subvolume;
-    let mut head = Object::default();
-    head.text("action", "subvolume")
-        .bytes("name", new.name.as_bytes())
-        .text("uuid", &new.uuid.to_string())
-        .number("ctransid", new.ctransid);
-    if let Some(parent) = &new.parent {
-        head.text("parent_uuid", &parent.uuid.to_string())
-            .number("parent_ctransid", parent.ctransid);
-    }
-    head.line().into_bytes()
+/// The subvolume in JSON; a line for each path follows.
+#[derive(Serialize)]
+struct Heading<'a> {
+    action: &'static str,
+    #[serde(flatten)]
+    subvolume: &'a NewSubvolume,
 }
 
-fn json_entry(entry: &DiffEntry) -> String {
-    let mut line = Object::default();
-    line.text("action", entry.action.name())
-        .bytes("path", &entry.path);
-    if let Some(kind) = kind(entry.kind) {
-        line.text("kind", kind);
-    }
-    match &entry.action {
-        Action::Renamed { from } => line.bytes("from", from),
-        Action::Linked { to } => line.bytes("to", to),
-        _ => &mut line,
-    };
-    if !entry.changes.is_empty() {
-        let changes: Vec<_> = entry.changes.names().collect();
-        line.text("changes", &changes.join(" "));
-    }
-    line.line()
+fn json_heading(difference: &Difference) -> Vec<u8> {
+    json::line(&Heading {
+        action: "subvolume",
+        subvolume: &difference.subvolume,
+    })
 }
 
 /// What it is, if the stream tells.

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use btrfs_receive::{DirectoryDestination, Lack, NotKept, OpenError};
+use btrfs_receive::{DirectoryDestination, OpenError};
 
 use crate::args::{Extract, Receive};
 use crate::input::Input;
-use crate::json::Object;
+use crate::json;
 use crate::messages::{Made, Messages, strerror};
 use crate::receive::{run, supervised};
 use crate::sandbox::{self, Filesystem, Reach};
@@ -46,7 +46,7 @@ fn open<'s>(
     if let Some(path) = report {
         let cannot = |error| format!("cannot write {}: {}", path.display(), strerror(&error));
         let mut list = File::create(path).map_err(cannot)?;
-        builder = builder.not_kept(move |item| list.write_all(line(item).as_bytes()));
+        builder = builder.not_kept(move |item| list.write_all(&json::line(item)));
     }
     if receive.sandbox {
         let reach = Reach {
@@ -68,43 +68,4 @@ fn open<'s>(
             other => other.to_string(),
         })?;
     Ok((input, destination))
-}
-
-/// One line of the list.
-fn line(item: &NotKept) -> String {
-    let mut object = Object::default();
-    object
-        .bytes("subvolume", item.subvolume.as_bytes())
-        .bytes("path", &item.path);
-    match &item.what {
-        Lack::Owner { uid, gid } => object
-            .text("lacks", "owner")
-            .number("uid", *uid)
-            .number("gid", *gid),
-        Lack::Mode { wanted, kept } => {
-            object
-                .text("lacks", "mode")
-                .text("mode", &format!("{wanted:04o}"));
-            if let Some(kept) = kept {
-                object.text("kept", &format!("{kept:04o}"));
-            }
-            &mut object
-        }
-        Lack::Xattr { name } => object.text("lacks", "xattr").bytes("name", name),
-        Lack::Times => object.text("lacks", "times"),
-        Lack::Flags { attributes } => {
-            let flags = format!("{attributes:#x}");
-            object.text("lacks", "flags").text("fileattr", &flags)
-        }
-        Lack::SpecialFile { mode, rdev } => object
-            .text("lacks", "special-file")
-            .text("mode", &format!("{mode:06o}"))
-            .number("rdev", *rdev),
-        Lack::Verity => object.text("lacks", "verity"),
-        _ => object.text("lacks", "unknown"),
-    };
-    if let Some(errno) = item.errno {
-        object.number("errno", errno);
-    }
-    object.line()
 }

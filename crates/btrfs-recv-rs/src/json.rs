@@ -1,6 +1,5 @@
 //! JSON for machines, an object to a line.
 
-use std::fmt::{Display, Write as _};
 use std::io;
 
 use serde::Serialize;
@@ -15,11 +14,11 @@ pub(crate) fn line(value: &impl Serialize) -> Vec<u8> {
     line
 }
 
-/// Compact, with what [`push_string`] escapes escaped.
+/// Compact, and nothing in it drives a terminal.
 struct OneLine;
 
 impl Formatter for OneLine {
-    /// Characters below space and quotes do not come here.
+    /// Characters below space, quotes and backslashes do not come here.
     fn write_string_fragment<W: io::Write + ?Sized>(
         &mut self,
         writer: &mut W,
@@ -37,97 +36,16 @@ impl Formatter for OneLine {
     }
 }
 
-/// An object that is being put together.
-#[derive(Debug, Default)]
-pub(crate) struct Object(String);
-
-impl Object {
-    /// Adds text.
-    pub(crate) fn text(&mut self, key: &str, value: &str) -> &mut Self {
-        self.key(key);
-        push_string(&mut self.0, value);
-        self
-    }
-
-    /// Adds bytes: as text if they are UTF-8, else as hexadecimal digits
-    /// under the key with `_hex` appended.
-    pub(crate) fn bytes(&mut self, key: &str, value: &[u8]) -> &mut Self {
-        match std::str::from_utf8(value) {
-            Ok(text) => self.text(key, text),
-            Err(_) => self.hex(&format!("{key}_hex"), value),
-        }
-    }
-
-    /// Adds bytes as hexadecimal digits.
-    pub(crate) fn hex(&mut self, key: &str, value: &[u8]) -> &mut Self {
-        self.key(key);
-        self.0.push('"');
-        for byte in value {
-            push(&mut self.0, format_args!("{byte:02x}"));
-        }
-        self.0.push('"');
-        self
-    }
-
-    /// Adds a number.
-    pub(crate) fn number(&mut self, key: &str, value: impl Into<i128>) -> &mut Self {
-        self.key(key);
-        push(&mut self.0, value.into());
-        self
-    }
-
-    /// The object as a line.
-    pub(crate) fn line(&self) -> String {
-        format!("{{{}}}\n", self.0)
-    }
-
-    fn key(&mut self, key: &str) {
-        if !self.0.is_empty() {
-            self.0.push(',');
-        }
-        push_string(&mut self.0, key);
-        self.0.push(':');
-    }
-}
-
-fn push_string(text: &mut String, value: &str) {
-    text.push('"');
-    for character in value.chars() {
-        match character {
-            '"' | '\\' => {
-                text.push('\\');
-                text.push(character);
-            }
-            // Control characters, and those that terminals act on.
-            '\0'..='\x1f' | '\x7f'..='\u{9f}' => {
-                push(text, format_args!("\\u{:04x}", u32::from(character)));
-            }
-            _ => text.push(character),
-        }
-    }
-    text.push('"');
-}
-
-fn push(text: &mut String, value: impl Display) {
-    // Writing to a string does not fail.
-    let _ = write!(text, "{value}");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_json_whatever_the_bytes() {
-        let mut object = Object::default();
-        object
-            .text("a", "quote \" slash \\ line\n")
-            .bytes("b", "é".as_bytes())
-            .bytes("c", b"\xff\0")
-            .number("d", -5);
+    fn lines_are_json_whatever_the_text() {
+        let text = "quote \" slash \\ line\n \u{9b}2J \x7f é";
         assert_eq!(
-            object.line(),
-            "{\"a\":\"quote \\\" slash \\\\ line\\u000a\",\"b\":\"é\",\"c_hex\":\"ff00\",\"d\":-5}\n"
+            line(&text),
+            "\"quote \\\" slash \\\\ line\\n \\u009b2J \\u007f é\"\n".as_bytes()
         );
     }
 }

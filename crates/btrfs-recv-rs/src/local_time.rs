@@ -1,7 +1,5 @@
-//! Times as text: local and to the second, as the dump prints them, and in UTC
-//! to the nanosecond, as JSON has them.
+//! Local time, to the second, as the dump prints it.
 
-use btrfs_sendstream::Timespec;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -67,24 +65,6 @@ impl LocalTime {
         push_two(out, second % 60);
         out.extend_from_slice(&self.stretch.text);
     }
-}
-
-/// A time in UTC as RFC 3339 has it, with nine decimals. Years before 0 and
-/// after 9999 have a sign and as many digits as they need, four at least, as
-/// ISO 8601 has them.
-pub(crate) fn utc(time: &Timespec) -> String {
-    let (day, second) = (
-        time.seconds.div_euclid(SECONDS_PER_DAY),
-        time.seconds.rem_euclid(SECONDS_PER_DAY),
-    );
-    let (year, month, day) = date(day);
-    let year = match year {
-        0..=9999 => format!("{year:04}"),
-        _ => format!("{year:+05}"),
-    };
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let nanoseconds = time.nanoseconds;
-    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
 }
 
 /// The stretch around `seconds`. Beyond the years that the zone's rules are
@@ -222,37 +202,6 @@ mod tests {
                 "2024-03-31T03:00:00+0200",
                 "2024-03-31T01:59:59+0100",
             ]
-        );
-    }
-
-    #[test]
-    fn formats_utc_to_the_nanosecond() {
-        let format = |seconds, nanoseconds| {
-            utc(&Timespec {
-                seconds,
-                nanoseconds,
-            })
-        };
-        assert_eq!(format(0, 0), "1970-01-01T00:00:00.000000000Z");
-        // Nanoseconds are added, before 1970 too.
-        assert_eq!(format(-1, 999_999_999), "1969-12-31T23:59:59.999999999Z");
-        assert_eq!(format(1_709_251_199, 1), "2024-02-29T23:59:59.000000001Z");
-        assert_eq!(format(-62_135_596_800, 0), "0001-01-01T00:00:00.000000000Z");
-        assert_eq!(
-            format(-62_167_219_201, 0),
-            "-0001-12-31T23:59:59.000000000Z"
-        );
-        assert_eq!(
-            format(253_402_300_800, 0),
-            "+10000-01-01T00:00:00.000000000Z"
-        );
-        assert_eq!(
-            format(i64::MAX, 999_999_999),
-            "+292277026596-12-04T15:30:07.999999999Z"
-        );
-        assert_eq!(
-            format(i64::MIN, 0),
-            "-292277022657-01-27T08:29:52.000000000Z"
         );
     }
 

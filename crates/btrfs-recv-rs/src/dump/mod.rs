@@ -96,8 +96,7 @@ impl Lines {
                     return Ok(false);
                 };
                 let total = reader.consumed() - start;
-                let line = json::line(&item, reader.position(), total);
-                text.extend_from_slice(line.as_bytes());
+                text.extend(json::line(&item, reader.position(), total));
             }
         }
         Ok(true)

@@ -47,6 +47,9 @@ const CASES: &[Case] = &[
         let mut command = command(&["--dry-run", "--json"]);
         run_with_input(command.arg(to), &incremental(&[]))
     }),
+    ("dump", |_| {
+        run_with_input(&mut command(&["--dump", "--format=json"]), &full())
+    }),
     ("diff", |_| {
         let unlink = Command::Unlink { path: path("gone") };
         let stream = incremental(&[unlink]);
