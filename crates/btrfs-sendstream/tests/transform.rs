@@ -521,6 +521,69 @@ fn a_file_is_not_changed_under_a_name_that_is_left_out() {
 }
 
 #[test]
+fn names_below_temporary_ones_divide_no_file() {
+    let link = |new: &str, existing: &str| Command::Link {
+        path: path(new),
+        existing: path(existing),
+    };
+    let mkdir = |name: &str| Command::Mkdir {
+        path: path(name),
+        ino: 300,
+    };
+    let rules = || Rules::default().exclude(path("out"));
+    let directories = |one: &str, two: &str| {
+        vec![
+            mkdir("o257-8-0"),
+            utimes("o257-8-0"),
+            mkdir("o258-8-0"),
+            utimes("o258-8-0"),
+            mkfile("o259-8-0"),
+            rename("o259-8-0", "o257-8-0/f"),
+            link("o258-8-0/g", "o257-8-0/f"),
+            rename("o257-8-0", one),
+            rename("o258-8-0", two),
+        ]
+    };
+    let shared = |commands| {
+        let error = filtered(rules(), commands).unwrap_err();
+        assert!(
+            matches!(
+                error.kind(),
+                TransformErrorKind::Crossing {
+                    crossing: Crossing::Shared { .. },
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    };
+    shared(directories("in", "out/d"));
+    shared(directories("out/d", "in"));
+    let kept = directories("in", "there");
+    assert_eq!(filtered(rules(), kept.clone()).unwrap(), kept);
+    let commands = filtered(rules(), directories("out/d", "out/e")).unwrap();
+    let unlinked = |command: &&Command| matches!(command, Command::Unlink { .. });
+    assert_eq!(commands.iter().filter(unlinked).count(), 2);
+    // One of them is nowhere else, or has its place already.
+    for existing in ["f", "o257-8-0/f"] {
+        let mut commands = vec![
+            mkdir("o257-8-0"),
+            utimes("o257-8-0"),
+            mkfile("o258-8-0"),
+            rename("o258-8-0", existing),
+            utimes("o257-8-0"),
+        ];
+        let new = if existing == "f" { "o257-8-0/f" } else { "f" };
+        commands.extend([link(new, existing), rename("o257-8-0", "out/d")]);
+        shared(commands);
+    }
+    // A file may be called like that.
+    let commands = vec![mkfile("o1-1-0"), utimes("o1-1-0"), link("in", "o1-1-0")];
+    let error = filtered(Rules::default().include(path("in")), commands).unwrap_err();
+    assert!(error.to_string().contains("o1-1-0 too"), "{error}");
+}
+
+#[test]
 fn streams_come_apart_and_together() {
     let header = Item::Header(Version::V1);
     let one = || vec![subvol(1), mkfile("f")];

@@ -1,6 +1,7 @@
 //! Some paths only.
 
 mod aliases;
+mod links;
 mod names;
 mod rules;
 
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use self::aliases::Aliases;
-use self::names::{Kind, Names, is_temporary};
+use self::names::{Fresh, Kind, Names, is_temporary};
 pub use self::rules::Rules;
 use super::{Crossing, Output, Transform, TransformError, TransformErrorKind};
 use crate::command::{CloneRange, Command, StreamPath};
@@ -30,6 +31,8 @@ use crate::error::Position;
 /// - a file that was there before gets a name that is left out and stays under
 ///   the one that is kept, or a file is changed under a name that is left out:
 ///   from then on the stream may mean it by either;
+/// - a file gets names below directories that have no place yet, and the rules
+///   leave out one of them and keep another;
 /// - a directory that was kept moves to where it would be left out (a file
 ///   that does is removed);
 /// - a directory moves, and the rules divide what is in it;
@@ -38,9 +41,10 @@ use crate::error::Position;
 ///
 /// In each case a wider rule, or a full stream, helps. What cannot be seen: a
 /// file with two names that are kept, one of which moves to where it is left
-/// out, may be changed under that name by later streams.
-/// Times of directories
-/// are those of the sender, even where names in them are left out.
+/// out, may be changed under that name from then on; and so may one with two
+/// such names and a third that is left out, once the first of them is removed. A RENAME of a file to another of its names, which leaves both and
+/// which no kernel sends, counts as a move. Times of directories are those of
+/// the sender, even where names in them are left out.
 ///
 /// The temporary names under which kernels create inodes, `o257-8-0`, are
 /// kept whatever the rules, until their owner gets its place; then it is
@@ -300,11 +304,11 @@ impl Filter {
             self.prune(&names, &path, &to, at, out)?;
         }
         let kept = temporary || self.keeps(to.as_bytes());
-        for (name, kind) in names {
+        for (name, fresh) in names {
             self.names.remove(&name);
             if temporary {
                 let rest = name.get(path.as_bytes().len()..).unwrap_or_default();
-                if !self.names.add(&[to.as_bytes(), rest].concat(), kind) {
+                if !self.names.put(&[to.as_bytes(), rest].concat(), fresh) {
                     return Err(too_many(at));
                 }
             }
@@ -315,20 +319,21 @@ impl Filter {
     /// Removes those of `names`, all at or below `path`, that are left out
     /// once `path` is called `to`.
     fn prune(
-        &self,
-        names: &[(Vec<u8>, Kind)],
+        &mut self,
+        names: &[(Vec<u8>, Fresh)],
         path: &StreamPath,
         to: &StreamPath,
         at: Position,
         out: &mut dyn Output,
     ) -> Result<(), TransformError> {
-        for (name, kind) in names {
+        for (name, fresh) in names {
             let rest = name.get(path.as_bytes().len()..).unwrap_or_default();
-            let target = [to.as_bytes(), rest].concat();
-            let target = self.names.origin(&target);
+            let place = [to.as_bytes(), rest].concat();
+            let target = self.names.origin(&place);
             let kept = self.rules.present(&target);
+            self.settled(*fresh, &target, kept, at)?;
             let path = parsed(name.clone());
-            let removal = match kind {
+            let removal = match fresh.kind {
                 Kind::Unknown if !kept || !self.rules.is_uniform(&target) => {
                     let to = parsed(target);
                     return Err(crossing(path, Crossing::MovesOut { to }, at));
@@ -337,9 +342,30 @@ impl Filter {
                 Kind::Directory => Command::Rmdir { path },
                 _ => Command::Unlink { path },
             };
+            self.aliases.remove(&place);
             out.item(Item::Command(removal), at)?;
         }
         Ok(())
+    }
+
+    /// A name has its place. Refuses a file with names on both sides of the
+    /// border.
+    fn settled(
+        &mut self,
+        fresh: Fresh,
+        path: &[u8],
+        kept: bool,
+        at: Position,
+    ) -> Result<(), TransformError> {
+        let Some(other) = self.names.settle(fresh, path, kept) else {
+            return Ok(());
+        };
+        let (kept, other) = match kept {
+            true => (path.to_vec(), other),
+            false => (other, path.to_vec()),
+        };
+        let other = parsed(other);
+        Err(crossing(parsed(kept), Crossing::Shared { other }, at))
     }
 
     fn linked(
@@ -356,9 +382,37 @@ impl Filter {
             let from = existing;
             return Err(crossing(path, Crossing::MovesIn { from }, at));
         }
-        self.note(path.as_bytes(), Kind::Other, at)?;
+        self.linked_inside(&path, &existing, at)?;
         self.newest = self.newest.take().filter(|newest| *newest != path);
         out.item(Item::Command(Command::Link { path, existing }), at)
+    }
+
+    /// A name that is kept, for now at least, is given.
+    fn linked_inside(
+        &mut self,
+        path: &StreamPath,
+        existing: &StreamPath,
+        at: Position,
+    ) -> Result<(), TransformError> {
+        let temporary = is_temporary(path.as_bytes()) || self.names.is_fresh(path.as_bytes());
+        if !temporary && !self.names.is_fresh(existing.as_bytes()) {
+            return Ok(());
+        }
+        let (fresh, has_place) = self.names.link(existing.as_bytes());
+        if has_place {
+            self.settled(fresh, existing.as_bytes(), true, at)?;
+        }
+        let within_bounds = match temporary {
+            true => self.names.put(path.as_bytes(), fresh),
+            false => {
+                self.settled(fresh, path.as_bytes(), true, at)?;
+                self.names.is_within_bounds()
+            }
+        };
+        match within_bounds {
+            true => Ok(()),
+            false => Err(too_many(at)),
+        }
     }
 
     /// A name that is left out is given.

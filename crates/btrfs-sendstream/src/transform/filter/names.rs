@@ -6,7 +6,9 @@
 //! to be removed gets such a name too. No rule of a filter speaks of these
 //! names, so it is remembered what is behind each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::links::Links;
 
 /// What a new name belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +25,23 @@ pub(super) const MAX_LEN: usize = 16 * 1024 * 1024;
 /// What a name costs beside its bytes.
 const COST: usize = 64;
 
+/// What has a fresh name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fresh {
+    pub(super) kind: Kind,
+    /// The same for all names of a file.
+    inode: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Names {
     /// Temporary names made by this stream, and every name below them.
-    fresh: BTreeMap<Vec<u8>, Kind>,
+    fresh: BTreeMap<Vec<u8>, Fresh>,
+    /// How many different things have had such names.
+    inodes: u64,
+    /// Those of them that have several names.
+    linked: BTreeSet<u64>,
+    links: Links,
     /// Temporary names of what was there before, with the name it had then.
     moved: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Bytes in both.
@@ -60,17 +75,53 @@ impl Names {
 
     /// What a fresh name belongs to.
     pub(super) fn kind(&self, path: &[u8]) -> Option<Kind> {
-        self.fresh.get(path).copied()
+        self.fresh.get(path).map(|fresh| fresh.kind)
     }
 
-    /// Remembers a fresh name, and forgets what had it before. `false`: there
-    /// are too many.
+    /// Remembers a fresh name of something new, and forgets what had it
+    /// before. `false`: there are too many.
     #[must_use]
     pub(super) fn add(&mut self, path: &[u8], kind: Kind) -> bool {
+        let fresh = self.new_inode(kind);
+        self.put(path, fresh)
+    }
+
+    /// The same for something that has, or had, a fresh name already.
+    #[must_use]
+    pub(super) fn put(&mut self, path: &[u8], fresh: Fresh) -> bool {
         self.remove(path);
-        self.fresh.insert(path.to_vec(), kind);
+        self.fresh.insert(path.to_vec(), fresh);
         self.len += path.len() + COST;
-        self.len <= MAX_LEN
+        self.is_within_bounds()
+    }
+
+    /// Remembers a further name of a file; one of the two at least is fresh.
+    /// Returns what it belongs to, and whether `existing` has its place.
+    pub(super) fn link(&mut self, existing: &[u8]) -> (Fresh, bool) {
+        let known = self.fresh.get(existing).copied();
+        let fresh = known.unwrap_or_else(|| self.new_inode(Kind::Other));
+        self.len += COST;
+        self.linked.insert(fresh.inode);
+        (fresh, known.is_none())
+    }
+
+    /// What had a fresh name has its place. Returns the name of the same file
+    /// on the other side of the border, if there is one.
+    pub(super) fn settle(&mut self, fresh: Fresh, place: &[u8], kept: bool) -> Option<Vec<u8>> {
+        if !self.linked.contains(&fresh.inode) {
+            return None;
+        }
+        self.links.settle(fresh.inode, place, kept)
+    }
+
+    pub(super) fn is_within_bounds(&self) -> bool {
+        self.len + self.links.len() <= MAX_LEN
+    }
+
+    fn new_inode(&mut self, kind: Kind) -> Fresh {
+        self.inodes += 1;
+        let inode = self.inodes;
+        Fresh { kind, inode }
     }
 
     /// Remembers that what was there before has a temporary name now, and
@@ -80,7 +131,7 @@ impl Names {
         self.remove(path);
         self.len += path.len() + was.len() + COST;
         self.moved.insert(path.to_vec(), was);
-        self.len <= MAX_LEN
+        self.is_within_bounds()
     }
 
     /// Forgets a name that is gone.
@@ -95,12 +146,12 @@ impl Names {
 
     /// The fresh names at and below a path, each before the one that holds
     /// it.
-    pub(super) fn at_and_below(&self, path: &[u8]) -> Vec<(Vec<u8>, Kind)> {
+    pub(super) fn at_and_below(&self, path: &[u8]) -> Vec<(Vec<u8>, Fresh)> {
         let names = self.fresh.range(path.to_vec()..);
         let mut names: Vec<_> = names
             .take_while(|(name, _)| name.starts_with(path))
             .filter(|(name, _)| matches!(name.get(path.len()), None | Some(b'/')))
-            .map(|(name, kind)| (name.clone(), *kind))
+            .map(|(name, fresh)| (name.clone(), *fresh))
             .collect();
         names.reverse();
         names
