@@ -22,6 +22,7 @@ complete -c btrfs-recv-rs -l resumable -d 'take checkpoints, and go on from thos
 complete -c btrfs-recv-rs -l checkpoint-every -x -d 'with --resumable: a size (default 4G) or a time (default 5min) between checkpoints'
 complete -c btrfs-recv-rs -l state-dir -x -a '(__fish_complete_directories)' -d 'with --resumable: keep btrfs-recv-rs.unfinished in DIR instead of PATH'
 complete -c btrfs-recv-rs -l trust-prefix -d 'with --resumable: do not read again what was received before, where the input is a file'
+complete -c btrfs-recv-rs -l hash-data -d 'with --resumable: know a stream again by all of its data, not by the checksums of it'
 complete -c btrfs-recv-rs -l status -d 'show what is unfinished in PATH, and how to go on'
 complete -c btrfs-recv-rs -l abandon -d 'remove unfinished receives from PATH: all resumable ones, or those named'
 complete -c btrfs-recv-rs -l dump -d 'print the commands of the stream, receive nothing'

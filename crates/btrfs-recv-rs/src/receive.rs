@@ -231,6 +231,7 @@ pub(crate) fn resume_options(resume: &Resume, from_file: bool) -> ResumeOptions 
     how.every = resume.every.unwrap_or(how.every);
     how.directory.clone_from(&resume.state_dir);
     how.trust_files = resume.trust_prefix;
+    how.hash_data = resume.hash_data;
     how.hint = unfinished::hint(from_file);
     how
 }

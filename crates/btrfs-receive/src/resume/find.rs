@@ -64,7 +64,8 @@ impl Keeper {
             }
         }
         store.forget_working()?;
-        let state = State::new(new.clone(), built_as, self.identity, &self.options.hint);
+        let (hash_data, hint) = (self.options.hash_data, &self.options.hint);
+        let state = State::new(new.clone(), built_as, self.identity, hash_data, hint);
         store.write(&state)?;
         Ok(Some(state))
     }

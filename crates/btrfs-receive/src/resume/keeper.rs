@@ -387,7 +387,7 @@ impl Current {
         ahead.dedup_by_key(|one| one.offset);
         ahead.reverse();
         let mut current = Self {
-            hash: StreamHash::new(&state.trusted),
+            hash: StreamHash::new(&state.trusted, state.hash_data),
             store,
             state,
             commands: 0,

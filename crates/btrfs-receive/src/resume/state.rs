@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub(crate) started: u64,
     /// Verity was, or was about to be, enabled on a file of it.
     pub(crate) verity: bool,
+    /// Every byte of the stream is hashed.
+    pub(crate) hash_data: bool,
     /// How to go on, for people: what the caller said.
     pub(crate) hint: String,
     /// Checkpoints that were gone on from without a look at what comes before,
@@ -55,7 +57,7 @@ pub(crate) struct Checkpoint {
     /// Bytes of the stream that it holds, counted from the command that
     /// begins the subvolume.
     pub(crate) offset: u64,
-    /// SHA-256 of these bytes.
+    /// SHA-256 of these bytes, or of what stands for them.
     pub(crate) digest: Digest,
     /// Commands that it holds.
     pub(crate) commands: u64,
@@ -95,6 +97,7 @@ impl State {
         new: NewSubvolume,
         built_as: SubvolumeName,
         directory: (u64, u64),
+        hash_data: bool,
         hint: &str,
     ) -> Self {
         Self {
@@ -104,6 +107,7 @@ impl State {
             working: Uuid::nil(),
             started: super::now(),
             verity: false,
+            hash_data,
             hint: hint.to_owned(),
             trusted: Vec::new(),
             marks: Vec::new(),
@@ -167,7 +171,13 @@ pub(super) mod tests {
     pub(in crate::resume) fn state() -> State {
         let name = SubvolumeName::parse(Bytes::from_static(b"a name\n")).unwrap();
         let new = NewSubvolume::new(name.clone(), Uuid::from_u128(5), 6, None);
-        State::new(new, name, (5, 256), "btrfs-recv-rs --resumable '/a b'")
+        State::new(
+            new,
+            name,
+            (5, 256),
+            false,
+            "btrfs-recv-rs --resumable '/a b'",
+        )
     }
 
     #[test]

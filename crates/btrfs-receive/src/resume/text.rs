@@ -53,6 +53,7 @@ pub(crate) fn encode(state: &State) -> String {
     line(&mut text, "working", &[&state.working]);
     line(&mut text, "started", &[&state.started]);
     line(&mut text, "verity", &[&u8::from(state.verity)]);
+    line(&mut text, "hash-data", &[&u8::from(state.hash_data)]);
     line(&mut text, "hint", &[&hex(state.hint.as_bytes())]);
     line(&mut text, "next", &[&state.next]);
     for place in &state.trusted {
@@ -178,10 +179,11 @@ fn decode_lines(text: &str) -> Option<State> {
     let built_as = SubvolumeName::parse(lines.next()?.named("built-as")?.bytes()?).ok()?;
     let mut directory = lines.next()?.named("directory")?;
     let directory = (directory.number()?, directory.number()?);
-    let mut state = State::new(new, built_as, directory, "");
+    let mut state = State::new(new, built_as, directory, false, "");
     state.working = lines.next()?.named("working")?.number::<Uuid>()?;
     state.started = lines.next()?.named("started")?.number()?;
     state.verity = lines.next()?.named("verity")?.number::<u8>()? != 0;
+    state.hash_data = lines.next()?.named("hash-data")?.number::<u8>()? != 0;
     state.hint = String::from_utf8(lines.next()?.named("hint")?.bytes()?.to_vec()).ok()?;
     state.next = lines.next()?.named("next")?.number()?;
     for mut words in lines {

@@ -19,6 +19,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(what_is_gone_is_built_again),
         test!(what_was_changed_is_noticed),
         test!(a_different_beginning_goes_back),
+        test!(forged_data_is_found_on_request, false),
+        test!(forged_data_is_found_on_request, true),
         test!(an_earlier_end_is_a_difference),
         test!(files_can_be_trusted),
         test!(only_one_receive_at_a_time),
@@ -277,6 +279,43 @@ fn a_different_beginning_goes_back() {
         .unwrap();
     assert_received(&pair.from.path().join("first"), &pair.received("first"));
     assert!(!pair.received(FOLDER).exists());
+}
+
+/// File data differs, and the checksum of its command does not.
+fn forged_data_is_found_on_request(hash_data: bool) {
+    // The polynomial of CRC-32C: where it is added, the checksum stays.
+    let same_checksum = (1 | 0x82f6_3b78_u64 << 1).to_le_bytes();
+    let pair = Pair::new();
+    let (full, _) = streams(&pair);
+    // Behind the first KiB of a command in the first quarter.
+    let (mut at, mut forged) = (17, full.clone());
+    let place = loop {
+        let len = u32::from_le_bytes(full[at..at + 4].try_into().unwrap()) as usize;
+        if len > 4000 {
+            break at + 3000;
+        }
+        at += 10 + len;
+    };
+    assert!(place < full.len() / 4);
+    for (byte, change) in forged[place..].iter_mut().zip(same_checksum) {
+        *byte ^= change;
+    }
+    let receive = |stream: &[u8]| {
+        let mut options = ResumeOptions::default();
+        options.every_bytes = 50_000;
+        options.hash_data = hash_data;
+        let destination = BtrfsDestination::open(pair.to.path()).unwrap();
+        let mut receiver = Receiver::new(destination).resumable(options).unwrap();
+        receiver.receive(stream, &mut ()).map_err(Box::new)
+    };
+    receive(&forged[..full.len() / 2]).unwrap_err();
+    let result = receive(&full);
+    if hash_data {
+        let differs = reason(result);
+        assert!(matches!(differs, ResumeError::Differs { .. }), "{differs}");
+    } else {
+        assert!(result.unwrap().subvolumes[0].resumed_at.is_some());
+    }
 }
 
 /// Where the caller vouches for a file, its beginning is not read; and what

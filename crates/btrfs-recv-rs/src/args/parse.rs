@@ -127,6 +127,7 @@ impl Given {
             Id::CheckpointEvery => self.resume().every(value)?,
             Id::StateDir => self.resume().state_dir = Some(value.into()),
             Id::TrustPrefix => self.resume().trust_prefix = true,
+            Id::HashData => self.resume().hash_data = true,
             Id::Status => self.modes.push(Mode::Status),
             Id::Abandon => self.modes.push(Mode::Abandon),
             Id::Progress => self.receive.progress = true,

@@ -17,6 +17,8 @@ pub(crate) struct Resume {
     pub(crate) state_dir: Option<PathBuf>,
     /// Pass over what was received before, where the input can seek.
     pub(crate) trust_prefix: bool,
+    /// Hash file data, too.
+    pub(crate) hash_data: bool,
 }
 
 /// What to show or to abandon.

@@ -32,6 +32,7 @@ pub(crate) enum Id {
     CheckpointEvery,
     StateDir,
     TrustPrefix,
+    HashData,
     Status,
     Abandon,
     Progress,
@@ -415,6 +416,18 @@ const RESUMING: &[Opt] = &[
          that: you vouch that it is the stream that was interrupted. Only the UUIDs and \
          transaction ids that it begins with are compared. Input that is not a file is compared \
          all the same. Implies `--resumable`.",
+    ),
+    Opt::new(
+        Id::HashData,
+        "hash-data",
+        "with --resumable: know a stream again by all of its data, not by the checksums of it",
+    )
+    .manual(
+        "Know a stream again by a SHA-256 of every byte. Without it file data counts by the \
+         checksum (CRC-32C) that each command has. That finds accidents as surely as damage is \
+         found in any stream, but not data that somebody forged to have the same checksum, in a \
+         receive that was then interrupted. Takes 0.6 seconds of a processor for each GB, more on old processors. \
+         Counts when a receive begins, and for all that go on with it. Implies `--resumable`.",
     ),
     Opt::new(
         Id::Status,
