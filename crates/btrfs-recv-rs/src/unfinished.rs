@@ -72,14 +72,14 @@ pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
 
 fn abandon_one(options: &Unfinished, name: &OsStr) -> Result<bool, ResumeError> {
     let kept = options.state_dir.as_deref();
-    if resume::abandon(&options.destination, kept, name.as_bytes())? {
-        return Ok(true);
+    let abandoned = resume::abandon(&options.destination, kept, name.as_bytes())?;
+    // Only what was named is taken for a leftover. A state that is damaged does
+    // not tell what it belonged to, so there may be one then, too.
+    if options.names.is_empty() {
+        return Ok(abandoned);
     }
-    // Only what was named is taken for a leftover.
-    match options.names.is_empty() {
-        true => Ok(false),
-        false => resume::delete_leftover(&options.destination, kept, name.as_bytes()),
-    }
+    let deleted = resume::delete_leftover(&options.destination, kept, name.as_bytes())?;
+    Ok(abandoned || deleted)
 }
 
 /// The text of `--status`.
@@ -174,7 +174,12 @@ impl<'a> Report<'a> {
         if let Some(directory) = &self.options.state_dir {
             words.extend(["--state-dir".into(), directory.into()]);
         }
-        words.extend([self.options.destination.clone().into(), name.to_owned()]);
+        let destination = self.options.destination.as_os_str();
+        let is_like_option = |word: &OsStr| word.as_bytes().starts_with(b"-");
+        if is_like_option(destination) || is_like_option(name) {
+            words.push("--".into());
+        }
+        words.extend([destination.to_owned(), name.to_owned()]);
         push_message(&mut self.text, quoted(&words).as_bytes());
         self.say("\n");
     }

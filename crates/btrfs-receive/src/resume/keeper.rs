@@ -324,7 +324,11 @@ impl Keeper {
             fallbacks: captured.fallbacks,
             left_out,
         });
-        current.store.write(&current.state)?;
+        if let Err(error) = current.store.write(&current.state) {
+            // Nobody will find it.
+            current.state.checkpoints.pop();
+            return Err(error);
+        }
         current.last = (offset, Instant::now());
         if let Some(removed) = removed {
             current.store.delete(&removed.name())?;

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use btrfs_sendstream::SubvolumeName;
 use rustix::fs::{
     AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fstat, fsync, mkdirat, openat, renameat,
     unlinkat,
@@ -60,6 +61,10 @@ impl Store {
         name: &[u8],
         create: bool,
     ) -> Result<Option<Self>, ResumeError> {
+        // Everything in that directory is the store's to delete.
+        if SubvolumeName::parse(name).is_err() {
+            return Ok(None);
+        }
         let path = path.join(FOLDER).join(OsStr::from_bytes(name));
         let mut held = None;
         for attempt in 0..TRIES {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use btrfs_receive::resume::{ResumeError, abandon, delete_leftover, leftovers, unfinished};
 use btrfs_receive::{Cause, Event, Observer};
-use btrfs_testkit::{Compared, Test, assert_same_tree_in, files, subvolume, test};
+use btrfs_testkit::{Compared, Sender, Test, assert_same_tree_in, files, subvolume, test};
 use rustix::fs::{CWD, FileType, IFlags, Mode, mknodat};
 
 use crate::resume::{FOLDER, Log, reason, receive, receiver, streams};
@@ -17,7 +17,9 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         test!(what_was_put_on_the_root_is_not_handed_down),
         test!(what_was_put_on_directories_is_not_handed_down),
+        test!(ends_that_were_cut_off_come_back),
         test!(a_subvolume_put_inside_is_noticed),
+        test!(only_names_are_abandoned),
         test!(a_name_taken_while_comparing_is_left_alone),
         test!(a_stranger_is_not_taken_for_what_was_just_created),
         test!(other_files_in_the_state_do_not_hang),
@@ -90,6 +92,50 @@ fn what_was_put_on_directories_is_not_handed_down() {
     }
     assert!(changed > 1);
     goes_on(&pair, &full);
+}
+
+/// Within its last block the end of a file is cut off without a change to any
+/// extent, and zero when the file grows again.
+fn ends_that_were_cut_off_come_back() {
+    let pair = Pair::new();
+    let work = subvolume::create(&pair.from.path().join("work"));
+    for (name, len) in [("a", 3000), ("b", 20_000), ("c", 100), ("z", 900_000)] {
+        let data: Vec<u8> = (0..len).map(|at| (at % 251) as u8 + 1).collect();
+        fs::write(work.join(name), data).unwrap();
+    }
+    let first = subvolume::snapshot_read_only(&work, &pair.from.path().join("first"));
+    let stream = Sender::new(&first).version(2).to_vec();
+    let mut log = Log::default();
+    receive(
+        &stream[..stream.len() / 2],
+        pair.to.path(),
+        50_000,
+        &mut log,
+    )
+    .unwrap_err();
+    for (name, len) in [("a", 100), ("b", 19_999), ("c", 99)] {
+        let path = pair.received("first").join(name);
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_len(len).unwrap();
+    }
+    goes_on(&pair, &stream);
+}
+
+/// A path would have whatever it leads to deleted.
+fn only_names_are_abandoned() {
+    let pair = Pair::new();
+    half(&pair);
+    let precious = pair.received("precious");
+    fs::create_dir(&precious).unwrap();
+    fs::write(precious.join("file"), b"x").unwrap();
+    let path = precious.as_os_str().as_encoded_bytes();
+    for name in [path, b"..", b".", b"../precious", b"first/..", b""] {
+        let abandoned = abandon(pair.to.path(), None, name);
+        assert!(!abandoned.unwrap(), "{}", name.escape_ascii());
+    }
+    assert_eq!(fs::read(precious.join("file")).unwrap(), b"x");
+    assert!(abandon(pair.to.path(), None, b"first").unwrap());
+    assert!(!pair.received("first").exists());
 }
 
 /// It would stay there, in a result that is said to hold what was sent.

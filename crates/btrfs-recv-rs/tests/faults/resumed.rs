@@ -296,6 +296,7 @@ fn status_and_abandon() {
     let sent = Sent::new();
     let to = LoopFilesystem::new();
     subvolume::create(&to.path().join("mine"));
+    subvolume::create(&to.path().join("--mine"));
     interrupt(
         &mut command(to.path(), "300K", &["--atomic"]),
         &sent.stream,
@@ -316,6 +317,7 @@ fn status_and_abandon() {
         format!("--resumable --checkpoint-every 300K --atomic {directory}\n"),
         format!("btrfs-recv-rs --abandon {directory} first\n"),
         format!("btrfs-recv-rs --abandon {directory} mine\n"),
+        format!("btrfs-recv-rs --abandon -- {directory} --mine\n"),
     ] {
         assert!(text.contains(&part), "{part} in {text}");
     }
@@ -323,7 +325,18 @@ fn status_and_abandon() {
     assert!(success);
     assert_eq!(text, format!("removed {directory}/first\n"));
     let names: Vec<_> = fs::read_dir(to.path()).unwrap().flatten().collect();
-    assert_eq!(names.len(), 1, "{names:?}");
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(ask(&["--abandon", "--", directory, "--mine"]).0);
+    // The state is damaged: what it belonged to goes as well.
+    interrupt(
+        &mut command(to.path(), "300K", &[]),
+        &sent.stream,
+        700_000,
+        0,
+    );
+    fs::write(to.path().join(FOLDER).join("first/state"), b"").unwrap();
+    assert!(ask(&["--abandon", directory, "first"]).0);
+    assert!(!to.path().join("first").exists());
     assert!(!ask(&["--abandon", directory, "nothing"]).0);
     assert!(ask(&["--abandon", directory, "mine"]).0);
     assert_eq!(ask(&["--status", directory]), (true, String::new()));

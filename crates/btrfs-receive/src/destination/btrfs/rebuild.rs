@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread;
 
 use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader, StreamPath};
-use rustix::fs::{AtFlags, fstat, ioctl_getflags, statat};
+use rustix::fs::{AtFlags, Stat, fstat, ioctl_getflags, statat};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -34,6 +34,10 @@ use crate::sys;
 
 /// Snapshot of what is there, to compare with the checkpoint.
 const BASE: &str = "rebuild-base";
+
+/// No filesystem has larger blocks (`BTRFS_MAX_METADATA_BLOCKSIZE`, which limits
+/// those of data, too).
+const LARGEST_BLOCK: u64 = 64 << 10;
 
 /// A checkpoint that is gone back to.
 pub(super) struct Source {
@@ -201,6 +205,27 @@ impl Engine {
                 self.apply_all(steps)?;
                 return self.restore_range(&path, offset, len, source);
             }
+            Command::Truncate { path, size } => {
+                planner.flush(steps);
+                self.apply_all(steps)?;
+                let before = self.facts_of(&path)?.st_size;
+                let command = Command::Truncate {
+                    path: path.clone(),
+                    size,
+                };
+                planner.command(command, at, steps).map_err(cause_of)?;
+                planner.flush(steps);
+                self.apply_all(steps)?;
+                // What lies behind the old end in its block is zero now. In the
+                // checkpoint it may be something else in the same extent, of
+                // which the kernel therefore says nothing.
+                let tail = u64::try_from(before).unwrap_or(0);
+                let start = tail - tail % LARGEST_BLOCK;
+                return match tail < size && start < tail {
+                    true => self.restore_range(&path, start, LARGEST_BLOCK, source),
+                    false => Ok(()),
+                };
+            }
             command => planner.command(command, at, steps).map_err(cause_of)?,
         }
         if let Some((path, inode, is_file)) = made {
@@ -220,13 +245,10 @@ impl Engine {
         is_file: bool,
         source: &mut Source,
     ) -> Result<(), Cause> {
+        let now = self.facts_of(path)?.st_ino;
         let Some(current) = &self.current else {
             return Err(Cause::NothingToFinish);
         };
-        let (directory, name) = current.root.parent(path)?;
-        let now = statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(named("fstatat"))?
-            .st_ino;
         if is_file {
             source.created = Some((now, inode));
         }
@@ -242,6 +264,14 @@ impl Engine {
             // Before there is data, which NOCOW does not go on.
             attributes => flags::apply(fd, attributes, &self.flags),
         }
+    }
+
+    fn facts_of(&self, path: &StreamPath) -> Result<Stat, Cause> {
+        let Some(current) = &self.current else {
+            return Err(Cause::NothingToFinish);
+        };
+        let (directory, name) = current.root.parent(path)?;
+        statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(named("fstatat"))
     }
 
     fn restore_range(
