@@ -507,6 +507,28 @@ fn a_file_is_not_changed_under_a_name_that_is_left_out() {
         utimes("out/g"),
     ];
     shared([&created[..], &renamed].concat());
+    // A further name that is kept outlives the one that it was given by.
+    let utimes_of = |name: &str| utimes(name);
+    let two = [link("h", "f"), link("out/g", "f")];
+    for order in [[0, 1], [1, 0]] {
+        let links = order.map(|index| two[index].clone());
+        let unlink = Command::Unlink { path: path("f") };
+        let new = [&created[..2], &links, &[unlink.clone(), utimes_of("out/g")]].concat();
+        shared(new);
+        shared([&links[..], &[unlink]].concat());
+    }
+    // The first name of a file from before is one that is left out.
+    let moved_within = |times| {
+        vec![
+            link("d/f", "f"),
+            Command::Unlink { path: path("f") },
+            utimes("d"),
+            utimes(times),
+            utimes("out/other"),
+        ]
+    };
+    shared(moved_within("out/f"));
+    assert_eq!(filtered(rules(), moved_within("d/f")).unwrap().len(), 4);
     // A file from before: a move is fine, a further name is not.
     let moved = vec![
         link("out/g", "f"),

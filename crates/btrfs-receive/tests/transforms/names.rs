@@ -181,12 +181,16 @@ fn what_crosses_the_border_is_refused() {
         )
         .unwrap();
     }
+    // The first name of a file lies in the directory with the lowest number.
+    std::fs::create_dir(base.join("in/later")).unwrap();
+    std::fs::write(base.join("in/both"), b"one").unwrap();
+    files::link(&base.join("in/both"), &base.join("out/both")).unwrap();
     let first = subvolume::snapshot_read_only(&base, &from.path().join("first"));
     let full = Sender::new(&first).version(1).to_vec();
     transformed(&full, Filter::new(rules.clone())).unwrap();
     type Change = fn(&Path);
     type Expected = fn(&Crossing) -> bool;
-    let refused: [(&str, Change, Expected); 6] = [
+    let refused: [(&str, Change, Expected); 8] = [
         (
             "directory in",
             |root| std::fs::rename(root.join("out/d"), root.join("in/e")).unwrap(),
@@ -210,6 +214,20 @@ fn what_crosses_the_border_is_refused() {
         (
             "link out",
             |root| files::link(&root.join("in/d/f"), &root.join("out/f")).unwrap(),
+            |crossing| matches!(crossing, Crossing::Shared { .. }),
+        ),
+        (
+            "moved, and a link out",
+            |root| {
+                std::fs::rename(root.join("in/d/f"), root.join("in/moved")).unwrap();
+                files::link(&root.join("in/moved"), &root.join("out/f")).unwrap();
+                files::write(&root.join("in/moved"), 0, b"changed").unwrap();
+            },
+            |crossing| matches!(crossing, Crossing::Shared { .. }),
+        ),
+        (
+            "moved, and was linked out before",
+            |root| std::fs::rename(root.join("in/both"), root.join("in/later/both")).unwrap(),
             |crossing| matches!(crossing, Crossing::Shared { .. }),
         ),
         (

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::Position;
 
 /// A name that is left out.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Alias {
-    /// The name that is kept.
-    kept: Vec<u8>,
-    /// Set if the file must lose that name before the subvolume ends: the
+    /// The names of the file that are kept, as far as the stream tells. Never
+    /// empty.
+    kept: BTreeSet<Vec<u8>>,
+    /// Set if the file must lose these names before the subvolume ends: the
     /// LINK's place.
     owed: Option<Position>,
 }
@@ -29,39 +30,62 @@ pub(super) struct Aliases {
 }
 
 impl Aliases {
-    /// Remembers a name, and returns how many bytes that makes.
-    pub(super) fn add(&mut self, path: &[u8], kept: &[u8], owed: Option<Position>) -> usize {
+    /// Remembers a name that is left out, of a file with these names that are
+    /// kept.
+    pub(super) fn add<'a>(
+        &mut self,
+        path: &[u8],
+        kept: impl IntoIterator<Item = &'a [u8]>,
+        owed: Option<Position>,
+    ) {
         self.remove(path);
-        self.len += 2 * (path.len() + kept.len());
-        self.kept.insert((kept.to_vec(), path.to_vec()));
-        let kept = kept.to_vec();
-        self.aliases.insert(path.to_vec(), Alias { kept, owed });
+        for kept in kept {
+            self.pair(path, kept);
+        }
+        if let Some(alias) = self.aliases.get_mut(path) {
+            alias.owed = owed;
+        }
+    }
+
+    /// A file gets a further name that is kept.
+    pub(super) fn linked(&mut self, path: &[u8], existing: &[u8]) {
+        for alias in self.of(existing) {
+            self.pair(&alias, path);
+        }
+    }
+
+    /// Bytes of all these names.
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// The name under which this one's file is kept.
+    /// A name under which this one's file is kept.
     pub(super) fn kept_as(&self, path: &[u8]) -> Option<&[u8]> {
-        self.aliases.get(path).map(|alias| alias.kept.as_slice())
+        let alias = self.aliases.get(path)?;
+        alias.kept.first().map(Vec::as_slice)
+    }
+
+    /// All of them.
+    pub(super) fn all_kept(&self, path: &[u8]) -> BTreeSet<Vec<u8>> {
+        let alias = self.aliases.get(path);
+        alias.map(|alias| alias.kept.clone()).unwrap_or_default()
     }
 
     /// One that lies below a directory.
     pub(super) fn below(&self, path: &[u8]) -> Option<&[u8]> {
         let prefix = [path, b"/"].concat();
         let (name, alias) = self.aliases.range(prefix.clone()..).next()?;
-        name.starts_with(&prefix).then_some(alias.kept.as_slice())
+        let kept = alias.kept.first()?;
+        name.starts_with(&prefix).then_some(kept.as_slice())
     }
 
     /// A name is gone: that of an alias, or that under which one is kept.
     pub(super) fn remove(&mut self, path: &[u8]) {
-        self.forget(path);
-        let first = (path.to_vec(), Vec::new());
-        let gone = self
-            .kept
-            .range(first..)
-            .take_while(|(kept, _)| kept == path);
-        let gone: Vec<_> = gone.map(|(_, alias)| alias.clone()).collect();
-        for alias in gone {
-            self.forget(&alias);
+        for kept in self.all_kept(path) {
+            self.part(path, &kept);
+        }
+        for alias in self.of(path) {
+            self.part(&alias, path);
         }
     }
 
@@ -81,26 +105,52 @@ impl Aliases {
             .kept
             .range(first..)
             .take_while(|(kept, _)| kept.starts_with(from))
-            .filter_map(|(kept, alias)| Some((alias.clone(), below(kept)?)))
+            .filter_map(|(kept, alias)| Some((alias.clone(), kept.clone(), below(kept)?)))
             .collect();
-        for (alias, kept) in concerned {
-            let owed = self.aliases.get(&alias).and_then(|alias| alias.owed);
-            self.add(&alias, &kept, owed);
+        for (alias, was, kept) in concerned {
+            // First the new one: an alias without any is forgotten.
+            self.pair(&alias, &kept);
+            self.part(&alias, &was);
         }
     }
 
     /// A file that should have lost its kept name and has not: both names,
     /// and where the second was given.
     pub(super) fn owed(&self) -> Option<(&[u8], &[u8], Position)> {
-        self.aliases
-            .iter()
-            .find_map(|(path, alias)| Some((path.as_slice(), alias.kept.as_slice(), alias.owed?)))
+        self.aliases.iter().find_map(|(path, alias)| {
+            let kept = alias.kept.first()?;
+            Some((path.as_slice(), kept.as_slice(), alias.owed?))
+        })
     }
 
-    fn forget(&mut self, path: &[u8]) {
-        if let Some(alias) = self.aliases.remove(path) {
-            self.len -= 2 * (path.len() + alias.kept.len());
-            self.kept.remove(&(alias.kept, path.to_vec()));
+    /// The names that are left out of a file that is kept as `kept`.
+    fn of(&self, kept: &[u8]) -> Vec<Vec<u8>> {
+        let first = (kept.to_vec(), Vec::new());
+        let pairs = self.kept.range(first..);
+        pairs
+            .take_while(|(name, _)| name == kept)
+            .map(|(_, alias)| alias.clone())
+            .collect()
+    }
+
+    fn pair(&mut self, alias: &[u8], kept: &[u8]) {
+        let names = &mut self.aliases.entry(alias.to_vec()).or_default().kept;
+        if names.insert(kept.to_vec()) {
+            self.kept.insert((kept.to_vec(), alias.to_vec()));
+            self.len += 2 * (alias.len() + kept.len());
+        }
+    }
+
+    fn part(&mut self, alias: &[u8], kept: &[u8]) {
+        let Some(names) = self.aliases.get_mut(alias).map(|alias| &mut alias.kept) else {
+            return;
+        };
+        if names.remove(kept) {
+            self.len -= 2 * (alias.len() + kept.len());
+            self.kept.remove(&(kept.to_vec(), alias.to_vec()));
+        }
+        if names.is_empty() {
+            self.aliases.remove(alias);
         }
     }
 }

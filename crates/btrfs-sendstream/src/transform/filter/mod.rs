@@ -1,6 +1,7 @@
 //! Some paths only.
 
 mod aliases;
+mod at_hand;
 mod links;
 mod names;
 mod rules;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use self::aliases::Aliases;
+use self::at_hand::AtHand;
 use self::names::{Fresh, Kind, Names, is_temporary};
 pub use self::rules::Rules;
 use super::{Crossing, Output, Transform, TransformError, TransformErrorKind};
@@ -61,6 +63,7 @@ pub struct Filter {
     /// The name of the inode created last: it has no others yet.
     newest: Option<StreamPath>,
     aliases: Aliases,
+    at_hand: AtHand,
     /// The UUID of the subvolume at hand.
     own: Uuid,
 }
@@ -74,6 +77,7 @@ impl Filter {
             held: None,
             newest: None,
             aliases: Aliases::default(),
+            at_hand: AtHand::default(),
             own: Uuid::nil(),
         }
     }
@@ -124,13 +128,15 @@ impl Filter {
                 let kept = self.keeps(path.as_bytes());
                 self.names.remove(path.as_bytes());
                 self.aliases.remove(path.as_bytes());
+                self.at_hand.removed(path.as_bytes());
                 pass_if(kept, command, at, out)
             }
             other => {
                 let path = other.path().unwrap_or_default();
                 let kept = self.keeps(path.as_bytes());
-                if !kept {
-                    self.unshared(path, at)?;
+                match kept {
+                    true => self.at_hand.changed(path.as_bytes()),
+                    false => self.unshared(path, at)?,
                 }
                 pass_if(kept, other, at, out)
             }
@@ -277,7 +283,8 @@ impl Filter {
 
     /// Refuses to change a file that is kept under another name.
     fn unshared(&self, path: StreamPath<&[u8]>, at: Position) -> Result<(), TransformError> {
-        match self.aliases.kept_as(path.as_bytes()) {
+        let kept = self.aliases.kept_as(path.as_bytes());
+        match kept.or_else(|| self.at_hand.expected()) {
             None => Ok(()),
             Some(kept) => {
                 let other = path.to_owned();
@@ -383,6 +390,13 @@ impl Filter {
             return Err(crossing(path, Crossing::MovesIn { from }, at));
         }
         self.linked_inside(&path, &existing, at)?;
+        let old = self.newest.as_ref() != Some(&existing);
+        self.at_hand
+            .linked(path.as_bytes(), existing.as_bytes(), old);
+        self.aliases.linked(path.as_bytes(), existing.as_bytes());
+        if self.aliases.len() > names::MAX_LEN {
+            return Err(too_many(at));
+        }
         self.newest = self.newest.take().filter(|newest| *newest != path);
         out.item(Item::Command(Command::Link { path, existing }), at)
     }
@@ -423,17 +437,21 @@ impl Filter {
         at: Position,
     ) -> Result<(), TransformError> {
         let new = self.newest.as_ref() == Some(existing);
-        let (kept, owed) = match self.aliases.kept_as(existing.as_bytes()) {
-            Some(kept) => (kept.to_vec(), Some(at)),
-            None if self.keeps(existing.as_bytes()) => {
-                (existing.as_bytes().to_vec(), Some(at).filter(|_| !new))
-            }
-            None => return Ok(()),
+        let kept = self.aliases.all_kept(existing.as_bytes());
+        let (kept, owed) = if !kept.is_empty() {
+            (kept, Some(at))
+        } else if self.keeps(existing.as_bytes()) {
+            let kept = self.at_hand.names_of(existing.as_bytes());
+            (kept, Some(at).filter(|_| !new))
+        } else {
+            return Ok(());
         };
-        if self.aliases.add(path.as_bytes(), &kept, owed) > names::MAX_LEN {
-            return Err(too_many(at));
+        let kept = kept.iter().map(Vec::as_slice);
+        self.aliases.add(path.as_bytes(), kept, owed);
+        match self.aliases.len() > names::MAX_LEN {
+            true => Err(too_many(at)),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     fn cloned(
@@ -476,6 +494,7 @@ impl Filter {
         }
         self.names.clear();
         self.aliases = Aliases::default();
+        self.at_hand = AtHand::default();
         self.newest = None;
         Ok(())
     }
