@@ -50,7 +50,19 @@ pub(crate) enum Request {
     /// about is kept, unless there is an --include. Directories on the way to
     /// what is included are kept. An incremental stream is for a parent that
     /// was filtered by the same rules. Where a file or directory crosses the
-    /// border, and the stream does not hold what is needed, it is refused.
+    /// border, and the stream does not hold what is needed, it is refused; so
+    /// are hard links and clones across the border.
+    ///
+    /// The result keeps its UUID, so that incremental streams find it. A
+    /// receiver cannot tell it from the complete subvolume: do not keep both on
+    /// one filesystem, or give the filtered one UUIDs of its own with rewrite.
+    ///
+    /// No stream tells that a file has further names. If it has two names that
+    /// are kept, and one of them moves to where it is left out, later changes
+    /// under that name are missing: filter full streams where that may be.
+    ///
+    /// What is left out is not hidden: data of a file may be in the output under
+    /// a temporary name, and removed again behind it.
     Filter(FilterOptions),
     /// Write each subvolume to a file of its own: 0001-NAME.btrfs-stream.
     ///

@@ -90,7 +90,7 @@ fn advice(failure: &Failure) -> &'static str {
         }
         Kind::HoleTooLong { .. } => "\n(--max-zeros sets the limit)",
         Kind::Crossing { .. } => {
-            "\n(filter by a wider path, or filter a full stream instead of an incremental one)"
+            "\n(filter by a wider path; if the stream is incremental, a full one may do)"
         }
         Kind::SecondSubvolume { .. } => "\n(split the input first)",
         Kind::VersionRises { .. } => {

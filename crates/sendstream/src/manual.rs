@@ -85,7 +85,7 @@ fn option(arg: &Arg) -> String {
     if let [default] = arg.get_default_values()
         && value.is_some()
     {
-        help += &format!(" Default: {}.", default.display());
+        help += &format!(" Default: {}", default.display());
     }
     format!(".TP\n{}\n{}", names.join(", "), paragraphs(&help, ".IP\n"))
 }

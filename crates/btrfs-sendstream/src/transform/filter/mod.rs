@@ -41,8 +41,11 @@ use crate::error::Position;
 /// - data is cloned from a file that is left out (sent without clone sources,
 ///   a stream has such clones only within its subvolume).
 ///
-/// In each case a wider rule, or a full stream, helps. What cannot be seen: a
-/// file with two names that are kept, one of which moves to where it is left
+/// In each case a wider rule helps, and often a full stream. Two of these come
+/// up where nothing crosses: a further name below a directory that has no place
+/// yet counts as kept, and so does what moves there.
+///
+/// What cannot be seen: a file with two names that are kept, one of which moves to where it is left
 /// out, may be changed under that name from then on; and so may one with two
 /// such names and a third that is left out, once the first of them is removed. A RENAME of a file to another of its names, which leaves both and
 /// which no kernel sends, counts as a move. Times of directories are those of
