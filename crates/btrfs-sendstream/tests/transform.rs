@@ -528,6 +528,10 @@ fn a_file_is_not_changed_under_a_name_that_is_left_out() {
         ]
     };
     shared(moved_within("out/f"));
+    // Another file may have to make room in between.
+    let mut room = moved_within("d/f");
+    room.insert(2, rename("x", "o300-8-0"));
+    assert_eq!(filtered(rules(), room).unwrap().len(), 5);
     assert_eq!(filtered(rules(), moved_within("d/f")).unwrap().len(), 4);
     // A file from before: a move is fine, a further name is not.
     let moved = vec![

@@ -30,6 +30,18 @@ impl AtHand {
         self.names.remove(path);
     }
 
+    /// Something gets another name: where that takes names of the file along,
+    /// they are known no more.
+    pub(super) fn renamed(&mut self, from: &[u8]) {
+        let moves = |name: &Vec<u8>| {
+            let rest = name.strip_prefix(from);
+            rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+        };
+        if self.names.iter().any(moves) {
+            *self = Self::default();
+        }
+    }
+
     /// The names of the same file as this one, and this one.
     pub(super) fn names_of(&self, path: &[u8]) -> BTreeSet<Vec<u8>> {
         match self.names.contains(path) {

@@ -139,7 +139,7 @@ impl Filter {
                 let kept = self.keeps(path.as_bytes());
                 match kept {
                     true => self.at_hand.changed(path.as_bytes()),
-                    false => self.unshared(path, at)?,
+                    false => self.changed_outside(path, at)?,
                 }
                 pass_if(kept, other, at, out)
             }
@@ -207,6 +207,7 @@ impl Filter {
             return Err(crossing(kept, Crossing::Shared { other }, at));
         }
         self.aliases.renamed(path.as_bytes(), to.as_bytes());
+        self.at_hand.renamed(path.as_bytes());
         self.newest = match self.newest.take() {
             Some(newest) if newest == path => Some(to.clone()),
             newest => newest.filter(|newest| *newest != to),
@@ -284,10 +285,23 @@ impl Filter {
         }
     }
 
+    /// Something is changed under a name that is left out.
+    fn changed_outside(&self, path: StreamPath<&[u8]>, at: Position) -> Result<(), TransformError> {
+        self.unshared(path, at)?;
+        Self::not_kept_as(self.at_hand.expected(), path, at)
+    }
+
     /// Refuses to change a file that is kept under another name.
     fn unshared(&self, path: StreamPath<&[u8]>, at: Position) -> Result<(), TransformError> {
-        let kept = self.aliases.kept_as(path.as_bytes());
-        match kept.or_else(|| self.at_hand.expected()) {
+        Self::not_kept_as(self.aliases.kept_as(path.as_bytes()), path, at)
+    }
+
+    fn not_kept_as(
+        kept: Option<&[u8]>,
+        path: StreamPath<&[u8]>,
+        at: Position,
+    ) -> Result<(), TransformError> {
+        match kept {
             None => Ok(()),
             Some(kept) => {
                 let other = path.to_owned();
@@ -464,7 +478,7 @@ impl Filter {
         out: &mut dyn Output,
     ) -> Result<(), TransformError> {
         if !self.keeps(clone.path.as_bytes()) {
-            return self.unshared(clone.path.borrow(), at);
+            return self.changed_outside(clone.path.borrow(), at);
         }
         let source = clone.source_path.as_bytes();
         let kept = match clone.source_uuid == self.own {
