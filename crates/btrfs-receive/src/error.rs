@@ -137,7 +137,8 @@ pub enum Cause {
     /// No subvolume can serve as the parent or the clone source.
     #[error(transparent)]
     NoSource(#[from] Box<crate::source::NoSource>),
-    /// An interrupted receive cannot go on, or a checkpoint cannot be kept.
+    /// An interrupted receive cannot go on, or a checkpoint cannot be taken.
+    #[cfg(feature = "resume")]
     #[error(transparent)]
     Resume(#[from] Box<crate::resume::ResumeError>),
     /// A system call failed.

@@ -107,6 +107,9 @@
 //!
 //! # Features
 //!
+//! `resume`, on by default: receives that go on where they stopped, [`resume`].
+//! Without it the crate needs neither `sha2` nor `serde_json`.
+//!
 //! `serde`, off by default, adds `serde::Serialize` to reports, events, errors
 //! and what [`verify`], [`dry_run`], [`chain`] and [`diff`] find, for formats
 //! with keys such as JSON; `docs/json.md` of the repository has the keys.
@@ -135,6 +138,7 @@ mod plan;
 mod policy;
 mod receiver;
 mod report;
+#[cfg(feature = "resume")]
 pub mod resume;
 #[cfg(feature = "serde")]
 mod serial;

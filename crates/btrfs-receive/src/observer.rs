@@ -5,6 +5,7 @@ use btrfs_sendstream::{CommandBuf, Position};
 use crate::error::{Cause, Failure};
 use crate::plan::op::NewSubvolume;
 use crate::report::{SourceUsed, SubvolumeReport};
+#[cfg(feature = "resume")]
 use crate::resume::ResumeError;
 
 /// Something that happened during a receive.
@@ -40,6 +41,7 @@ pub enum Event<'a> {
     },
     /// An interrupted receive has left the subvolume half built: what comes
     /// is compared with what it has applied.
+    #[cfg(feature = "resume")]
     Comparing {
         /// What the stream asks for.
         new: &'a NewSubvolume,
@@ -50,9 +52,11 @@ pub enum Event<'a> {
     /// It was not the same, and the input can be read again: it is, from its
     /// beginning, to go on from an earlier checkpoint or to start over. The
     /// events of what is received again come again.
+    #[cfg(feature = "resume")]
     StartsAgain(&'a ResumeError),
     /// It was the same, the subvolume is what it was there, and is under
     /// construction again.
+    #[cfg(feature = "resume")]
     Resumed {
         /// What the stream asks for.
         new: &'a NewSubvolume,
@@ -61,6 +65,7 @@ pub enum Event<'a> {
     },
     /// A checkpoint was taken: everything up to here need not be applied
     /// again.
+    #[cfg(feature = "resume")]
     Checkpoint {
         /// The command after which it was taken.
         at: Position,

@@ -1,19 +1,20 @@
 //! From commands to a report: the whole of a receive.
 
-mod kept;
-
 use std::io::Read;
 
-use btrfs_sendstream::{Bytes, Command, CommandBuf, Item, Position, Reader};
+use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader};
 
 use crate::destination::Destination;
 use crate::error::{Cause, Failure, Occupant, ReceiveError, StopReason};
 use crate::observer::{Event, Observer};
 use crate::options::{OnError, Options};
 use crate::plan::Planner;
+#[cfg(feature = "resume")]
+use crate::plan::op::Op;
 use crate::plan::op::{NewSubvolume, Step};
+#[cfg(feature = "resume")]
+use crate::report::SourceUsed;
 use crate::report::{LeftOut, Outcome, Report, SubvolumeReport};
-use crate::resume::Keeper;
 
 /// Applies send streams to a [`Destination`].
 ///
@@ -42,10 +43,10 @@ pub struct Receiver<D> {
     next_progress: u64,
     /// The name that the options chose is a subvolume's.
     name_is_used: bool,
-    /// Keeps what interrupted receives need, if that is wanted.
-    keeper: Option<Keeper>,
-    /// With a keeper: the command that is being taken, as it was read.
-    raw: Bytes,
+    /// The next subvolume is not created, and has this outcome.
+    skip_next: Option<Outcome>,
+    /// What became of the newest subvolume in the report.
+    newest: Option<Outcome>,
 }
 
 enum State {
@@ -53,13 +54,10 @@ enum State {
     Idle,
     /// A subvolume is under construction.
     Building(Box<SubvolumeReport>),
-    /// The subvolume could not be created: nothing is applied until the
-    /// next one, so that nothing lands in a subvolume that is not ours.
+    /// Nothing is applied until the next subvolume: this one could not be
+    /// created, so that nothing lands in a subvolume that is not ours; or it
+    /// is there already.
     Skipping(Box<SubvolumeReport>),
-    /// Compared with what an earlier receive has applied.
-    Comparing(Box<(SubvolumeReport, NewSubvolume)>),
-    /// Complete since an earlier receive.
-    Present(Box<SubvolumeReport>),
 }
 
 impl<D: std::fmt::Debug> std::fmt::Debug for Receiver<D> {
@@ -103,8 +101,8 @@ impl<D: Destination> Receiver<D> {
             files: 0,
             next_progress: Event::PROGRESS_BYTES,
             name_is_used: false,
-            keeper: None,
-            raw: Bytes::new(),
+            skip_next: None,
+            newest: None,
         }
     }
 
@@ -135,35 +133,12 @@ impl<D: Destination> Receiver<D> {
         observer: &mut dyn Observer,
     ) -> Result<Report, ReceiveError> {
         let mut reader = self.reader(input);
-        self.take_all(&mut reader, None, observer)
-    }
-
-    fn reader<R: Read>(&self, input: R) -> Reader<R> {
-        Reader::builder()
-            .limits(self.options.limits)
-            .allow_unknown(self.options.allow_unknown)
-            .exact(self.options.stop_at_end)
-            .build(input)
-    }
-
-    /// Applies everything that `reader` gives. `skip` passes over what need
-    /// not be compared.
-    fn take_all<R: Read>(
-        &mut self,
-        reader: &mut Reader<R>,
-        skip: Option<kept::Skip<R>>,
-        observer: &mut dyn Observer,
-    ) -> Result<Report, ReceiveError> {
         let mut ignored = 0;
         loop {
             if self.options.cancel.is_cancelled() {
                 return Err(self.stop(StopReason::Cancelled, observer));
             }
-            let next = match self.keeper {
-                None => reader.next_owned(),
-                Some(_) => self.next_kept(reader),
-            };
-            let item = match next {
+            let item = match reader.next_owned() {
                 Ok(Some(item)) => item,
                 Ok(None) => return self.end(observer),
                 Err(_) if self.options.cancel.is_cancelled() => {
@@ -172,21 +147,24 @@ impl<D: Destination> Receiver<D> {
                 Err(error) => return Err(self.abort(StopReason::Stream(error), observer)),
             };
             self.report.bytes = reader.consumed();
-            let kept = self.keeper.is_some() && kept::is_change(&item);
             let flow = self.item(item, reader.position(), observer)?;
             if reader.ignored_attributes() > ignored {
                 self.ignored(reader.ignored_attributes() - ignored);
                 ignored = reader.ignored_attributes();
             }
-            if kept {
-                self.after_item_kept(reader.position(), observer)?;
-            } else if let (Some(skip), State::Comparing(_)) = (skip, &self.state) {
-                self.skip_compared(reader, skip, observer)?;
-            }
             if flow == Flow::Done {
                 return self.end(observer);
             }
         }
+    }
+
+    /// Reads `input` as the options say.
+    pub(crate) fn reader<R: Read>(&self, input: R) -> Reader<R> {
+        Reader::builder()
+            .limits(self.options.limits)
+            .allow_unknown(self.options.allow_unknown)
+            .exact(self.options.stop_at_end)
+            .build(input)
     }
 
     /// Takes one item of the input, which stands `at` a place of it. Headers
@@ -304,23 +282,18 @@ impl<D: Destination> Receiver<D> {
         self.finish(at, observer)?;
         // The report keeps the name: not with the buffer it was read into.
         let sent_name = new.name.borrow().to_owned();
-        let chosen = self.options.name.clone();
-        let is_second = chosen.is_some() && std::mem::replace(&mut self.name_is_used, true);
-        let new = &NewSubvolume {
-            name: chosen
-                .filter(|_| !is_second)
-                .unwrap_or_else(|| sent_name.clone()),
-            ..new.clone()
-        };
+        let named = self.named(new);
+        let is_second = named.is_none();
+        let new = named.as_ref().unwrap_or(new);
+        self.name_is_used = true;
         observer.event(Event::SubvolumeBegins { new, at });
         let built_as = self.destination.built_as(new);
         let mut subvolume = Box::new(SubvolumeReport::new(new, sent_name, built_as));
         subvolume.commands = 1;
-        if self.keeper.is_some() && !is_second {
-            match self.open_kept(new, subvolume, at, observer)? {
-                Some(fresh) => subvolume = fresh,
-                None => return Ok(()),
-            }
+        if let Some(outcome) = self.skip_next.take() {
+            subvolume.outcome = outcome;
+            self.state = State::Skipping(subvolume);
+            return Ok(());
         }
         let begun = match is_second {
             false => self.destination.begin(new, at),
@@ -342,10 +315,24 @@ impl<D: Destination> Receiver<D> {
                 });
                 self.wants_commands = observer.wants_commands();
                 self.state = State::Building(subvolume);
-                self.created_kept(new, at, observer)
+                Ok(())
             }
             Err(failure) => self.not_begun(subvolume, failure, observer),
         }
+    }
+
+    /// What is to be created for `new`: under the name that the options chose.
+    /// `None` if that is used.
+    pub(crate) fn named(&self, new: &NewSubvolume) -> Option<NewSubvolume> {
+        let name = match &self.options.name {
+            Some(_) if self.name_is_used => return None,
+            Some(name) => name.clone(),
+            None => new.name.borrow().to_owned(),
+        };
+        Some(NewSubvolume {
+            name,
+            ..new.clone()
+        })
     }
 
     /// The destination did not create a subvolume: what follows it is skipped.
@@ -362,9 +349,8 @@ impl<D: Destination> Receiver<D> {
             self.state = State::Skipping(subvolume);
             return Ok(());
         }
-        match is_left {
-            true => subvolume.outcome = Outcome::Abandoned,
-            false => self.not_created_kept(),
+        if is_left {
+            subvolume.outcome = Outcome::Abandoned;
         }
         self.state = State::Skipping(subvolume);
         self.fail(failure, observer)
@@ -379,12 +365,8 @@ impl<D: Destination> Receiver<D> {
     ) -> Result<(), ReceiveError> {
         match &mut self.state {
             State::Building(subvolume) => subvolume.commands += 1,
-            State::Skipping(subvolume) | State::Present(subvolume) => {
+            State::Skipping(subvolume) => {
                 subvolume.commands += 1;
-                return Ok(());
-            }
-            State::Comparing(comparing) => {
-                comparing.0.commands += 1;
                 return Ok(());
             }
             // The decoder lets no command through outside a subvolume; a
@@ -405,9 +387,6 @@ impl<D: Destination> Receiver<D> {
         if let Some(left_out) = self.options.leaves_out(&command) {
             self.leave_out(left_out);
             return Ok(());
-        }
-        if self.keeper.is_some() {
-            self.before_change_kept(&command, at, observer)?;
         }
         self.files += u64::from(makes_file(&command));
         let planned = self.planner.command(command, at, &mut self.steps);
@@ -443,7 +422,11 @@ impl<D: Destination> Receiver<D> {
     }
 
     /// Ends the subvolume under construction, if there is one.
-    fn finish(&mut self, at: Position, observer: &mut dyn Observer) -> Result<(), ReceiveError> {
+    pub(crate) fn finish(
+        &mut self,
+        at: Position,
+        observer: &mut dyn Observer,
+    ) -> Result<(), ReceiveError> {
         if matches!(self.state, State::Building(_)) {
             self.planner.finish(&mut self.steps);
             self.apply_steps(observer)?;
@@ -451,14 +434,11 @@ impl<D: Destination> Receiver<D> {
                 self.fail(failure, observer)?;
             }
         }
-        if matches!(self.state, State::Comparing(_)) {
-            self.ended_early_kept(at, observer)?;
-        }
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Building(mut subvolume) if subvolume.failures == 0 => {
                 match self.destination.finish(at) {
                     Ok(finished) => {
-                        self.finished_kept();
+                        subvolume.checkpoint = None;
                         subvolume.not_kept = finished.not_kept;
                         let whole = subvolume.left_out.is_none() && subvolume.not_kept.total() == 0;
                         subvolume.outcome = match whole {
@@ -481,7 +461,6 @@ impl<D: Destination> Receiver<D> {
                 }
             }
             State::Idle => {}
-            State::Present(subvolume) => self.close(*subvolume, observer),
             unfinished => {
                 self.state = unfinished;
                 self.give_up(observer);
@@ -491,7 +470,11 @@ impl<D: Destination> Receiver<D> {
     }
 
     /// Counts a failure; stops the receive when there were too many.
-    fn fail(&mut self, failure: Failure, observer: &mut dyn Observer) -> Result<(), ReceiveError> {
+    pub(crate) fn fail(
+        &mut self,
+        failure: Failure,
+        observer: &mut dyn Observer,
+    ) -> Result<(), ReceiveError> {
         self.count(failure, observer);
         if self.options.max_errors != 0 && self.report.failures >= self.options.max_errors {
             return Err(self.stop(StopReason::Failures, observer));
@@ -502,10 +485,7 @@ impl<D: Destination> Receiver<D> {
     fn count(&mut self, failure: Failure, observer: &mut dyn Observer) {
         self.report.failures += 1;
         match &mut self.state {
-            State::Building(subvolume) | State::Skipping(subvolume) | State::Present(subvolume) => {
-                subvolume.failures += 1
-            }
-            State::Comparing(comparing) => comparing.0.failures += 1,
+            State::Building(subvolume) | State::Skipping(subvolume) => subvolume.failures += 1,
             State::Idle => {}
         }
         observer.event(Event::Failed(&failure));
@@ -517,9 +497,6 @@ impl<D: Destination> Receiver<D> {
 
     /// Ends the receive for `reason`.
     fn stop(&mut self, reason: StopReason, observer: &mut dyn Observer) -> ReceiveError {
-        if !matches!(reason, StopReason::Failures) {
-            self.last_checkpoint(observer);
-        }
         // What is queued may hold an earlier failure than the one that was
         // met first; the earliest one is the reason.
         while let Err(failure) = self.destination.settle() {
@@ -540,6 +517,7 @@ impl<D: Destination> Receiver<D> {
         self.next_progress = Event::PROGRESS_BYTES;
         self.files = 0;
         self.name_is_used = false;
+        self.skip_next = None;
     }
 
     /// Leaves what is under construction, or was skipped, as it is.
@@ -552,15 +530,13 @@ impl<D: Destination> Receiver<D> {
                 self.discard(&mut subvolume, observer);
                 self.close(*subvolume, observer);
             }
-            State::Comparing(comparing) => self.close(comparing.0, observer),
-            State::Present(subvolume) => self.close(*subvolume, observer),
         }
     }
 
     /// Abandons a subvolume; deletes it if that is wanted and it was created.
     fn discard(&mut self, subvolume: &mut SubvolumeReport, observer: &mut dyn Observer) {
-        let keeps = self.options.on_error == OnError::Keep || self.keeper.is_some();
-        if keeps || subvolume.outcome != Outcome::Abandoned {
+        let deletes = self.options.on_error == OnError::Delete;
+        if !deletes || subvolume.outcome != Outcome::Abandoned {
             return self.destination.abandon();
         }
         match self.destination.discard() {
@@ -577,7 +553,7 @@ impl<D: Destination> Receiver<D> {
     fn close(&mut self, mut subvolume: SubvolumeReport, observer: &mut dyn Observer) {
         self.report.fallbacks += subvolume.fallbacks;
         self.report.left_out += subvolume.left_out;
-        self.leave_kept(&mut subvolume);
+        self.newest = Some(subvolume.outcome);
         if subvolume.outcome == Outcome::AlreadyComplete {
             observer.event(Event::SubvolumePresent(&subvolume));
         } else if subvolume.outcome.is_finished() {
@@ -592,6 +568,110 @@ impl<D: Destination> Receiver<D> {
             subvolume.clone_sources.truncate(room);
             self.listed_sources += subvolume.clone_sources.len();
             self.report.subvolumes.push(subvolume);
+        }
+    }
+}
+
+/// What [`Receiver::begin_at`] needs, to go on where
+/// [`pause`](Receiver::pause) was called.
+#[cfg(feature = "resume")]
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Paused {
+    /// The attributes of the root that are set at the end of the subvolume.
+    pub(crate) root: Vec<Op>,
+    /// What the options left out so far.
+    pub(crate) left_out: LeftOut,
+}
+
+/// For callers that stop in the middle of a subvolume and start there again.
+#[cfg(feature = "resume")]
+impl<D: Destination> Receiver<D> {
+    pub(crate) fn destination_mut(&mut self) -> &mut D {
+        &mut self.destination
+    }
+
+    /// The report so far of the subvolume that is built or skipped.
+    pub(crate) fn subvolume_mut(&mut self) -> Option<&mut SubvolumeReport> {
+        match &mut self.state {
+            State::Building(subvolume) | State::Skipping(subvolume) => Some(subvolume),
+            State::Idle => None,
+        }
+    }
+
+    /// Whether a subvolume is under construction.
+    pub(crate) fn is_building(&self) -> bool {
+        matches!(self.state, State::Building(_))
+    }
+
+    /// What became of the newest subvolume, so far.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        match &self.state {
+            State::Building(subvolume) | State::Skipping(subvolume) => Some(subvolume.outcome),
+            State::Idle => self.newest,
+        }
+    }
+
+    /// Sets how many bytes of input were read and decoded, which
+    /// [`item`](Self::item) does not know.
+    pub(crate) fn set_consumed(&mut self, bytes: u64) {
+        self.report.bytes = bytes;
+    }
+
+    /// Does not create the next subvolume: its commands are counted, and it
+    /// goes into the report with this outcome, or is begun by
+    /// [`begin_at`](Self::begin_at).
+    pub(crate) fn skip_next(&mut self, outcome: Outcome) {
+        self.skip_next = Some(outcome);
+    }
+
+    /// Waits until every command so far is carried out.
+    pub(crate) fn settle(&mut self, observer: &mut dyn Observer) -> Result<(), ReceiveError> {
+        self.flush_held(observer)?;
+        while let Err(failure) = self.destination.settle() {
+            self.fail(failure, observer)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every command so far is carried out, and returns what else
+    /// is needed to go on from here. `None` where that is impossible: no
+    /// subvolume is under construction, something in it failed, or the planner
+    /// is in the middle of an inode.
+    pub(crate) fn pause(
+        &mut self,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Paused>, ReceiveError> {
+        let is_good =
+            |state: &State| matches!(state, State::Building(subvolume) if subvolume.failures == 0);
+        if !is_good(&self.state) || !self.planner.is_between_inodes() {
+            return Ok(None);
+        }
+        self.settle(observer)?;
+        Ok(match &self.state {
+            State::Building(subvolume) if is_good(&self.state) => Some(Paused {
+                root: self.planner.deferred(),
+                left_out: subvolume.left_out,
+            }),
+            _ => None,
+        })
+    }
+
+    /// Starts in the middle of the subvolume that is skipped: the destination
+    /// has it under construction again, as it was when `paused` was returned.
+    pub(crate) fn begin_at(
+        &mut self,
+        paused: Paused,
+        parent: Option<SourceUsed>,
+        at: Position,
+        observer: &mut dyn Observer,
+    ) {
+        if let State::Skipping(mut subvolume) = std::mem::replace(&mut self.state, State::Idle) {
+            self.planner.go_on(paused.root, at);
+            subvolume.outcome = Outcome::Abandoned;
+            subvolume.left_out = paused.left_out;
+            subvolume.parent = parent;
+            self.wants_commands = observer.wants_commands();
+            self.state = State::Building(subvolume);
         }
     }
 }

@@ -60,9 +60,10 @@ pub struct SubvolumeReport {
     /// Of a resumable receive: where it went on, in bytes of the stream from
     /// the command that begins the subvolume.
     pub resumed_at: Option<u64>,
-    /// Of a resumable receive that did not finish it: where another can go
-    /// on, counted in the same way. 0: it starts over.
-    pub kept: Option<u64>,
+    /// Of a resumable receive that did not finish it: what the newest
+    /// checkpoint holds, and where another can go on, counted in the same way.
+    /// 0: there is none, and it starts over.
+    pub checkpoint: Option<u64>,
     /// What became of it.
     pub outcome: Outcome,
     /// Id on the destination's filesystem, once known.
@@ -96,7 +97,7 @@ impl SubvolumeReport {
             wanted_parent: new.parent,
             parent: None,
             resumed_at: None,
-            kept: None,
+            checkpoint: None,
             outcome: Outcome::NotCreated,
             subvolume_id: None,
             commands: 0,
@@ -129,7 +130,7 @@ pub enum Outcome {
     /// Was incomplete, and deleted: see [`OnError`](crate::OnError).
     Deleted,
     /// An earlier receive has completed it: nothing was done. Only of
-    /// [resumable](crate::resume) receives, and with
+    /// resumable receives, and with
     /// [`Options::skip_complete`](crate::Options::skip_complete).
     AlreadyComplete,
     /// Could not be created; whatever has that name is not ours.

@@ -7,7 +7,7 @@ use btrfs_receive::chain::Chain;
 use btrfs_receive::diff::{DiffError, Differ, Difference};
 use btrfs_receive::dry_run::{DryRun, DryRunReport};
 use btrfs_receive::memory::{MemoryDestination, Subvolume, Tree};
-use btrfs_receive::resume::{ResumeError, ResumeOptions, Unfinished};
+use btrfs_receive::resume::{ResumableReceiver, ResumeError, ResumeOptions, Unfinished};
 use btrfs_receive::source::{Candidate, NoSource, Resolver, ResolverBuilder, Source};
 use btrfs_receive::verify::{Finding, Verifier, VerifyOptions, VerifyReport};
 use btrfs_receive::{
@@ -22,6 +22,7 @@ fn shared<T: Send + Sync>() {}
 #[test]
 fn a_receive_can_run_on_a_thread_of_its_own() {
     sent::<Receiver<BtrfsDestination>>();
+    sent::<ResumableReceiver>();
     sent::<Receiver<DirectoryDestination>>();
     sent::<Receiver<MemoryDestination>>();
     sent::<BtrfsDestinationBuilder>();

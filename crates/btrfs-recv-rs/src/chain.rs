@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use btrfs_receive::Cancel;
 use btrfs_receive::chain::Chain;
 use btrfs_receive::dry_run::DryRun;
 use btrfs_receive::verify::{Verifier, VerifyOptions};
-use btrfs_receive::{Cancel, Receiver};
 
 use crate::args;
 use crate::args::Receive;
@@ -50,12 +50,8 @@ fn run(
     };
     let mut how = receive::how(options, cancel);
     how.skip_complete = true;
-    let receiver = Receiver::with_options(destination, how);
-    let receiver = match &options.resume {
-        None => Ok(receiver),
-        Some(resume) => receiver.resumable(receive::resume_options(resume, true)),
-    };
-    let mut receiver = match receiver {
+    let of_files = Some(options.destination.as_path());
+    let mut receiver = match receive::receiver(destination, options, how, of_files) {
         Ok(receiver) => receiver,
         Err(error) => {
             messages.error(error);
@@ -69,7 +65,7 @@ fn run(
         };
         messages.emit("input", File(Some(file)));
         Input::open_or_say(Some(file), Some(signals), messages)
-            .is_some_and(|input| receive::one_input(&mut receiver, input, messages))
+            .is_some_and(|input| receive::one_input(&mut *receiver, input, messages))
     })
 }
 

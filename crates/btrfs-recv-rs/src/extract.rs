@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use btrfs_receive::{DirectoryDestination, OpenError};
+use btrfs_receive::{DirectoryDestination, OpenError, Receiver};
 
 use crate::args::{Extract, Receive};
 use crate::input::Input;
 use crate::json;
 use crate::messages::{Made, Messages, strerror};
-use crate::receive::{run, supervised};
+use crate::receive::{how, run, supervised};
 use crate::sandbox::{self, Filesystem, Reach};
 use crate::signals::Signals;
 
@@ -24,7 +24,10 @@ pub(crate) fn command(options: &Extract) -> bool {
     let extract = |receive: &Receive, cancel, signals: &Signals, messages: &mut Messages| match open(
         receive, report, signals, messages,
     ) {
-        Ok((input, destination)) => run(destination, input, receive, cancel, messages),
+        Ok((input, destination)) => {
+            let mut receiver = Receiver::with_options(destination, how(receive, cancel));
+            run(&mut receiver, input, receive, messages)
+        }
         Err(text) => {
             messages.error(text);
             false

@@ -103,7 +103,10 @@ fn refuse_global(error: &OptionError) -> ExitCode {
 /// `unrecognized option`, `invalid option` and `usage:`.
 fn refuse(error: &UsageError) -> ExitCode {
     let text = match error {
-        UsageError::Option(_) | UsageError::TwoModes(..) | UsageError::Misplaced { .. } => {
+        UsageError::Option(_)
+        | UsageError::Gone { .. }
+        | UsageError::TwoModes(..)
+        | UsageError::Misplaced { .. } => {
             format!("btrfs-recv-rs: {error}\nTry 'btrfs-recv-rs --help' for more information\n")
         }
         UsageError::PathCount { .. } => {

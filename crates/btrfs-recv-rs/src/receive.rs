@@ -4,9 +4,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use btrfs_receive::resume::ResumeOptions;
+use btrfs_receive::resume::{ResumableReceiver, ResumeError, ResumeOptions};
 use btrfs_receive::{
-    BtrfsDestination, Cancel, Destination, OpenError, Options, Receiver, StopReason,
+    BtrfsDestination, Cancel, Destination, OpenError, Options, ReceiveError, Receiver, Report,
+    StopReason,
 };
 
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -88,9 +89,63 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
         return false;
     }
     match destination(options, messages) {
-        Some(destination) => run(destination, input, options, cancel, messages),
+        Some(destination) => match receiver(destination, options, how(options, cancel), file) {
+            Ok(mut receiver) => run(&mut *receiver, input, options, messages),
+            Err(error) => {
+                messages.error(error);
+                false
+            }
+        },
         None => false,
     }
+}
+
+/// What takes an input and applies it.
+pub(crate) trait Receives {
+    /// Applies everything that `input` holds.
+    fn receive(
+        &mut self,
+        input: &mut Input<'_>,
+        messages: &mut Messages,
+    ) -> Result<Report, ReceiveError>;
+}
+
+impl<D: Destination> Receives for Receiver<D> {
+    fn receive(
+        &mut self,
+        input: &mut Input<'_>,
+        messages: &mut Messages,
+    ) -> Result<Report, ReceiveError> {
+        Receiver::receive(self, input, messages)
+    }
+}
+
+impl Receives for ResumableReceiver {
+    fn receive(
+        &mut self,
+        input: &mut Input<'_>,
+        messages: &mut Messages,
+    ) -> Result<Report, ReceiveError> {
+        // Goes back to the beginning if need be.
+        self.receive_file(input, messages)
+    }
+}
+
+/// The receiver for btrfs: a resumable one if `options` ask for it, for input that
+/// comes from `file`.
+pub(crate) fn receiver(
+    destination: BtrfsDestination,
+    options: &Receive,
+    how: Options,
+    file: Option<&Path>,
+) -> Result<Box<dyn Receives>, ResumeError> {
+    Ok(match &options.resume {
+        None => Box::new(Receiver::with_options(destination, how)),
+        Some(resume) => {
+            let resume = resume_options(resume, file.is_some());
+            Box::new(ResumableReceiver::new(destination, how, resume)?)
+        }
+    })
 }
 
 /// The destination; `None` if it cannot be opened, which was said.
@@ -147,12 +202,11 @@ pub(crate) fn how(options: &Receive, cancel: Cancel) -> Options {
 
 /// Applies one input of several; whether all of it was.
 pub(crate) fn one_input(
-    receiver: &mut Receiver<impl Destination>,
+    receiver: &mut dyn Receives,
     mut input: Input<'_>,
     messages: &mut Messages,
 ) -> bool {
-    // Where checkpoints are kept, this goes back to the beginning if need be.
-    let error = match receiver.receive_file(&mut input, messages) {
+    let error = match receiver.receive(&mut input, messages) {
         Ok(report) => {
             messages.emit_report(true, &report);
             return true;
@@ -169,10 +223,9 @@ pub(crate) fn one_input(
 
 /// Applies the input; whether all of it was.
 pub(crate) fn run(
-    destination: impl Destination,
+    receiver: &mut dyn Receives,
     mut input: Input<'_>,
     options: &Receive,
-    cancel: Cancel,
     messages: &mut Messages,
 ) -> bool {
     let size = input.size().or(options.size);
@@ -188,20 +241,7 @@ pub(crate) fn run(
              btrfs send SUBVOLUME | btrfs-recv-rs PATH, or -f FILE",
         );
     }
-    let mut receiver = Receiver::with_options(destination, how(options, cancel));
-    let received = match &options.resume {
-        None => receiver.receive(&mut input, messages),
-        Some(resume) => {
-            let from_file = options.input.is_some();
-            match receiver.resumable(resume_options(resume, from_file)) {
-                Ok(mut receiver) => receiver.receive_file(&mut input, messages),
-                Err(error) => {
-                    messages.error(error);
-                    return false;
-                }
-            }
-        }
-    };
+    let received = receiver.receive(&mut input, messages);
     drop(progress);
     match received {
         Ok(report) => {
@@ -225,13 +265,11 @@ pub(crate) fn run(
     }
 }
 
-pub(crate) fn resume_options(resume: &Resume, from_file: bool) -> ResumeOptions {
+fn resume_options(resume: &Resume, from_file: bool) -> ResumeOptions {
     let mut how = ResumeOptions::default();
     how.every_bytes = resume.every_bytes.unwrap_or(how.every_bytes);
     how.every = resume.every.unwrap_or(how.every);
     how.directory.clone_from(&resume.state_dir);
-    how.trust_files = resume.trust_prefix;
-    how.hash_data = resume.hash_data;
     how.hint = unfinished::hint(from_file);
     how
 }

@@ -71,14 +71,14 @@ pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
 }
 
 fn abandon_one(options: &Unfinished, name: &OsStr) -> Result<bool, ResumeError> {
-    let kept = options.state_dir.as_deref();
-    let abandoned = resume::abandon(&options.destination, kept, name.as_bytes())?;
+    let state = options.state_dir.as_deref();
+    let abandoned = resume::abandon(&options.destination, state, name.as_bytes())?;
     // Only what was named is taken for a leftover. A state that is damaged does
     // not tell what it belonged to, so there may be one then, too.
     if options.names.is_empty() {
         return Ok(abandoned);
     }
-    let deleted = resume::delete_leftover(&options.destination, kept, name.as_bytes())?;
+    let deleted = resume::delete_leftover(&options.destination, state, name.as_bytes())?;
     Ok(abandoned || deleted)
 }
 
@@ -99,8 +99,8 @@ impl<'a> Report<'a> {
     }
 
     fn collect(&mut self, options: &Unfinished) -> Result<(), ResumeError> {
-        let kept = options.state_dir.as_deref();
-        for one in resume::unfinished(&options.destination, kept)? {
+        let state = options.state_dir.as_deref();
+        for one in resume::unfinished(&options.destination, state)? {
             match &one.progress {
                 Ok(progress) => self.unfinished(&one.name, progress),
                 Err(ResumeError::Locked { pid }) => {
@@ -115,7 +115,7 @@ impl<'a> Report<'a> {
                 }
             }
         }
-        for one in resume::leftovers(&options.destination, kept)? {
+        for one in resume::leftovers(&options.destination, state)? {
             self.name(&one.name);
             if let Some(own) = &one.lacks_name {
                 self.say(": complete but for its name\n    rename it with: mv -nT ");

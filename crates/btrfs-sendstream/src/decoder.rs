@@ -238,11 +238,6 @@ impl Decoder {
         self.deframer.version()
     }
 
-    /// Goes on behind commands that were not decoded.
-    pub(crate) fn skip(&mut self, bytes: u64, commands: u64) {
-        self.deframer.skip(bytes, commands);
-    }
-
     pub(crate) fn deframer(&self) -> &Deframer {
         &self.deframer
     }

@@ -1,6 +1,6 @@
 //! Streams from anything that can be read.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -218,38 +218,6 @@ impl<R: Read> Reader<R> {
             self.decoder.end_of_input(self.buffer.bytes())?;
         }
         Ok(read > 0)
-    }
-}
-
-impl<R: Read + Seek> Reader<R> {
-    /// Passes over the next `bytes`, which are `commands` commands of the
-    /// subvolume that the last item belongs to. They are neither checked nor,
-    /// beyond what was read ahead, read.
-    ///
-    /// For callers who know a place of the stream from an earlier reading: if
-    /// no command begins there, the next item is an error. A place beyond the
-    /// end of the source is found out in the same way.
-    ///
-    /// # Errors
-    /// The source cannot seek. It may have moved then.
-    pub fn skip(&mut self, bytes: u64, commands: u64) -> Result<(), Error> {
-        let ahead = self.buffer.bytes().len();
-        match usize::try_from(bytes) {
-            Ok(within) if within <= ahead => self.buffer.start += within,
-            _ => {
-                self.buffer.start = self.buffer.end;
-                let mut left = bytes.saturating_sub(ahead as u64);
-                while left > 0 {
-                    let step = i64::try_from(left).unwrap_or(i64::MAX);
-                    let upcoming = self.decoder.deframer().upcoming();
-                    let moved = self.source.seek(SeekFrom::Current(step));
-                    moved.map_err(|error| Error::from(error).at(upcoming))?;
-                    left -= step.unsigned_abs();
-                }
-            }
-        }
-        self.decoder.skip(bytes, commands);
-        Ok(())
     }
 }
 

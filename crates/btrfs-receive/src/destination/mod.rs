@@ -30,13 +30,6 @@ pub trait Destination {
         new.name.clone()
     }
 
-    /// The mounted btrfs that this is, if it is one: only there can receives
-    /// be made [resumable](crate::resume). A destination that hands on to
-    /// another may hand on this too. Default: none.
-    fn resumable(&mut self) -> Option<&mut btrfs::BtrfsDestination> {
-        None
-    }
-
     /// Creates the subvolume, or takes the snapshot, that everything up to
     /// `finish` or `abandon` is applied to.
     ///

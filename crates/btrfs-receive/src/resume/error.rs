@@ -50,19 +50,51 @@ pub enum ResumeError {
     },
     /// A later version of the program was at work.
     #[error(
-        "{}: written by a later version (format {format}, known are up to 1); use that version",
+        "{}: written by a later version (format {format}, known are up to {known}); use that \
+         version",
         path.display()
     )]
     Newer {
-        /// The state file.
+        /// The journal.
         path: PathBuf,
         /// Its format.
         format: u64,
+        /// The newest format that is known.
+        known: u64,
     },
-    /// The state file is damaged.
+    /// An earlier version of the program was at work, whose checkpoints cannot
+    /// be used any more.
+    #[error(
+        "{}: written by an earlier version, whose checkpoints this one cannot use; finish that \
+         receive with that version, or abandon it and start over",
+        path.display()
+    )]
+    Older {
+        /// The file that describes them.
+        path: PathBuf,
+    },
+    /// The journal is damaged.
     #[error("{}: damaged; abandon this receive and start over", path.display())]
     Damaged {
-        /// The state file.
+        /// The journal.
+        path: PathBuf,
+    },
+    /// Something else has the name of the directory for unfinished receives.
+    #[error(
+        "{}: not a directory for the state of unfinished receives, but {found}; move it away, or \
+         keep the state elsewhere",
+        path.display()
+    )]
+    NotOurs {
+        /// Its path.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// A checkpoint was changed while the stream was compared.
+    #[error("{}: the checkpoint was changed meanwhile; receive again", path.display())]
+    CheckpointChanged {
+        /// Its path.
         path: PathBuf,
     },
     /// The half-built subvolume is not the one that was left.
@@ -86,8 +118,7 @@ pub enum ResumeError {
         /// The directory.
         path: PathBuf,
     },
-    /// What is kept under this name belongs to a receive into another
-    /// directory.
+    /// The state under this name belongs to a receive into another directory.
     #[error(
         "{}: belongs to an unfinished receive into another directory; keep this one's state \
          elsewhere",
@@ -125,9 +156,6 @@ pub enum ResumeError {
         #[source]
         error: io::Error,
     },
-    /// The destination cannot take checkpoints.
-    #[error("this destination cannot take checkpoints")]
-    Unsupported,
 }
 
 impl ResumeError {

@@ -1,21 +1,17 @@
 //! What is unfinished in a directory, and how to get rid of it.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::error::ResumeError;
-use super::find::working;
-use super::state::State;
-use super::store::{FOLDER, Store, identity, list, open_directory};
+use super::journal::Journal;
+use super::state::Place;
+use super::store::{Entry, Store, entry, list, open_folder};
 use crate::destination::btrfs::naming::SUFFIX;
-use crate::destination::btrfs::remains::{Remains, remains};
 use crate::sys;
 
 /// An unfinished receive that was made resumable.
@@ -49,7 +45,7 @@ pub struct Progress {
     pub offset: u64,
     /// Commands that it holds.
     pub commands: u64,
-    /// Checkpoints kept.
+    /// Checkpoints that there are.
     pub checkpoints: usize,
     /// [`ResumeOptions::hint`](super::ResumeOptions::hint) of the last receive.
     pub hint: String,
@@ -70,26 +66,26 @@ pub struct Leftover {
     pub lacks_name: Option<OsString>,
 }
 
-/// What is unfinished in `directory`, where subvolumes are received. `kept` is
+/// What is unfinished in `directory`, where subvolumes are received. `state` is
 /// where the state is, if that is another directory.
 ///
 /// # Errors
 /// A directory cannot be read. One that holds nothing unfinished is no error.
 pub fn unfinished(
     directory: impl AsRef<Path>,
-    kept: Option<&Path>,
+    state: Option<&Path>,
 ) -> Result<Vec<Unfinished>, ResumeError> {
-    let place = Place::open(directory.as_ref(), kept)?;
+    let place = Place::open(directory.as_ref(), state)?;
     let mut all = Vec::new();
-    for name in place.names()? {
-        let state = match Store::open(&place.base, &place.kept, &name, false) {
-            Ok(Some(store)) => store.read().and_then(|state| match state {
+    for name in names(&place)? {
+        let journal = match place.store(&name, false) {
+            Ok(Some(store)) => store.read().and_then(|journal| match journal {
                 // Stopped before anything was created.
                 None if !store.holds_anything()? => Ok(None),
                 None => Err(ResumeError::Damaged {
                     path: store.path().to_owned(),
                 }),
-                state => Ok(state),
+                journal => Ok(journal),
             }),
             Ok(None) => continue,
             // There is no receive at work there.
@@ -100,12 +96,13 @@ pub fn unfinished(
             }
             Err(error) => Err(error),
         };
-        let progress = match state {
-            Ok(Some(state)) if !place.is_of(&state) => continue,
-            Ok(Some(state)) => Ok(progress_of(&state)),
+        let is_elsewhere = |journal: &Journal| !place.is_of(journal);
+        let progress = match journal {
+            Ok(Some(journal)) if is_elsewhere(&journal) => continue,
+            Ok(Some(journal)) => Ok(progress_of(&journal)),
             Ok(None) => continue,
             Err(ResumeError::Locked { .. })
-                if Store::peek(&place.base, &name).is_some_and(|state| !place.is_of(&state)) =>
+                if Store::peek(&place.base, &name).is_some_and(|it| is_elsewhere(&it)) =>
             {
                 continue;
             }
@@ -119,7 +116,7 @@ pub fn unfinished(
 }
 
 /// Removes an unfinished receive: the half-built subvolume, its checkpoints,
-/// and its state. `directory` is where subvolumes are received, `kept` where
+/// and its state. `directory` is where subvolumes are received, `state` where
 /// the state is, if that is another directory. `false`: there is none of this
 /// name.
 ///
@@ -128,22 +125,24 @@ pub fn unfinished(
 /// version of the program left it; or something cannot be deleted.
 pub fn abandon(
     directory: impl AsRef<Path>,
-    kept: Option<&Path>,
+    state: Option<&Path>,
     name: &[u8],
 ) -> Result<bool, ResumeError> {
-    let place = Place::open(directory.as_ref(), kept)?;
-    let Some(store) = Store::open(&place.base, &place.kept, name, false)? else {
-        return Ok(false);
+    let place = Place::open(directory.as_ref(), state)?;
+    let store = match place.store(name, false) {
+        Ok(Some(store)) => store,
+        Ok(None) | Err(ResumeError::NotOurs { .. }) => return Ok(false),
+        Err(error) => return Err(error),
     };
     match store.read() {
-        Ok(Some(state)) if !place.is_of(&state) => {
+        Ok(Some(journal)) if !place.is_of(&journal) => {
             let path = store.path().to_owned();
             return Err(ResumeError::Elsewhere { path });
         }
-        Ok(Some(state)) => {
-            let built_as = state.built_as.as_bytes();
-            if let Remains::Subvolume(info) = remains(&place.directory, built_as)
-                && info.uuid == working(&state, &store)
+        Ok(Some(journal)) => {
+            let built_as = journal.built_as.as_bytes();
+            if let Entry::Subvolume(info) = entry(&place.directory, built_as)
+                && info.uuid == journal.working
                 && !info.read_only
             {
                 let path = directory.as_ref().join(OsStr::from_bytes(built_as));
@@ -152,7 +151,7 @@ pub fn abandon(
             }
         }
         // What it belonged to is not known any more.
-        Ok(None) | Err(ResumeError::Damaged { .. }) => {}
+        Ok(None) | Err(ResumeError::Damaged { .. } | ResumeError::Older { .. }) => {}
         Err(error) => return Err(error),
     }
     store.remove()?;
@@ -166,15 +165,15 @@ pub fn abandon(
 /// A directory cannot be read.
 pub fn leftovers(
     directory: impl AsRef<Path>,
-    kept: Option<&Path>,
+    state: Option<&Path>,
 ) -> Result<Vec<Leftover>, ResumeError> {
     let path = directory.as_ref();
-    let place = Place::open(path, kept)?;
+    let place = Place::open(path, state)?;
     let mut known = Vec::new();
-    for name in place.names()? {
+    for name in names(&place)? {
         match Store::peek(&place.base, &name) {
-            Some(state) if !place.is_of(&state) => continue,
-            Some(state) => known.push(state.built_as.as_bytes().to_vec()),
+            Some(journal) if !place.is_of(&journal) => continue,
+            Some(journal) => known.push(journal.built_as.as_bytes().to_vec()),
             None => {}
         }
         known.push(name);
@@ -182,7 +181,7 @@ pub fn leftovers(
     let mut all = Vec::new();
     let failed = |errno| ResumeError::system("getdents64", path, errno);
     for name in list(&place.directory).map_err(failed)? {
-        let Remains::Subvolume(info) = remains(&place.directory, &name) else {
+        let Entry::Subvolume(info) = entry(&place.directory, &name) else {
             continue;
         };
         let lacks_name = match (info.read_only, info.received_uuid.is_nil()) {
@@ -212,75 +211,45 @@ pub fn leftovers(
 /// It cannot be deleted.
 pub fn delete_leftover(
     directory: impl AsRef<Path>,
-    kept: Option<&Path>,
+    state: Option<&Path>,
     name: &[u8],
 ) -> Result<bool, ResumeError> {
     let path = directory.as_ref();
-    let listed = leftovers(path, kept)?;
+    let listed = leftovers(path, state)?;
     let mut listed = listed.iter().filter(|one| one.lacks_name.is_none());
     if !listed.any(|one| one.name.as_encoded_bytes() == name) {
         return Ok(false);
     }
-    sys::snap_destroy(open(path)?, name)
+    let place = Place::open(path, state)?;
+    sys::snap_destroy(&place.directory, name)
         .map_err(|errno| ResumeError::system("BTRFS_IOC_SNAP_DESTROY", path, errno))?;
     Ok(true)
 }
 
-/// Where subvolumes are received, and where their state is.
-struct Place {
-    directory: OwnedFd,
-    /// `None` where nothing can be unfinished.
-    identity: Option<(u64, u64)>,
-    base: OwnedFd,
-    kept: PathBuf,
-}
-
-impl Place {
-    fn open(directory: &Path, kept: Option<&Path>) -> Result<Self, ResumeError> {
-        let kept = kept.unwrap_or(directory);
-        let (fd, base) = (open(directory)?, open(kept)?);
-        Ok(Self {
-            identity: identity(&fd).ok(),
-            directory: fd,
-            base,
-            kept: kept.to_owned(),
-        })
-    }
-
-    /// Whether a state belongs to what is received here.
-    fn is_of(&self, state: &State) -> bool {
-        self.identity == Some(state.directory)
-    }
-
-    /// Names of subvolumes of which there is a state.
-    fn names(&self) -> Result<Vec<Vec<u8>>, ResumeError> {
-        let failed = |errno| ResumeError::system("getdents64", &self.kept, errno);
-        match open_directory(&self.base, FOLDER.as_bytes()) {
-            Ok(folder) => list(&folder).map_err(failed),
-            Err(Errno::NOENT) => Ok(Vec::new()),
-            Err(errno) => Err(ResumeError::system("openat", &self.kept, errno)),
+/// Names of subvolumes of which there is a journal. None where the directory's
+/// name is taken by something else.
+fn names(place: &Place) -> Result<Vec<Vec<u8>>, ResumeError> {
+    match open_folder(&place.base, &place.path) {
+        Ok(Some(folder)) => {
+            list(&folder).map_err(|errno| ResumeError::system("getdents64", &place.path, errno))
         }
+        Ok(None) | Err(ResumeError::NotOurs { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
-fn progress_of(state: &State) -> Progress {
-    let newest = state.checkpoints.last();
+fn progress_of(journal: &Journal) -> Progress {
+    let newest = journal.checkpoints.last();
     let time = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
     Progress {
-        built_as: OsString::from_vec(state.built_as.as_bytes().to_vec()),
-        uuid: state.new.uuid,
-        incremental: state.new.parent.is_some(),
-        started: time(state.started),
+        built_as: OsString::from_vec(journal.built_as.as_bytes().to_vec()),
+        uuid: journal.stream.0,
+        incremental: journal.parent.is_some(),
+        started: time(journal.started),
         taken: newest.map(|newest| time(newest.taken)),
-        offset: newest.map_or(0, |newest| newest.offset),
+        offset: journal.newest(),
         commands: newest.map_or(0, |newest| newest.commands),
-        checkpoints: state.checkpoints.len(),
-        hint: state.hint.clone(),
+        checkpoints: journal.checkpoints.len(),
+        hint: journal.hint.clone(),
     }
-}
-
-fn open(path: &Path) -> Result<OwnedFd, ResumeError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::empty())
-        .map_err(|errno| ResumeError::system("open", path, errno))
 }

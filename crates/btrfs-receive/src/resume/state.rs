@@ -1,207 +1,485 @@
-//! What has to be known to go on with an interrupted receive.
+//! What there is of an earlier receive, what can be made of it, and how far the
+//! stream is known to be the same.
 
-use btrfs_sendstream::{Bytes, SubvolumeName};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use btrfs_sendstream::SubvolumeName;
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, fstat, fsync, openat, renameat_with};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use uuid::Uuid;
 
-use super::hash::{Digest, Mark};
-use crate::plan::op::{NewSubvolume, Op};
-use crate::report::{Fallbacks, LeftOut};
+use super::ResumeOptions;
+use super::error::ResumeError;
+use super::hash::{Mark, StreamHash};
+use super::journal::{Checkpoint, Journal, RootAttribute, snapshot_name};
+use super::store::{Entry, FOLDER, Store, entry, list, open_directory, open_folder};
+use crate::destination::btrfs::checkpoint::Snapshot;
+use crate::plan::op::NewSubvolume;
+use crate::receiver::Paused;
+use crate::sys::{self, SubvolumeInfo};
 
-/// Checkpoints kept at most. More than one because what comes before the
-/// newest may differ when it is sent again.
-pub(crate) const MAX_CHECKPOINTS: usize = 4;
+/// Commands between looks at the clock.
+const CLOCK: u64 = 64;
 
-/// How often a receive may go on without a look at what comes before.
-pub(crate) const MAX_TRUSTED: usize = 1024;
-
-/// The state of one unfinished subvolume, as the state file holds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct State {
-    /// What the stream asked for.
-    pub(crate) new: NewSubvolume,
-    /// Its name while it is built.
-    pub(crate) built_as: SubvolumeName,
-    /// Subvolume and inode of the directory that it is built in.
-    pub(crate) directory: (u64, u64),
-    /// UUID of the subvolume under construction; nil until it exists.
-    pub(crate) working: Uuid,
-    /// When the first of its receives began, in seconds since 1970.
-    pub(crate) started: u64,
-    /// Verity was, or was about to be, enabled on a file of it.
-    pub(crate) verity: bool,
-    /// Every byte of the stream is hashed.
-    pub(crate) hash_data: bool,
-    /// How to go on, for people: what the caller said.
-    pub(crate) hint: String,
-    /// Checkpoints that were gone on from without a look at what comes before,
-    /// by their place.
-    pub(crate) trusted: Vec<u64>,
-    /// Hashes of the stream at places between checkpoints.
-    pub(crate) marks: Vec<Mark>,
-    /// In the order of the stream.
-    pub(crate) checkpoints: Vec<Checkpoint>,
-    /// Number of the next checkpoint.
-    pub(crate) next: u64,
+/// Where subvolumes are received, and where the state of unfinished ones is.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Where subvolumes are created.
+    pub(super) directory: OwnedFd,
+    /// Subvolume and inode of that, which stay when it is renamed or mounted
+    /// elsewhere; `None` where nothing can be unfinished.
+    pub(super) identity: Option<(u64, u64)>,
+    /// Where the directory of unfinished receives lies.
+    pub(super) base: OwnedFd,
+    /// Its path, for messages.
+    pub(super) path: PathBuf,
 }
 
-/// One checkpoint: a read-only snapshot of the half-built subvolume, and what
-/// waits for the end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Checkpoint {
-    /// Decides the name of the snapshot.
-    pub(crate) number: u64,
-    /// UUID of the snapshot.
-    pub(crate) uuid: Uuid,
-    /// Its last change: it must not change any more.
-    pub(crate) ctransid: u64,
-    /// Bytes of the stream that it holds, counted from the command that
-    /// begins the subvolume.
-    pub(crate) offset: u64,
-    /// SHA-256 of these bytes, or of what stands for them.
-    pub(crate) digest: Digest,
-    /// Commands that it holds.
-    pub(crate) commands: u64,
-    /// When it was taken, in seconds since 1970.
-    pub(crate) taken: u64,
-    /// Attributes of the root that wait for the end.
-    pub(crate) root: Vec<Op>,
-    /// What the destination keeps for the end.
-    pub(crate) deferred: Deferred,
-    /// What had to be done another way so far.
-    pub(crate) fallbacks: Fallbacks,
-    /// What was left out so far.
-    pub(crate) left_out: LeftOut,
-}
-
-/// What the destination sets only at the end, by inode number.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Deferred {
-    /// Inode, generation, and its immutable and append-only flags.
-    pub(crate) forbidding: Vec<(u64, u32, u32)>,
-    /// Inode, and the `btrfs.compression` that it refused so far.
-    pub(crate) compression: Vec<(u64, Bytes)>,
-    /// Attributes and flags that were refused for good.
-    pub(crate) refused: (u64, u64),
-}
-
-impl Checkpoint {
-    /// The name of the snapshot.
-    pub(crate) fn name(&self) -> String {
-        format!("checkpoint-{}", self.number)
+impl Place {
+    /// `state` is where the state is, if that is another directory.
+    pub(super) fn open(directory: &Path, state: Option<&Path>) -> Result<Self, ResumeError> {
+        let fd = open_path(directory)?;
+        Self::of(fd, directory, state)
     }
-}
 
-impl State {
-    /// The state of a receive that is about to create its subvolume.
-    pub(crate) fn new(
-        new: NewSubvolume,
-        built_as: SubvolumeName,
-        directory: (u64, u64),
-        hash_data: bool,
-        hint: &str,
-    ) -> Self {
-        Self {
-            new,
-            built_as,
+    /// As [`open`](Self::open), with the directory open already.
+    pub(super) fn of(
+        directory: OwnedFd,
+        path: &Path,
+        state: Option<&Path>,
+    ) -> Result<Self, ResumeError> {
+        let base = match state {
+            Some(path) => open_path(path)?,
+            None => fcntl_dupfd_cloexec(&directory, 3)
+                .map_err(|errno| ResumeError::system("fcntl", path, errno))?,
+        };
+        let inode = fstat(&directory).map(|stat| stat.st_ino);
+        let identity = inode.and_then(|inode| Ok((sys::containing_subvolume(&directory)?, inode)));
+        Ok(Self {
             directory,
-            working: Uuid::nil(),
-            started: super::now(),
-            verity: false,
-            hash_data,
-            hint: hint.to_owned(),
-            trusted: Vec::new(),
-            marks: Vec::new(),
-            checkpoints: Vec::new(),
-            next: 1,
-        }
+            identity: identity.ok(),
+            base,
+            path: state.unwrap_or(path).to_owned(),
+        })
     }
 
-    /// Adds a checkpoint; gives back the one that is too many.
-    ///
-    /// The newest stays, and of the others those that lie apart: the one
-    /// goes whose neighbours, before and behind, are closest to each other.
-    pub(crate) fn push(&mut self, checkpoint: Checkpoint) -> Option<Checkpoint> {
-        self.next = checkpoint.number + 1;
-        self.checkpoints.push(checkpoint);
-        if self.checkpoints.len() <= MAX_CHECKPOINTS {
-            return None;
-        }
-        let mut before = 0;
-        let mut spans = Vec::new();
-        for pair in self.checkpoints.windows(2) {
-            if let [this, next] = pair {
-                spans.push(next.offset.saturating_sub(before));
-                before = this.offset;
+    /// Fails early where a resumable receive would fail when it begins.
+    pub(super) fn check(&self) -> Result<(), ResumeError> {
+        let fsid = |fd| sys::fs_info(fd).map(|info| info.fsid);
+        match (fsid(&self.directory), fsid(&self.base)) {
+            (Ok(a), Ok(b)) if a == b => {}
+            _ => {
+                let path = self.path.clone();
+                return Err(ResumeError::OtherFilesystem { path });
             }
         }
-        let (at, _) = spans.iter().enumerate().min_by_key(|(_, span)| **span)?;
-        Some(self.checkpoints.remove(at))
+        if self.identity.is_none() {
+            let call = "BTRFS_IOC_INO_LOOKUP";
+            return Err(ResumeError::system(call, &self.path, Errno::NOTTY));
+        }
+        open_folder(&self.base, &self.path).map(|_| ())
     }
 
-    /// Forgets all that lies beyond `offset`; gives back those checkpoints.
-    pub(crate) fn cut(&mut self, offset: u64) -> Vec<Checkpoint> {
-        self.marks.retain(|mark| mark.offset <= offset);
-        self.trusted.retain(|place| *place <= offset);
-        let keep = self.checkpoints.iter();
-        let keep = keep.filter(|one| one.offset <= offset).count();
-        self.checkpoints.split_off(keep)
+    /// Whether a journal belongs to what is received here.
+    pub(super) fn is_of(&self, journal: &Journal) -> bool {
+        self.identity == Some(journal.directory)
+    }
+
+    pub(super) fn store(&self, name: &[u8], create: bool) -> Result<Option<Store>, ResumeError> {
+        Store::open(&self.base, &self.path, name, create)
+    }
+
+    /// Looks for what there is of `new`, and locks it. `raw` is the command that
+    /// begins it.
+    pub(super) fn begin(
+        &self,
+        new: &NewSubvolume,
+        built_as: SubvolumeName,
+        options: &ResumeOptions,
+        raw: &[u8],
+    ) -> Result<Begun, ResumeError> {
+        let name = new.name.as_bytes();
+        if name == FOLDER.as_bytes() && options.directory.is_none() {
+            return Err(ResumeError::Reserved);
+        }
+        if self.is_complete(&new.name, new) {
+            // The receive that completed it may have been stopped before this.
+            self.sync_names()?;
+            self.tidy(new)?;
+            return Ok(Begun::Complete);
+        }
+        let Some(store) = self.store(name, true)? else {
+            return Ok(Begun::NameTaken);
+        };
+        let journal = match store.read()? {
+            Some(journal) if !self.is_of(&journal) => {
+                let path = store.path().to_owned();
+                return Err(ResumeError::Elsewhere { path });
+            }
+            Some(journal) if !journal.is_of(new) => {
+                let (uuid, ctransid) = journal.stream;
+                return Err(ResumeError::OtherStream { uuid, ctransid });
+            }
+            journal => journal,
+        };
+        let complete = journal.as_ref().map_or(&built_as, |it| &it.built_as);
+        if self.is_complete(complete, new) {
+            // Only its name was missing.
+            self.rename(complete, &new.name)?;
+            self.sync_names()?;
+            store.remove()?;
+            return Ok(Begun::Complete);
+        }
+        if let Some(mut journal) = journal {
+            self.look_at_working(&mut journal, &built_as, new)?;
+            journal.hint.clone_from(&options.hint);
+            journal.checkpoints.retain(|one| is_intact(&store, one));
+            let newest = journal.newest();
+            journal.cut(newest);
+            if newest > 0 {
+                let checkpoints = journal.checkpoints.iter().map(Checkpoint::name);
+                let names: Vec<_> = checkpoints.collect();
+                store.write(&journal)?;
+                store.sweep(&names)?;
+                return Ok(Begun::Unfinished(Active::new(store, journal, raw)));
+            }
+            if self.is_working(&journal, &built_as) {
+                self.delete(&built_as)?;
+            }
+        }
+        // Nothing, or nothing to go on from.
+        store.sweep(&[])?;
+        for name in [&built_as, &new.name] {
+            if !matches!(entry(&self.directory, name.as_bytes()), Entry::Nothing) {
+                // As creating the subvolume will find.
+                store.remove()?;
+                return Ok(Begun::NameTaken);
+            }
+        }
+        let identity = self.identity.unwrap_or_default();
+        let journal = Journal::new(new, built_as, identity, &options.hint, now());
+        store.write(&journal)?;
+        Ok(Begun::Fresh(Active::new(store, journal, raw)))
+    }
+
+    /// Whether `name` is the complete result.
+    fn is_complete(&self, name: &SubvolumeName, new: &NewSubvolume) -> bool {
+        match entry(&self.directory, name.as_bytes()) {
+            Entry::Subvolume(info) => {
+                info.read_only && (info.received_uuid, info.stransid) == (new.uuid, new.ctransid)
+            }
+            _ => false,
+        }
+    }
+
+    /// Removes the state of a receive that is complete.
+    fn tidy(&self, new: &NewSubvolume) -> Result<(), ResumeError> {
+        match self.store(new.name.as_bytes(), false)? {
+            Some(store) => match store.read()? {
+                Some(journal) if !journal.is_of(new) || !self.is_of(&journal) => Ok(()),
+                _ => store.remove(),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Makes sure that the half-built subvolume is the one that was left, or
+    /// gone, and that it has the name that it is to be built under.
+    fn look_at_working(
+        &self,
+        journal: &mut Journal,
+        wanted: &SubvolumeName,
+        new: &NewSubvolume,
+    ) -> Result<(), ResumeError> {
+        if self.is_working(journal, wanted) && !self.is_working(journal, &journal.built_as) {
+            // It was renamed, and the receive stopped before it could be noted.
+            journal.built_as = wanted.clone();
+        }
+        let built_as = &journal.built_as;
+        let name = built_as.as_bytes();
+        let changed = match entry(&self.directory, name) {
+            Entry::Nothing => None,
+            Entry::Other => Some("something else has its name"),
+            Entry::Subvolume(info) if info.uuid == journal.working => {
+                if info.read_only {
+                    Some("it was made read-only")
+                } else if self.holds_subvolumes(name) {
+                    Some("there is a subvolume in it")
+                } else {
+                    None
+                }
+            }
+            Entry::Subvolume(info) if journal.working.is_nil() && self.is_new(name, &info, new) => {
+                self.delete(built_as)?;
+                None
+            }
+            Entry::Subvolume(_) => Some("another subvolume has its name"),
+        };
+        if let Some(what) = changed {
+            let name = built_as.to_string();
+            return Err(ResumeError::Changed { name, what });
+        }
+        if built_as != wanted {
+            self.rename(built_as, wanted)?;
+            journal.built_as = wanted.clone();
+        }
+        Ok(())
+    }
+
+    /// Whether `name` is the half-built subvolume.
+    pub(super) fn is_working(&self, journal: &Journal, name: &SubvolumeName) -> bool {
+        self.uuid_of(name)
+            .is_some_and(|uuid| !uuid.is_nil() && uuid == journal.working)
+    }
+
+    /// The UUID of the subvolume that is called `name`.
+    pub(super) fn uuid_of(&self, name: &SubvolumeName) -> Option<Uuid> {
+        match entry(&self.directory, name.as_bytes()) {
+            Entry::Subvolume(info) => Some(info.uuid),
+            _ => None,
+        }
+    }
+
+    /// Whether it was created just now, by a receiver that was stopped before
+    /// it could write down which one it is: nothing has come into it yet.
+    fn is_new(&self, name: &[u8], info: &SubvolumeInfo, new: &NewSubvolume) -> bool {
+        let untouched = match new.parent {
+            None => open_directory(&self.directory, name)
+                .is_ok_and(|fd| list(&fd).is_ok_and(|names| names.is_empty())),
+            Some(_) => !info.parent_uuid.is_nil() && info.ctransid <= info.otransid + 2,
+        };
+        untouched && !info.read_only && info.received_uuid.is_nil()
+    }
+
+    /// What a snapshot does not hold, and no stream takes away.
+    fn holds_subvolumes(&self, name: &[u8]) -> bool {
+        let found =
+            open_directory(&self.directory, name).and_then(|fd| sys::subvolume_rootrefs(fd, 1));
+        !found.is_ok_and(|found| found.is_empty())
+    }
+
+    /// Deletes the half-built subvolume, durably: a journal that knows nothing of
+    /// it comes next.
+    pub(super) fn delete(&self, name: &SubvolumeName) -> Result<(), ResumeError> {
+        match sys::snap_destroy(&self.directory, name.as_bytes()) {
+            Ok(()) | Err(Errno::NOENT) => self.sync_names(),
+            Err(errno) => {
+                let path = PathBuf::from(name.to_string());
+                Err(ResumeError::system("BTRFS_IOC_SNAP_DESTROY", &path, errno))
+            }
+        }
+    }
+
+    fn rename(&self, from: &SubvolumeName, to: &SubvolumeName) -> Result<(), ResumeError> {
+        let (at, flags) = (&self.directory, RenameFlags::NOREPLACE);
+        match renameat_with(at, from.as_bytes(), at, to.as_bytes(), flags) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::EXIST) => Err(ResumeError::NotRenamed {
+                name: from.to_string(),
+                to: to.to_string(),
+            }),
+            Err(errno) => {
+                let path = PathBuf::from(to.to_string());
+                Err(ResumeError::system("renameat2", &path, errno))
+            }
+        }
+    }
+
+    /// Makes the names of subvolumes survive a power cut.
+    fn sync_names(&self) -> Result<(), ResumeError> {
+        fsync(&self.directory).map_err(|errno| ResumeError::system("fsync", &self.path, errno))
     }
 }
 
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
+/// What there is of a subvolume that a stream begins.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// Nothing: it is to be created.
+    Fresh(Active),
+    /// It is complete.
+    Complete,
+    /// It is half built.
+    Unfinished(Active),
+    /// Nothing, and something else has its name: creating it will fail.
+    NameTaken,
+}
 
-    pub(in crate::resume) fn checkpoint(number: u64, offset: u64) -> Checkpoint {
-        Checkpoint {
-            number,
-            uuid: Uuid::from_u128(u128::from(number)),
-            ctransid: 10 + number,
-            offset,
-            digest: [7; 32],
-            commands: 3,
-            taken: 1_700_000_000,
-            root: Vec::new(),
-            deferred: Deferred::default(),
-            fallbacks: Fallbacks::default(),
-            left_out: LeftOut::default(),
+/// The subvolume that is being received.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) store: Store,
+    pub(super) journal: Journal,
+    hash: StreamHash,
+    /// Commands so far.
+    commands: u64,
+    /// While the beginning of the stream is compared: what has to be met, the
+    /// next one last. The first is that of the newest checkpoint.
+    ahead: Vec<Mark>,
+    /// Up to here the stream is known to be the same.
+    same: u64,
+    /// Where the last checkpoint or the receive began, and when.
+    last: (u64, Instant),
+}
+
+impl Active {
+    fn new(store: Store, journal: Journal, raw: &[u8]) -> Self {
+        let checkpoints = journal.checkpoints.iter().map(|one| &one.mark);
+        let mut ahead: Vec<_> = checkpoints.chain(&journal.marks).cloned().collect();
+        ahead.sort_by(|a, b| b.offset.cmp(&a.offset));
+        let mut active = Self {
+            hash: StreamHash::new(&journal.marks),
+            store,
+            journal,
+            commands: 0,
+            ahead,
+            same: 0,
+            last: (0, Instant::now()),
+        };
+        active.take(raw);
+        active
+    }
+
+    fn take(&mut self, raw: &[u8]) {
+        self.hash.update(raw);
+        self.commands += 1;
+    }
+
+    /// Whether the beginning of the stream is still compared.
+    pub(super) fn is_comparing(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Writes down the subvolume that is being built.
+    pub(super) fn created(&mut self, uuid: Uuid) -> Result<(), ResumeError> {
+        self.journal.working = uuid;
+        self.journal.verity = false;
+        self.store.write(&self.journal)
+    }
+
+    /// Checkpoints are due from here on.
+    pub(super) fn start(&mut self) {
+        self.last = (self.hash.offset(), Instant::now());
+    }
+
+    /// Compares one more command. Returns whether the newest checkpoint was met:
+    /// everything up to it is the same.
+    pub(super) fn compare(&mut self, raw: &[u8]) -> Result<bool, ResumeError> {
+        self.take(raw);
+        let here = self.hash.offset();
+        while let Some(next) = self.ahead.last().filter(|next| next.offset <= here) {
+            if *next != self.hash.mark() {
+                let before = next.offset;
+                return Err(self.differs(before)?);
+            }
+            self.same = here;
+            self.ahead.pop();
         }
+        Ok(self.ahead.is_empty())
     }
 
-    pub(in crate::resume) fn state() -> State {
-        let name = SubvolumeName::parse(Bytes::from_static(b"a name\n")).unwrap();
-        let new = NewSubvolume::new(name.clone(), Uuid::from_u128(5), 6, None);
-        State::new(
-            new,
-            name,
-            (5, 256),
-            false,
-            "btrfs-recv-rs --resumable '/a b'",
-        )
+    /// The subvolume ends before everything was compared.
+    pub(super) fn ended_early(&mut self) -> Result<ResumeError, ResumeError> {
+        self.differs(self.hash.offset())
     }
 
-    #[test]
-    fn checkpoints_stay_that_lie_apart() {
-        let mut state = state();
-        for number in 1..=64 {
-            let removed = state.push(checkpoint(number, number * 10));
-            assert_eq!(removed.is_some(), number > 4, "{number}");
+    /// Goes back to the newest checkpoint before the first difference.
+    fn differs(&mut self, before: u64) -> Result<ResumeError, ResumeError> {
+        let removed = self.journal.cut(self.same);
+        self.store.write(&self.journal)?;
+        for checkpoint in removed {
+            self.store.delete(checkpoint.name().as_bytes())?;
         }
-        let kept: Vec<_> = state.checkpoints.iter().map(|one| one.offset).collect();
-        assert_eq!(kept.last(), Some(&640));
-        assert_eq!(kept.len(), 4);
-        assert!(kept[0] >= 80 && kept[0] <= 320, "{kept:?}");
+        let from = self.journal.newest();
+        Ok(ResumeError::Differs {
+            after: self.same,
+            before,
+            from: (from > 0).then_some(from),
+        })
     }
 
-    #[test]
-    fn a_cut_keeps_what_comes_before() {
-        let mut state = state();
-        for number in 1..4 {
-            state.push(checkpoint(number, number * 100));
-        }
-        let removed = state.cut(200);
-        assert_eq!(removed.len(), 1);
-        assert_eq!(state.checkpoints.last().unwrap().offset, 200);
-        assert_eq!(state.next, 4);
+    /// Takes a command that was handed on to be applied. Returns whether it is
+    /// time for a checkpoint.
+    pub(super) fn applied(&mut self, raw: &[u8], options: &ResumeOptions) -> bool {
+        self.take(raw);
+        self.hash.add_due(&mut self.journal.marks);
+        let (offset, at) = self.last;
+        !self.journal.verity
+            && (self.hash.offset() - offset >= options.every_bytes
+                || self.commands.is_multiple_of(CLOCK) && at.elapsed() >= options.every)
     }
+
+    /// Where to take a checkpoint and under which name; `None` if nothing was
+    /// done since the last, or none can be taken.
+    pub(super) fn next_checkpoint(&self) -> Option<(OwnedFd, String)> {
+        if self.journal.verity || self.is_comparing() || self.hash.offset() == self.last.0 {
+            return None;
+        }
+        let place = fcntl_dupfd_cloexec(self.store.directory(), 3).ok()?;
+        Some((place, snapshot_name(self.journal.next)))
+    }
+
+    /// Writes down a checkpoint; returns where it ends.
+    pub(super) fn add(&mut self, snapshot: Snapshot, paused: Paused) -> Result<u64, ResumeError> {
+        let mark = self.hash.mark();
+        let offset = mark.offset;
+        let removed = self.journal.push(Checkpoint {
+            number: self.journal.next,
+            uuid: snapshot.uuid,
+            ctransid: snapshot.ctransid,
+            mark,
+            commands: self.commands,
+            taken: now(),
+            root: paused
+                .root
+                .into_iter()
+                .filter_map(RootAttribute::of)
+                .collect(),
+            flags: snapshot.flags,
+            fallbacks: snapshot.fallbacks,
+            left_out: paused.left_out,
+        });
+        if let Err(error) = self.store.write(&self.journal) {
+            // Nobody will find it.
+            self.journal.checkpoints.pop();
+            return Err(error);
+        }
+        self.start();
+        if let Some(removed) = removed {
+            self.store.delete(removed.name().as_bytes())?;
+        }
+        Ok(offset)
+    }
+
+    /// Verity is about to be enabled on a file.
+    pub(super) fn verity(&mut self) -> Result<(), ResumeError> {
+        if self.journal.verity {
+            return Ok(());
+        }
+        self.journal.verity = true;
+        self.store.write(&self.journal)
+    }
+}
+
+/// Whether the snapshot is there and as it was taken.
+pub(super) fn is_intact(store: &Store, checkpoint: &Checkpoint) -> bool {
+    match entry(store.directory(), checkpoint.name().as_bytes()) {
+        Entry::Subvolume(info) => {
+            info.read_only && (info.uuid, info.ctransid) == (checkpoint.uuid, checkpoint.ctransid)
+        }
+        _ => false,
+    }
+}
+
+fn open_path(path: &Path) -> Result<OwnedFd, ResumeError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty())
+        .map_err(|errno| ResumeError::system("open", path, errno))
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }

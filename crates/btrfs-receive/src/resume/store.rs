@@ -1,9 +1,9 @@
-//! The directory that keeps an unfinished receive: its lock, its state file
-//! and its checkpoints.
+//! The directory of an unfinished receive: its lock, its journal and its
+//! checkpoints.
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,38 +11,37 @@ use std::time::Duration;
 
 use btrfs_sendstream::SubvolumeName;
 use rustix::fs::{
-    AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fstat, fsync, mkdirat, openat, renameat,
-    unlinkat,
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstat, fsync, mkdirat, openat,
+    renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
-use uuid::Uuid;
 
 use super::error::ResumeError;
-use super::state::State;
-use super::text::{self, Unreadable};
+use super::journal::{FORMAT, Journal, Unreadable};
 use crate::destination::btrfs::subvolume::ROOT_INODE;
-use crate::sys;
+use crate::sys::{self, SubvolumeInfo};
 
 /// The directory of all unfinished receives, in the directory that subvolumes
 /// are received in.
-pub(crate) const FOLDER: &str = "btrfs-recv-rs.unfinished";
+pub(super) const FOLDER: &str = "btrfs-recv-rs.unfinished";
 
-const STATE: &str = "state";
-const NEW_STATE: &str = "state.new";
+const JOURNAL: &str = "journal";
+const NEW_JOURNAL: &str = "journal.new";
 const LOCK: &str = "lock";
-const WORKING: &str = "working";
+/// What version 0.1 wrote instead of a journal.
+const OLD_STATE: &str = "state";
 
 /// Another may look at the lock for a moment, or remove the directory while
 /// it is opened.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// State files are read up to here: more than all that may wait takes.
-const MAX_STATE: u64 = 256 << 20;
+/// Journals are read up to here: more than all that may wait takes.
+const MAX_JOURNAL: u64 = 256 << 20;
 
 /// The opened and locked directory of one unfinished receive.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(super) struct Store {
     folder: OwnedFd,
     base: OwnedFd,
     name: Vec<u8>,
@@ -55,7 +54,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the directory for `name`; makes it if there is none and `create`
     /// says so. `path` is that of `base`, for messages.
-    pub(crate) fn open(
+    pub(super) fn open(
         base: impl AsFd,
         path: &Path,
         name: &[u8],
@@ -65,26 +64,23 @@ impl Store {
         if SubvolumeName::parse(name).is_err() {
             return Ok(None);
         }
-        let path = path.join(FOLDER).join(OsStr::from_bytes(name));
-        let mut held = None;
+        let mut locked = None;
         for attempt in 0..TRIES {
             if attempt > 0 {
                 std::thread::sleep(PAUSE);
             }
-            match Self::try_open(&base, &path, name, create) {
+            match Self::try_open(&base, path, name, create) {
                 // Removed while it was opened.
-                Err(ResumeError::System { error, .. })
-                    if create && error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(ResumeError::System { error, .. })
-                    if error.kind() == std::io::ErrorKind::NotFound =>
-                {
-                    return Ok(None);
+                Err(ResumeError::System { error, .. }) if error.kind() == ErrorKind::NotFound => {
+                    if !create {
+                        return Ok(None);
+                    }
                 }
-                Err(locked @ ResumeError::Locked { .. }) => held = Some(locked),
+                Err(error @ ResumeError::Locked { .. }) => locked = Some(error),
                 result => return result.map(Some),
             }
         }
-        Err(held.unwrap_or_else(|| ResumeError::system("openat", &path, Errno::NOENT)))
+        Err(locked.unwrap_or_else(|| ResumeError::system("openat", path, Errno::NOENT)))
     }
 
     fn try_open(
@@ -93,25 +89,25 @@ impl Store {
         name: &[u8],
         create: bool,
     ) -> Result<Self, ResumeError> {
-        let failed = |call| move |errno| ResumeError::system(call, path, errno);
-        let base = rustix::io::fcntl_dupfd_cloexec(base, 3).map_err(failed("fcntl"))?;
+        let base = rustix::io::fcntl_dupfd_cloexec(base, 3)
+            .map_err(|errno| ResumeError::system("fcntl", path, errno))?;
         if create {
-            make_directory(&base, FOLDER.as_bytes()).map_err(failed("mkdirat"))?;
+            make_directory(&base, FOLDER.as_bytes())
+                .map_err(|errno| ResumeError::system("mkdirat", path, errno))?;
         }
-        let folder = open_directory(&base, FOLDER.as_bytes()).map_err(failed("openat"))?;
-        if fstat(&folder).map_err(failed("fstat"))?.st_ino == ROOT_INODE {
-            // A subvolume: received, and what is in it is somebody else's word.
-            return Err(ResumeError::system("mkdirat", path, Errno::EXIST));
-        }
+        let folder = open_folder(&base, path)?
+            .ok_or_else(|| ResumeError::system("openat", path, Errno::NOENT))?;
+        let path = path.join(FOLDER).join(OsStr::from_bytes(name));
+        let failed = |call| {
+            let path = path.clone();
+            move |errno| ResumeError::system(call, &path, errno)
+        };
         if create {
             make_directory(&folder, name).map_err(failed("mkdirat"))?;
         }
         let directory = open_directory(&folder, name).map_err(failed("openat"))?;
-        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        // What else may lie there does not block.
-        let flags = flags | OFlags::NONBLOCK;
-        let mode = Mode::from_raw_mode(0o600);
-        let mut lock = File::from(openat(&directory, LOCK, flags, mode).map_err(failed("openat"))?);
+        let flags = OFlags::CREATE | OFlags::RDWR;
+        let mut lock = open_file(&directory, LOCK, flags).map_err(failed("openat"))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
@@ -120,11 +116,11 @@ impl Store {
                 let pid = pid.trim().parse().ok();
                 return Err(ResumeError::Locked { pid });
             }
-            Err(errno) => return Err(ResumeError::system("flock", path, errno)),
+            Err(errno) => return Err(ResumeError::system("flock", &path, errno)),
         }
         // Who removed the directory held the lock of a file that is gone.
         if fstat(&lock).map_err(failed("fstat"))?.st_nlink == 0 {
-            return Err(ResumeError::system("openat", path, Errno::NOENT));
+            return Err(ResumeError::system("openat", &path, Errno::NOENT));
         }
         // For people; the lock holds without it.
         let _ = lock.set_len(0);
@@ -134,123 +130,99 @@ impl Store {
             base,
             name: name.to_vec(),
             directory,
-            path: path.to_owned(),
+            path,
             _lock: lock.into(),
         })
     }
 
     /// Where the checkpoints lie.
-    pub(crate) fn directory(&self) -> &OwnedFd {
+    pub(super) fn directory(&self) -> &OwnedFd {
         &self.directory
     }
 
     /// Its path, for messages.
-    pub(crate) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The state, if one was written.
-    pub(crate) fn read(&self) -> Result<Option<State>, ResumeError> {
-        read_state(&self.directory, &self.path)
+    /// The journal, if one was written.
+    pub(super) fn read(&self) -> Result<Option<Journal>, ResumeError> {
+        read_journal(&self.directory, &self.path)
     }
 
-    /// The state for `name` while another holds the lock, if it can be read:
+    /// The journal for `name` while another holds the lock, if it can be read:
     /// it is only ever replaced as a whole.
-    pub(crate) fn peek(base: impl AsFd, name: &[u8]) -> Option<State> {
-        let folder = open_directory(base, FOLDER.as_bytes()).ok()?;
+    pub(super) fn peek(base: impl AsFd, name: &[u8]) -> Option<Journal> {
+        let folder = open_folder(&base, Path::new("")).ok()??;
         let directory = open_directory(folder, name).ok()?;
-        read_state(&directory, Path::new("")).ok().flatten()
+        read_journal(&directory, Path::new("")).ok().flatten()
     }
 
     /// Whether there is more than the lock.
-    pub(crate) fn holds_anything(&self) -> Result<bool, ResumeError> {
-        let lock = LOCK.as_bytes();
-        Ok(self.entries()?.iter().any(|name| name != lock))
+    pub(super) fn holds_anything(&self) -> Result<bool, ResumeError> {
+        Ok(self.entries()?.iter().any(|name| name != LOCK.as_bytes()))
     }
 
-    /// Names in the directory.
     fn entries(&self) -> Result<Vec<Vec<u8>>, ResumeError> {
         list(&self.directory).map_err(|errno| ResumeError::system("getdents64", &self.path, errno))
     }
 
-    /// Replaces the state, durably: after a power cut it is there or the one
-    /// before it is.
-    pub(crate) fn write(&self, state: &State) -> Result<(), ResumeError> {
-        let path = self.path.join(NEW_STATE);
+    /// Replaces the journal, durably: after a power cut this one is there or the
+    /// one before it.
+    pub(super) fn write(&self, journal: &Journal) -> Result<(), ResumeError> {
+        let path = self.path.join(NEW_JOURNAL);
         let failed = |call| {
             let path = path.clone();
             move |errno| ResumeError::system(call, &path, errno)
         };
-        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o600);
-        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = openat(&self.directory, NEW_STATE, flags, mode).map_err(failed("openat"))?;
-        let mut file = File::from(file);
-        file.write_all(text::encode(state).as_bytes())
+        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY;
+        let mut file = open_file(&self.directory, NEW_JOURNAL, flags).map_err(failed("openat"))?;
+        journal
+            .encode()
+            .and_then(|content| file.write_all(&content))
             .map_err(|error| ResumeError::System {
                 call: "write",
                 path: path.clone(),
                 error,
             })?;
         fsync(&file).map_err(failed("fsync"))?;
-        renameat(&self.directory, NEW_STATE, &self.directory, STATE).map_err(failed("renameat"))?;
-        fsync(&self.directory).map_err(failed("fsync"))?;
-        // So that the directory itself is found again.
-        fsync(&self.folder).map_err(failed("fsync"))?;
-        fsync(&self.base).map_err(failed("fsync"))
-    }
-
-    /// What [`note_working`] wrote last, if it did.
-    pub(crate) fn noted_working(&self) -> Option<Uuid> {
-        let mut text = String::new();
-        let file = open_regular(&self.directory, WORKING).ok()?;
-        file.take(64).read_to_string(&mut text).ok()?;
-        text.parse().ok()
-    }
-
-    /// Deletes a snapshot in the directory; it may be gone already.
-    pub(crate) fn delete(&self, name: &str) -> Result<(), ResumeError> {
-        match sys::snap_destroy(&self.directory, name.as_bytes()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(ResumeError::system(
-                "BTRFS_IOC_SNAP_DESTROY",
-                &self.path.join(name),
-                errno,
-            )),
+        renameat(&self.directory, NEW_JOURNAL, &self.directory, JOURNAL)
+            .map_err(failed("renameat"))?;
+        // The directories that lead to it, too, so that it is found again.
+        for directory in [&self.directory, &self.folder, &self.base] {
+            fsync(directory).map_err(failed("fsync"))?;
         }
+        Ok(())
     }
 
-    /// Deletes everything but the lock, the state and these: what a receive
-    /// that was killed has left behind.
-    pub(crate) fn sweep(&self, keep: &[String]) -> Result<(), ResumeError> {
+    /// Deletes all but the lock, the journal and these snapshots: what a receive
+    /// that was killed has left.
+    pub(super) fn sweep(&self, snapshots: &[String]) -> Result<(), ResumeError> {
+        let needed = |name: &[u8]| {
+            let ours = [LOCK, JOURNAL].into_iter();
+            let mut needed = ours.chain(snapshots.iter().map(String::as_str));
+            needed.any(|needed| needed.as_bytes() == name)
+        };
         for name in self.entries()? {
-            let kept = [LOCK, STATE, WORKING].into_iter();
-            let mut kept = kept.chain(keep.iter().map(String::as_str));
-            if !kept.any(|kept| kept.as_bytes() == name) {
-                self.remove_entry(&name)?;
+            if !needed(&name) {
+                self.delete(&name)?;
             }
         }
         Ok(())
     }
 
-    /// Deletes what [`note_working`] wrote.
-    pub(crate) fn forget_working(&self) -> Result<(), ResumeError> {
-        self.remove_entry(WORKING.as_bytes())
-    }
-
     /// Deletes all of it, and the directory of all unfinished receives, if
     /// this was the last.
     ///
-    /// The state goes last but for the lock: as long as there is anything, it
+    /// The journal goes last but for the lock: as long as there is anything, it
     /// can be seen what that is.
-    pub(crate) fn remove(self) -> Result<(), ResumeError> {
+    pub(super) fn remove(self) -> Result<(), ResumeError> {
         let failed = |call| {
             let path = self.path.clone();
             move |errno| ResumeError::system(call, &path, errno)
         };
         self.sweep(&[])?;
-        self.remove_entry(WORKING.as_bytes())?;
-        self.remove_entry(STATE.as_bytes())?;
+        self.delete(JOURNAL.as_bytes())?;
         unlinkat(&self.directory, LOCK, AtFlags::empty()).map_err(failed("unlinkat"))?;
         unlinkat(&self.folder, &self.name[..], AtFlags::REMOVEDIR).map_err(failed("unlinkat"))?;
         match unlinkat(&self.base, FOLDER, AtFlags::REMOVEDIR) {
@@ -260,7 +232,7 @@ impl Store {
     }
 
     /// Deletes a file or a snapshot; it may be gone already.
-    fn remove_entry(&self, name: &[u8]) -> Result<(), ResumeError> {
+    pub(super) fn delete(&self, name: &[u8]) -> Result<(), ResumeError> {
         let path = || self.path.join(OsStr::from_bytes(name));
         match unlinkat(&self.directory, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -275,18 +247,57 @@ impl Store {
     }
 }
 
-fn read_state(directory: &OwnedFd, path: &Path) -> Result<Option<State>, ResumeError> {
-    let path = path.join(STATE);
-    let file = match open_regular(directory, STATE) {
-        Ok(file) => file,
+/// Opens the directory of all unfinished receives; `None` if there is none.
+///
+/// # Errors
+/// Its name is taken by something else. A subvolume was received under that
+/// name, and what is in it is somebody else's word.
+pub(super) fn open_folder(base: impl AsFd, path: &Path) -> Result<Option<OwnedFd>, ResumeError> {
+    let path = path.join(FOLDER);
+    let stat = match statat(&base, FOLDER, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
         Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::LOOP | Errno::NXIO) => return Err(ResumeError::Damaged { path }),
+        Err(errno) => return Err(ResumeError::system("fstatat", &path, errno)),
+    };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        let found = "something that is no directory";
+        return Err(ResumeError::NotOurs { path, found });
+    }
+    let folder = match open_directory(&base, FOLDER.as_bytes()) {
+        Ok(folder) => folder,
+        Err(Errno::NOENT) => return Ok(None),
         Err(errno) => return Err(ResumeError::system("openat", &path, errno)),
     };
+    let inode = fstat(&folder).map_err(|errno| ResumeError::system("fstat", &path, errno))?;
+    if inode.st_ino == ROOT_INODE {
+        let found = "a subvolume";
+        return Err(ResumeError::NotOurs { path, found });
+    }
+    Ok(Some(folder))
+}
+
+fn read_journal(directory: &OwnedFd, path: &Path) -> Result<Option<Journal>, ResumeError> {
+    let file = match open_file(directory, JOURNAL, OFlags::RDONLY) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => {
+            return match statat(directory, OLD_STATE, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => Err(ResumeError::Older {
+                    path: path.join(OLD_STATE),
+                }),
+                Err(_) => Ok(None),
+            };
+        }
+        Err(Errno::LOOP | Errno::NXIO) => {
+            let path = path.join(JOURNAL);
+            return Err(ResumeError::Damaged { path });
+        }
+        Err(errno) => return Err(ResumeError::system("openat", &path.join(JOURNAL), errno)),
+    };
+    let path = path.join(JOURNAL);
     let mut bytes = Vec::new();
-    if let Err(error) = file.take(MAX_STATE).read_to_end(&mut bytes) {
+    if let Err(error) = file.take(MAX_JOURNAL).read_to_end(&mut bytes) {
         return Err(match error.kind() {
-            std::io::ErrorKind::IsADirectory => ResumeError::Damaged { path },
+            ErrorKind::IsADirectory => ResumeError::Damaged { path },
             _ => ResumeError::System {
                 call: "read",
                 path,
@@ -294,17 +305,33 @@ fn read_state(directory: &OwnedFd, path: &Path) -> Result<Option<State>, ResumeE
             },
         });
     }
-    match text::decode(&bytes) {
-        Ok(state) => Ok(Some(state)),
-        Err(Unreadable::Newer(format)) => Err(ResumeError::Newer { path, format }),
+    match Journal::decode(&bytes) {
+        Ok(journal) => Ok(Some(journal)),
+        Err(Unreadable::Newer(format)) => Err(ResumeError::Newer {
+            path,
+            format,
+            known: FORMAT,
+        }),
         Err(Unreadable::Damaged) => Err(ResumeError::Damaged { path }),
     }
 }
 
-/// Opens a file of ours for reading. What else may lie there does not block.
-fn open_regular(directory: &OwnedFd, name: &str) -> rustix::io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    openat(directory, name, flags, Mode::empty()).map(File::from)
+/// Opens a file of ours. What else may lie there does not block.
+fn open_file(directory: &OwnedFd, name: &str, flags: OFlags) -> rustix::io::Result<File> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    openat(directory, name, flags, Mode::from_raw_mode(0o600)).map(File::from)
+}
+
+fn make_directory(at: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
+    match mkdirat(at, name, Mode::from_raw_mode(0o700)) {
+        Err(Errno::EXIST) => Ok(()),
+        result => result,
+    }
+}
+
+pub(super) fn open_directory(at: impl AsFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(at, name, flags, Mode::empty())
 }
 
 /// Names in a directory.
@@ -319,43 +346,29 @@ pub(super) fn list(directory: &OwnedFd) -> rustix::io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// Which directory it is: its subvolume and its inode, which stay when it is
-/// renamed or mounted elsewhere.
-pub(super) fn identity(directory: &OwnedFd) -> rustix::io::Result<(u64, u64)> {
-    let inode = fstat(directory)?.st_ino;
-    Ok((sys::containing_subvolume(directory)?, inode))
+/// What has a name in a directory.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Nothing,
+    Subvolume(Box<SubvolumeInfo>),
+    /// Anything else, or what cannot be looked at.
+    Other,
 }
 
-/// Whether both lie on one btrfs.
-pub(super) fn is_one_filesystem(a: &OwnedFd, b: &OwnedFd) -> bool {
-    match (sys::fs_info(a), sys::fs_info(b)) {
-        (Ok(a), Ok(b)) => a.fsid == b.fsid,
-        _ => false,
+/// What is called `name` in `directory`.
+pub(super) fn entry(directory: impl AsFd, name: &[u8]) -> Entry {
+    match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Entry::Nothing,
+        Ok(stat) if stat.st_ino == ROOT_INODE => {}
+        _ => return Entry::Other,
     }
-}
-
-/// Writes down, in the directory of an unfinished receive, that the subvolume
-/// with this UUID is its own: it was created to be made equal to a checkpoint,
-/// which takes a while, and is not in the state before that is done. A nil
-/// UUID says that it is about to be created. Counts more than the state.
-pub(crate) fn note_working(directory: &OwnedFd, uuid: Uuid) -> rustix::io::Result<()> {
-    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o600);
-    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = openat(directory, WORKING, flags, mode)?;
-    rustix::io::write(&file, uuid.to_string().as_bytes())?;
-    fsync(&file)?;
-    fsync(directory)
-}
-
-fn make_directory(at: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
-    match mkdirat(at, name, Mode::from_raw_mode(0o700)) {
-        Err(Errno::EXIST) => Ok(()),
-        result => result,
+    match open_directory(&directory, name) {
+        Ok(fd) if fstat(&fd).is_ok_and(|stat| stat.st_ino == ROOT_INODE) => {
+            match sys::subvolume_info(&fd) {
+                Ok(info) => Entry::Subvolume(Box::new(info)),
+                Err(_) => Entry::Other,
+            }
+        }
+        _ => Entry::Other,
     }
-}
-
-pub(crate) fn open_directory(at: impl AsFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(at, name, flags, Mode::empty())
 }

@@ -92,6 +92,7 @@ impl Fields for Cause {
 fn kind(cause: &Cause) -> &'static str {
     match cause {
         Cause::NoSource(_) => "no_source",
+        #[cfg(feature = "resume")]
         Cause::Resume(_) => "resume",
         Cause::System { .. } => "system",
         Cause::NameTaken { .. } => "name_taken",

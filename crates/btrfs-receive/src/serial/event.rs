@@ -32,11 +32,14 @@ impl Fields for Event<'_> {
                 object.field("commands", &commands)?;
                 object.field("files", &files)
             }
+            #[cfg(feature = "resume")]
             Self::Comparing { new, offset } | Self::Resumed { new, offset } => {
                 new.fields(object)?;
                 object.field("offset", &offset)
             }
+            #[cfg(feature = "resume")]
             Self::StartsAgain(error) => object.text("reason", error),
+            #[cfg(feature = "resume")]
             Self::Checkpoint { at, offset } => {
                 at.fields(object)?;
                 object.field("offset", &offset)
@@ -62,9 +65,13 @@ fn name(event: &Event<'_>) -> &'static str {
         Event::SubvolumeBegins { .. } => "subvolume_begins",
         Event::SubvolumeCreated { .. } => "subvolume_created",
         Event::Progress { .. } => "progress",
+        #[cfg(feature = "resume")]
         Event::Comparing { .. } => "comparing",
+        #[cfg(feature = "resume")]
         Event::StartsAgain(_) => "starts_again",
+        #[cfg(feature = "resume")]
         Event::Resumed { .. } => "resumed",
+        #[cfg(feature = "resume")]
         Event::Checkpoint { .. } => "checkpoint",
         Event::Command { .. } => "command",
         Event::Failed(_) => "failed",

@@ -38,7 +38,7 @@ impl Fields for SubvolumeReport {
         let not_kept = &self.not_kept;
         object.optional("not_kept", (not_kept.total() > 0).then_some(not_kept))?;
         object.optional("resumed_at", self.resumed_at)?;
-        object.optional("kept", self.kept)
+        object.optional("checkpoint", self.checkpoint)
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::fs;
 
-use btrfs_receive::resume::{ResumeOptions, delete_leftover, leftovers};
-use btrfs_receive::{BtrfsDestination, Cause, Event, Outcome, ReceiveError, Receiver, Report};
+use btrfs_receive::resume::{ResumableReceiver, ResumeOptions, delete_leftover, leftovers};
+use btrfs_receive::{
+    BtrfsDestination, Cause, Event, Options, Outcome, ReceiveError, Receiver, Report,
+};
 use btrfs_testkit::{Sample, Sender, Test, assert_same_tree, subvolume, test};
 
 use crate::support::{Pair, assert_received, sample};
@@ -122,8 +124,9 @@ fn one_without_its_name_is_told_and_found() {
     assert!(!removed.unwrap());
     // A resumable one does what is left to do.
     let builder = BtrfsDestination::builder().atomic(true);
-    let report = Receiver::new(builder.open(pair.to.path()).unwrap())
-        .resumable(ResumeOptions::default())
+    let destination = builder.open(pair.to.path()).unwrap();
+    let options = ResumeOptions::default();
+    let report = ResumableReceiver::new(destination, Options::default(), options)
         .unwrap()
         .receive(&stream[..], &mut ())
         .unwrap();

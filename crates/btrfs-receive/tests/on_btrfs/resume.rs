@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use btrfs_receive::resume::{ResumeError, ResumeOptions, unfinished};
+use btrfs_receive::resume::{ResumableReceiver, ResumeError, ResumeOptions, abandon, unfinished};
 use btrfs_receive::{
-    BtrfsDestination, Cause, Event, Observer, Outcome, ReceiveError, Receiver, Report,
+    BtrfsDestination, Cause, Event, Observer, Options, Outcome, ReceiveError, Report,
 };
 use btrfs_testkit::{Sample, Sender, Test, files, subvolume, test};
 
@@ -19,11 +19,11 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(what_is_gone_is_built_again),
         test!(what_was_changed_is_noticed),
         test!(a_different_beginning_goes_back),
-        test!(forged_data_is_found_on_request, false),
-        test!(forged_data_is_found_on_request, true),
+        test!(data_is_compared_by_its_checksum),
         test!(an_earlier_end_is_a_difference),
-        test!(files_can_be_trusted),
         test!(only_one_receive_at_a_time),
+        test!(two_receives_of_one_stream_at_once),
+        test!(state_of_the_first_version_is_refused),
         test!(nothing_is_left_where_nothing_was_created),
     ]
 }
@@ -53,13 +53,11 @@ impl Log {
     }
 }
 
-pub(crate) fn receiver(directory: &Path, every: u64, atomic: bool) -> Receiver<BtrfsDestination> {
+pub(crate) fn receiver(directory: &Path, every: u64, atomic: bool) -> ResumableReceiver {
     let mut options = ResumeOptions::default();
     options.every_bytes = every;
     let destination = BtrfsDestination::builder().atomic(atomic).open(directory);
-    Receiver::new(destination.unwrap())
-        .resumable(options)
-        .unwrap()
+    ResumableReceiver::new(destination.unwrap(), Options::default(), options).unwrap()
 }
 
 pub(crate) fn receive(
@@ -106,7 +104,7 @@ fn goes_on_after_a_cut(atomic: bool) {
             let error = receiver(pair.to.path(), 20_000, atomic).receive(cut, &mut log);
             let error = error.unwrap_err();
             assert_eq!(error.report.failures, 0, "{error}");
-            assert!(error.report.subvolumes[0].kept.is_some());
+            assert!(error.report.subvolumes[0].checkpoint.is_some());
             let suffix = if atomic { ".receiving" } else { "" };
             damage(&pair.received(&format!("{name}{suffix}")), step);
         }
@@ -156,7 +154,7 @@ fn another_stream_is_refused() {
     let (full, _) = streams(&pair);
     let mut log = Log::default();
     receive(&full[..full.len() / 2], pair.to.path(), 100_000, &mut log).unwrap_err();
-    let state = pair.received(FOLDER).join("first/state");
+    let state = pair.received(FOLDER).join("first/journal");
     let before = fs::read(&state).unwrap();
     // Another subvolume of the same name.
     subvolume::delete(&pair.from.path().join("first"));
@@ -170,7 +168,8 @@ fn another_stream_is_refused() {
     assert_eq!(fs::read(&state).unwrap(), before);
     // A later version's state is refused, and left alone too.
     let later = String::from_utf8(before.clone()).unwrap();
-    fs::write(&state, later.replacen("format 1", "format 9", 1)).unwrap();
+    let later = later.replacen(r#""format":2"#, r#""format":9"#, 1);
+    fs::write(&state, later).unwrap();
     let refused = reason(receive(&full, pair.to.path(), 100_000, &mut log));
     assert!(
         matches!(refused, ResumeError::Newer { format: 9, .. }),
@@ -282,7 +281,7 @@ fn a_different_beginning_goes_back() {
 }
 
 /// File data differs, and the checksum of its command does not.
-fn forged_data_is_found_on_request(hash_data: bool) {
+fn data_is_compared_by_its_checksum() {
     // The polynomial of CRC-32C: where it is added, the checksum stays.
     let same_checksum = (1 | 0x82f6_3b78_u64 << 1).to_le_bytes();
     let pair = Pair::new();
@@ -300,84 +299,11 @@ fn forged_data_is_found_on_request(hash_data: bool) {
     for (byte, change) in forged[place..].iter_mut().zip(same_checksum) {
         *byte ^= change;
     }
-    let receive = |stream: &[u8]| {
-        let mut options = ResumeOptions::default();
-        options.every_bytes = 50_000;
-        options.hash_data = hash_data;
-        let destination = BtrfsDestination::open(pair.to.path()).unwrap();
-        let mut receiver = Receiver::new(destination).resumable(options).unwrap();
-        receiver.receive(stream, &mut ()).map_err(Box::new)
-    };
-    receive(&forged[..full.len() / 2]).unwrap_err();
-    let result = receive(&full);
-    if hash_data {
-        let differs = reason(result);
-        assert!(matches!(differs, ResumeError::Differs { .. }), "{differs}");
-    } else {
-        assert!(result.unwrap().subvolumes[0].resumed_at.is_some());
-    }
-}
-
-/// Where the caller vouches for a file, its beginning is not read; and what
-/// comes of it can go on from a pipe again.
-fn files_can_be_trusted() {
-    struct Counted(std::io::Cursor<Vec<u8>>, usize);
-    impl std::io::Read for Counted {
-        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-            // Not far ahead: the stream is short.
-            let most = buffer.len().min(10_000);
-            let read = self.0.read(&mut buffer[..most])?;
-            self.1 += read;
-            Ok(read)
-        }
-    }
-    impl std::io::Seek for Counted {
-        fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
-            self.0.seek(to)
-        }
-    }
-    let pair = Pair::new();
-    let (full, incremental) = streams(&pair);
-    let both = [full.clone(), incremental].concat();
-    let trusting = || {
-        let mut options = ResumeOptions::default();
-        options.every_bytes = 50_000;
-        options.trust_files = true;
-        let destination = BtrfsDestination::open(pair.to.path()).unwrap();
-        Receiver::new(destination).resumable(options).unwrap()
-    };
     let mut log = Log::default();
-    let mut cuts = [full.len() / 2, full.len() * 3 / 4].into_iter();
-    receive(
-        &full[..cuts.next().unwrap()],
-        pair.to.path(),
-        50_000,
-        &mut log,
-    )
-    .unwrap_err();
-    for cut in cuts {
-        let mut file = Counted(std::io::Cursor::new(full[..cut].to_vec()), 0);
-        trusting().receive_file(&mut file, &mut log).unwrap_err();
-        assert!(file.1 < full.len() / 2, "{} of {cut}", file.1);
-    }
-    assert_eq!(log.count("resumed"), 1);
-    // From a pipe everything is compared.
-    let cut = full.len() * 7 / 8;
-    trusting().receive(&full[..cut], &mut log).unwrap_err();
-    assert_eq!(log.count("resumed"), 2);
-    // What is not there to be gone on with is found out.
-    let mut short = Counted(std::io::Cursor::new(full[..10_000].to_vec()), 0);
-    let error = trusting().receive_file(&mut short, &mut log).unwrap_err();
-    assert!(error.to_string().contains("without an end"), "{error}");
-    // The second subvolume has no checkpoint, the first is complete by then.
-    for _ in 0..2 {
-        let mut file = Counted(std::io::Cursor::new(both.clone()), 0);
-        trusting().receive_file(&mut file, &mut log).unwrap();
-    }
-    for name in ["first", "second"] {
-        assert_received(&pair.from.path().join(name), &pair.received(name));
-    }
-    assert!(!pair.received(FOLDER).exists());
+    let half = &forged[..full.len() / 2];
+    receive(half, pair.to.path(), 50_000, &mut log).unwrap_err();
+    let report = receive(&full, pair.to.path(), 50_000, &mut log).unwrap();
+    assert!(report.subvolumes[0].resumed_at.is_some());
 }
 
 fn an_earlier_end_is_a_difference() {
@@ -424,6 +350,47 @@ fn only_one_receive_at_a_time() {
     first.receive(&full[..], &mut second).unwrap();
     assert!(second.2);
     assert!(!pair.received(FOLDER).exists());
+}
+
+/// Each either does it, or finds the other at work, or finds it done.
+fn two_receives_of_one_stream_at_once() {
+    let pair = Pair::new();
+    let (full, incremental) = streams(&pair);
+    let both = [full, incremental].concat();
+    let receive = || receive(&both, pair.to.path(), 20_000, &mut Log::default());
+    let results = std::thread::scope(|scope| {
+        let receives = [(); 3].map(|()| scope.spawn(receive));
+        receives.map(|it| it.join().unwrap())
+    });
+    assert!(results.iter().any(Result::is_ok));
+    for result in results.into_iter().filter(Result::is_err) {
+        let locked = reason(result);
+        assert!(matches!(locked, ResumeError::Locked { .. }), "{locked}");
+    }
+    for name in ["first", "second"] {
+        assert_received(&pair.from.path().join(name), &pair.received(name));
+    }
+    assert!(!pair.received(FOLDER).exists());
+}
+
+fn state_of_the_first_version_is_refused() {
+    let pair = Pair::new();
+    let (full, _) = streams(&pair);
+    let old = pair.received(FOLDER).join("first");
+    fs::create_dir_all(&old).unwrap();
+    fs::write(
+        old.join("state"),
+        "btrfs-recv-rs unfinished receive, format 1\n",
+    )
+    .unwrap();
+    let mut log = Log::default();
+    let refused = reason(receive(&full, pair.to.path(), 50_000, &mut log));
+    assert!(matches!(refused, ResumeError::Older { .. }), "{refused}");
+    let listed = unfinished(pair.to.path(), None).unwrap().remove(0);
+    let listed = listed.progress.unwrap_err();
+    assert!(matches!(listed, ResumeError::Older { .. }), "{listed}");
+    assert!(abandon(pair.to.path(), None, b"first").unwrap());
+    receive(&full, pair.to.path(), 50_000, &mut log).unwrap();
 }
 
 fn nothing_is_left_where_nothing_was_created() {

@@ -5,8 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use btrfs_receive::resume::{ResumeError, abandon, delete_leftover, leftovers, unfinished};
-use btrfs_receive::{Cause, Event, Observer};
+use btrfs_receive::resume::{
+    ResumableReceiver, ResumeError, ResumeOptions, abandon, delete_leftover, leftovers, unfinished,
+};
+use btrfs_receive::{BtrfsDestination, Cause, Event, Observer, Options};
 use btrfs_testkit::{Compared, Sender, Test, assert_same_tree_in, files, subvolume, test};
 use rustix::fs::{CWD, FileType, IFlags, Mode, mknodat};
 
@@ -24,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_stranger_is_not_taken_for_what_was_just_created),
         test!(other_files_in_the_state_do_not_hang),
         test!(a_folder_that_was_received_is_refused),
+        test!(a_checkpoint_that_is_changed_while_comparing_is_not_used),
         test!(snapshots_that_nothing_names_go_away),
         test!(abandoning_can_be_interrupted),
         test!(what_is_being_received_is_no_leftover),
@@ -194,7 +197,7 @@ fn a_stranger_is_not_taken_for_what_was_just_created() {
             }
         }
     }
-    let state = pair.received(FOLDER).join("first/state");
+    let state = pair.received(FOLDER).join("first/journal");
     let mut copy = Copy(&state, Vec::new());
     let cut = &full[..full.len() / 2];
     let mut first = receiver(pair.to.path(), u64::MAX, false);
@@ -222,7 +225,7 @@ fn other_files_in_the_state_do_not_hang() {
     let elsewhere = pair.received("elsewhere");
     fs::write(&elsewhere, b"x").unwrap();
     let mut log = Log::default();
-    for name in ["state", "state.new", "lock", "working"] {
+    for name in ["journal", "journal.new", "lock"] {
         let path = folder.join(name);
         let old = fs::read(&path).ok();
         for kind in 0..3 {
@@ -247,16 +250,77 @@ fn other_files_in_the_state_do_not_hang() {
     goes_on(&pair, &full);
 }
 
-/// A subvolume of that name came from a stream, and so may what is in it.
+/// A subvolume of that name came from a stream, and so may what is in it; or
+/// something else is there.
 fn a_folder_that_was_received_is_refused() {
     let pair = Pair::new();
-    let (full, _) = streams(&pair);
-    subvolume::create(&pair.received(FOLDER));
-    let mut log = Log::default();
-    let refused = reason(receive(&full, pair.to.path(), 50_000, &mut log));
-    assert!(matches!(refused, ResumeError::System { .. }), "{refused}");
-    assert_eq!(fs::read_dir(pair.received(FOLDER)).unwrap().count(), 0);
-    assert!(!pair.received("first").exists());
+    let folder = pair.received(FOLDER);
+    let refused = || {
+        let destination = BtrfsDestination::open(pair.to.path()).unwrap();
+        let options = ResumeOptions::default();
+        let refused = ResumableReceiver::new(destination, Options::default(), options);
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, ResumeError::NotOurs { .. }), "{refused}");
+        assert!(unfinished(pair.to.path(), None).unwrap().is_empty());
+        assert!(!abandon(pair.to.path(), None, b"first").unwrap());
+        leftovers(pair.to.path(), None).unwrap()
+    };
+    subvolume::create(&folder);
+    fs::create_dir(folder.join("first")).unwrap();
+    let listed = refused();
+    assert_eq!((listed.len(), &*listed[0].name), (1, FOLDER.as_ref()));
+    assert_eq!(fs::read_dir(folder.join("first")).unwrap().count(), 0);
+    subvolume::delete(&folder);
+    fs::write(&folder, b"x").unwrap();
+    assert!(refused().is_empty());
+    fs::remove_file(&folder).unwrap();
+    std::os::unix::fs::symlink(pair.from.path(), &folder).unwrap();
+    assert!(refused().is_empty());
+}
+
+/// It was compared with what it was, then something else took its place.
+fn a_checkpoint_that_is_changed_while_comparing_is_not_used() {
+    struct Changing<'a>(&'a Path, &'a dyn Fn(&Path));
+    impl Observer for Changing<'_> {
+        fn event(&mut self, event: Event<'_>) {
+            if let Event::Comparing { .. } = event {
+                self.1(self.0);
+            }
+        }
+    }
+    let pair = Pair::new();
+    let full = half(&pair);
+    let folder = pair.received(FOLDER).join("first");
+    let newest = |folder: &Path| {
+        let entries = fs::read_dir(folder).unwrap().flatten();
+        let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+        let numbers = names.filter_map(|name| name.strip_prefix("checkpoint-")?.parse().ok());
+        let newest: u64 = numbers.max().unwrap();
+        folder.join(format!("checkpoint-{newest}"))
+    };
+    let written = |folder: &Path| {
+        let checkpoint = newest(folder);
+        subvolume::set_read_only(&checkpoint, false);
+        fs::write(checkpoint.join("x"), b"x").unwrap();
+        files::sync(&checkpoint.join("x")).unwrap();
+        subvolume::set_read_only(&checkpoint, true);
+    };
+    let exchanged = |folder: &Path| {
+        let checkpoint = newest(folder);
+        subvolume::delete(&checkpoint);
+        subvolume::snapshot_read_only(&pair.received("first"), &checkpoint);
+    };
+    let changes: [&dyn Fn(&Path); 2] = [&written, &exchanged];
+    for change in changes {
+        let mut changing = Changing(&folder, change);
+        let failed = receiver(pair.to.path(), u64::MAX, false).receive(&full[..], &mut changing);
+        let refused = reason(failed.map_err(Box::new));
+        assert!(
+            matches!(refused, ResumeError::CheckpointChanged { .. }),
+            "{refused}"
+        );
+    }
+    goes_on(&pair, &full);
 }
 
 /// Left by receives that were killed before they could delete them.
@@ -264,14 +328,14 @@ fn snapshots_that_nothing_names_go_away() {
     let pair = Pair::new();
     let full = half(&pair);
     let folder = pair.received(FOLDER).join("first");
-    for name in ["checkpoint-77", "rebuild-base"] {
+    for name in ["checkpoint-77", "rollback-base"] {
         subvolume::snapshot_read_only(&pair.received("first"), &folder.join(name));
     }
     let mut log = Log::default();
     let cut = &full[..full.len() * 2 / 3];
     receive(cut, pair.to.path(), u64::MAX, &mut log).unwrap_err();
     assert!(!folder.join("checkpoint-77").exists());
-    assert!(!folder.join("rebuild-base").exists());
+    assert!(!folder.join("rollback-base").exists());
     goes_on(&pair, &full);
 }
 
@@ -279,7 +343,7 @@ fn snapshots_that_nothing_names_go_away() {
 fn abandoning_can_be_interrupted() {
     let pair = Pair::new();
     half(&pair);
-    let state = pair.received(FOLDER).join("first/state");
+    let state = pair.received(FOLDER).join("first/journal");
     fs::remove_file(state).unwrap();
     let found = unfinished(pair.to.path(), None).unwrap();
     assert_eq!(found.len(), 1);

@@ -14,6 +14,14 @@ pub(crate) enum UsageError {
     /// An option is not understood.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// There was such an option in an earlier version.
+    #[error("there is no option '{option}' any more: {why}")]
+    Gone {
+        /// The option with its dashes.
+        option: &'static str,
+        /// What to know instead.
+        why: &'static str,
+    },
     /// Not the number of paths that the mode takes.
     #[error("{}", Count(*.mode, *.given))]
     PathCount {
@@ -55,7 +63,31 @@ pub(crate) enum UsageError {
     },
 }
 
+/// Options of earlier versions, and why they are gone.
+const GONE: [(&str, &str); 2] = [
+    (
+        "--trust-prefix",
+        "what was received before is always compared, since a file that is not the interrupted \
+         stream would go unnoticed; leave the option out",
+    ),
+    (
+        "--hash-data",
+        "file data is always compared by the checksums of its commands, as damage is found in \
+         any stream; leave the option out",
+    ),
+];
+
 impl UsageError {
+    /// That of a command line whose options are not understood.
+    pub(super) fn of(error: OptionError) -> Self {
+        if let OptionError::Unrecognized(given) = &error
+            && let Some((option, why)) = GONE.into_iter().find(|(option, _)| given == option)
+        {
+            return Self::Gone { option, why };
+        }
+        Self::Option(error)
+    }
+
     /// The value of `option` cannot be used.
     pub(super) fn unusable(option: &'static str, value: OsString, why: impl fmt::Display) -> Self {
         Self::Unusable {

@@ -31,7 +31,7 @@ pub(crate) fn parse(
     }
     let specs: Vec<_> = options().map(spec).collect();
     let mut given = Given::default();
-    for arg in getopt::split(&specs, args, !posixly_correct)? {
+    for arg in getopt::split(&specs, args, !posixly_correct).map_err(UsageError::of)? {
         let (option, value) = match arg {
             Arg::Flag(option) => (option, OsString::new()),
             Arg::Valued(option, value) => (option, value),
@@ -126,8 +126,6 @@ impl Given {
             Id::Resumable => _ = self.resume(),
             Id::CheckpointEvery => self.resume().every(value)?,
             Id::StateDir => self.resume().state_dir = Some(value.into()),
-            Id::TrustPrefix => self.resume().trust_prefix = true,
-            Id::HashData => self.resume().hash_data = true,
             Id::Status => self.modes.push(Mode::Status),
             Id::Abandon => self.modes.push(Mode::Abandon),
             Id::Progress => self.receive.progress = true,

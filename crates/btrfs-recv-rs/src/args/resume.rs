@@ -13,12 +13,8 @@ pub(crate) struct Resume {
     pub(crate) every_bytes: Option<u64>,
     /// Time between checkpoints.
     pub(crate) every: Option<Duration>,
-    /// Where the state is kept.
+    /// Where the state is.
     pub(crate) state_dir: Option<PathBuf>,
-    /// Pass over what was received before, where the input can seek.
-    pub(crate) trust_prefix: bool,
-    /// Hash file data, too.
-    pub(crate) hash_data: bool,
 }
 
 /// What to show or to abandon.
@@ -26,7 +22,7 @@ pub(crate) struct Resume {
 pub(crate) struct Unfinished {
     /// The directory that subvolumes are received in.
     pub(crate) destination: PathBuf,
-    /// Where the state is kept, if not there.
+    /// Where the state is, if not there.
     pub(crate) state_dir: Option<PathBuf>,
     /// Names of subvolumes; for `--abandon`.
     pub(crate) names: Vec<OsString>,

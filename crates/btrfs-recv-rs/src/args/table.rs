@@ -31,8 +31,6 @@ pub(crate) enum Id {
     Resumable,
     CheckpointEvery,
     StateDir,
-    TrustPrefix,
-    HashData,
     Status,
     Abandon,
     Progress,
@@ -398,36 +396,13 @@ const RESUMING: &[Opt] = &[
     Opt::new(
         Id::StateDir,
         "state-dir",
-        "with --resumable: keep btrfs-recv-rs.unfinished in DIR instead of PATH",
+        "with --resumable: put btrfs-recv-rs.unfinished into DIR instead of PATH",
     )
     .value("DIR", Hint::Directory)
     .modes(&[Mode::Receive, Mode::Chain, Mode::Status, Mode::Abandon])
     .manual(
-        "Keep `btrfs-recv-rs.unfinished` in <DIR>, on the same filesystem, instead of <PATH>. \
+        "Put `btrfs-recv-rs.unfinished` into <DIR>, on the same filesystem, instead of <PATH>. \
          Implies `--resumable` when receiving.",
-    ),
-    Opt::new(
-        Id::TrustPrefix,
-        "trust-prefix",
-        "with --resumable: do not read again what was received before, where the input is a file",
-    )
-    .manual(
-        "Go on in a file where the newest checkpoint ends, without reading what comes before \
-         that: you vouch that it is the stream that was interrupted. Only the UUIDs and \
-         transaction ids that it begins with are compared. Input that is not a file is compared \
-         all the same. Implies `--resumable`.",
-    ),
-    Opt::new(
-        Id::HashData,
-        "hash-data",
-        "with --resumable: know a stream again by all of its data, not by the checksums of it",
-    )
-    .manual(
-        "Know a stream again by a SHA-256 of every byte. Without it file data counts by the \
-         checksum (CRC-32C) that each command has. That finds accidents as surely as damage is \
-         found in any stream, but not data that somebody forged to have the same checksum, in a \
-         receive that was then interrupted. Takes 0.6 seconds of a processor for each GB, more on old processors. \
-         Counts when a receive begins, and for all that go on with it. Implies `--resumable`.",
     ),
     Opt::new(
         Id::Status,

@@ -64,7 +64,7 @@ pub(crate) struct Messages {
     /// A subvolume that was given up; said once the reason has been said.
     left_behind: Option<SubvolumeName>,
     /// Of a resumable receive: where that can be gone on with.
-    kept: Option<u64>,
+    checkpoint: Option<u64>,
     /// Whether that was deleted.
     is_deleted: bool,
     /// Whether the receive ended with no subvolume under construction.
@@ -96,7 +96,7 @@ impl Messages {
             json: None,
             failures_left: u64::MAX,
             left_behind: None,
-            kept: None,
+            checkpoint: None,
             is_deleted: false,
             is_between_streams: false,
             destination: Vec::new(),
@@ -299,8 +299,8 @@ impl Messages {
     pub(crate) fn left_behind(&mut self) {
         if let Some(name) = self.left_behind.take() {
             let path = self.path_of(name.as_bytes());
-            if let Some(kept) = self.kept.take() {
-                return self.left_to_resume(&path, kept);
+            if let Some(checkpoint) = self.checkpoint.take() {
+                return self.left_to_resume(&path, checkpoint);
             }
             if std::mem::take(&mut self.is_deleted) {
                 let line = self.line.text("deleted: ").name(&path);
@@ -494,7 +494,7 @@ impl Observer for Messages {
                 let outcome = subvolume.outcome;
                 if matches!(outcome, Outcome::Abandoned | Outcome::Deleted) {
                     self.left_behind = Some(subvolume.built_as.clone());
-                    self.kept = subvolume.kept;
+                    self.checkpoint = subvolume.checkpoint;
                     self.is_deleted = outcome == Outcome::Deleted;
                 }
             }

@@ -63,13 +63,13 @@ impl Messages {
         }
     }
 
-    /// What was left behind can be gone on with from `kept` bytes.
-    pub(super) fn left_to_resume(&mut self, path: &[u8], kept: u64) {
+    /// The next receive of what is incomplete goes on from this byte.
+    pub(super) fn left_to_resume(&mut self, path: &[u8], checkpoint: u64) {
         let line = self.line.text("ERROR: ").name(path);
         line.text(" is incomplete; receive the same stream again with --resumable, which ");
-        match kept {
+        match checkpoint {
             0 => line.text("starts over"),
-            kept => line.format(format_args!("goes on from byte {kept}")),
+            offset => line.format(format_args!("goes on from byte {offset}")),
         };
         line.text("; or give it up with --abandon").write_stderr();
     }

@@ -22,7 +22,7 @@ use crate::messages::Messages;
 pub(crate) struct Reach<'a> {
     /// Everything may be done below it, but for executing files.
     pub(crate) destination: &'a Path,
-    /// The same holds for this, where checkpoints are kept elsewhere.
+    /// The same holds for this, where checkpoints are elsewhere.
     pub(crate) state: Option<&'a Path>,
     /// These may be read, and what is below them.
     pub(crate) sources: Vec<&'a Path>,

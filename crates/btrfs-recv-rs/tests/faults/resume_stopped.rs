@@ -36,8 +36,8 @@ const ALL_OF_FIRST: usize = 4;
 const ONE_IN: usize = 12;
 
 /// Checkpoints, one that is about to be deleted, the snapshot to compare with;
-/// the state, the one that is to replace it, the lock, the note.
-const MOST_KEPT: usize = 4 + 1 + 1 + 4;
+/// the journal, the one that is to replace it, the lock.
+const MOST_KEPT: usize = 4 + 1 + 1 + 3;
 
 struct Stopped {
     sent: Sent,

@@ -334,7 +334,7 @@ fn status_and_abandon() {
         700_000,
         0,
     );
-    fs::write(to.path().join(FOLDER).join("first/state"), b"").unwrap();
+    fs::write(to.path().join(FOLDER).join("first/journal"), b"").unwrap();
     assert!(ask(&["--abandon", directory, "first"]).0);
     assert!(!to.path().join("first").exists());
     assert!(!ask(&["--abandon", directory, "nothing"]).0);

@@ -192,13 +192,6 @@ impl Deframer {
         self.seen.offset += consumed as u64;
     }
 
-    /// Moves on over commands that nobody looked at.
-    pub(crate) fn skip(&mut self, bytes: u64, commands: u64) {
-        self.seen.offset = self.seen.offset.saturating_add(bytes);
-        self.seen.command = self.seen.command.saturating_add(commands);
-        self.position = self.seen;
-    }
-
     /// How many bytes, from the start of `input`, the next frame needs as
     /// far as `input` tells.
     #[inline]

@@ -1,47 +1,32 @@
-//! Checkpoints of the subvolume under construction, and going back to one.
+//! What a receive that is resumed asks of its destination: a checkpoint of the
+//! subvolume under construction, and to go on with one that is half built.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::sync::mpsc;
 
-use btrfs_sendstream::Position;
-use rustix::fs::syncfs;
+use btrfs_sendstream::{Position, StreamPath};
+use rustix::fs::{Stat, fstat, ioctl_getflags, syncfs};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use uuid::Uuid;
 
 use super::error::named;
-use super::remains::{Remains, remains};
-use super::{BtrfsDestination, Engine, Request, subvolume};
-use crate::destination::{Begun, Destination, Withheld};
+pub(crate) use super::flags::DeferredFlags;
+use super::{BtrfsDestination, Engine, Request, flags, subvolume};
 use crate::error::{Cause, Failure};
 use crate::plan::op::NewSubvolume;
 use crate::report::Fallbacks;
-use crate::resume::{Deferred, Restoring, note_working};
 use crate::sys;
 
-/// What a checkpoint is known by, and what waits for the end.
+/// A read-only snapshot of the subvolume under construction, and what the
+/// destination sets only at its end.
 #[derive(Debug)]
-pub(crate) struct Captured {
+pub(crate) struct Snapshot {
     pub(crate) uuid: Uuid,
     pub(crate) ctransid: u64,
-    pub(crate) deferred: Deferred,
+    pub(crate) flags: DeferredFlags,
     pub(crate) fallbacks: Fallbacks,
-}
-
-/// Takes a checkpoint: `name` in the directory `place`.
-pub(super) struct Capture {
-    place: OwnedFd,
-    name: String,
-    answer: mpsc::Sender<Result<Captured, Failure>>,
-    at: Position,
-}
-
-/// Puts a subvolume back to a checkpoint.
-pub(super) struct Restore {
-    new: NewSubvolume,
-    from: Restoring,
-    answer: mpsc::Sender<Result<Begun, Failure>>,
-    at: Position,
 }
 
 impl BtrfsDestination {
@@ -51,157 +36,165 @@ impl BtrfsDestination {
         Ok((fcntl_dupfd_cloexec(fd, 3)?, path.clone()))
     }
 
-    /// The UUID of the subvolume that is being built for `new`.
-    pub(crate) fn working(&self, new: &NewSubvolume) -> Option<Uuid> {
-        match remains(&self.directory.0, self.built_as(new).as_bytes()) {
-            Remains::Subvolume(info) => Some(info.uuid),
-            _ => None,
-        }
-    }
-
     /// Brings everything so far to the disk and takes a read-only snapshot of
-    /// it. The caller has settled.
+    /// it, `name` in `place`. Replaces a snapshot of that name.
     pub(crate) fn checkpoint(
         &mut self,
         place: OwnedFd,
         name: String,
         at: Position,
-    ) -> Result<Captured, Failure> {
-        self.ask(at, "checkpoint", |answer| {
-            Request::Capture(Box::new(Capture {
-                place,
-                name,
-                answer,
-                at,
-            }))
+    ) -> Result<Snapshot, Failure> {
+        self.call(at, "checkpoint", move |engine| {
+            engine.wait()?;
+            let Some(current) = &engine.current else {
+                return Err(Cause::NothingToFinish);
+            };
+            let root = current.root.fd();
+            // As for the end of a subvolume: what follows reports no lost data.
+            syncfs(root).map_err(named("syncfs"))?;
+            engine.accepted.verify()?;
+            let info = snapshot(root, &place, &name)?;
+            let fallbacks = engine.fallbacks.lock();
+            Ok(Snapshot {
+                uuid: info.uuid,
+                ctransid: info.ctransid,
+                flags: engine.flags.export(),
+                fallbacks: *fallbacks.unwrap_or_else(PoisonError::into_inner),
+            })
         })
     }
 
-    /// Makes a half-built subvolume what it was at a checkpoint, and the one
-    /// under construction.
-    pub(crate) fn restore(
+    /// Takes the half-built subvolume of `new`, whose UUID is `uuid`, under
+    /// construction again. What new inodes would inherit from its root is
+    /// taken off it.
+    pub(crate) fn reopen(
         &mut self,
         new: &NewSubvolume,
-        from: Restoring,
+        uuid: Uuid,
         at: Position,
-    ) -> Result<Begun, Failure> {
+    ) -> Result<(), Failure> {
         let new = new.clone();
-        self.ask(at, "resume", |answer| {
-            Request::Restore(Box::new(Restore {
-                new,
-                from,
-                answer,
-                at,
+        self.call(at, "resume", move |engine| engine.reopen(new, uuid))
+    }
+
+    /// An inode of the subvolume under construction, and its generation if it
+    /// has one that can be read. The caller has settled.
+    pub(crate) fn inode(
+        &mut self,
+        path: &StreamPath,
+        at: Position,
+    ) -> Result<(Stat, u32), Failure> {
+        let path = path.clone();
+        self.call(at, "resume", move |engine| {
+            let Some(current) = &engine.current else {
+                return Err(Cause::NothingToFinish);
+            };
+            let stat = *current.root.inode(&path)?.stat();
+            let file = current.root.open_for_flags(&path).ok();
+            let generation = file.and_then(|file| sys::inode_generation(file).ok());
+            Ok((stat, generation.unwrap_or(0)))
+        })
+    }
+
+    /// From now on clones from the subvolume with this UUID are clones from
+    /// `file`, whatever path they name.
+    pub(crate) fn clone_from(
+        &mut self,
+        uuid: Uuid,
+        file: OwnedFd,
+        at: Position,
+    ) -> Result<(), Failure> {
+        self.call(at, "resume", move |engine| {
+            engine.sources.set_file(uuid, file);
+            Ok(())
+        })
+    }
+
+    /// Sets what a checkpoint was returned with, once the subvolume under
+    /// construction is equal to it.
+    pub(crate) fn restore(
+        &mut self,
+        deferred: DeferredFlags,
+        fallbacks: Fallbacks,
+        at: Position,
+    ) -> Result<(), Failure> {
+        self.call(at, "resume", move |engine| {
+            engine.wait()?;
+            engine.sources.close();
+            engine.flags.import(deferred);
+            let sum = engine.fallbacks.lock();
+            *sum.unwrap_or_else(PoisonError::into_inner) = fallbacks;
+            Ok(())
+        })
+    }
+
+    /// Has the thread do something, and waits for it.
+    fn call<T: Send + 'static>(
+        &mut self,
+        at: Position,
+        operation: &'static str,
+        work: impl FnOnce(&mut Engine) -> Result<T, Cause> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.ask(at, operation, |answer: mpsc::Sender<_>| {
+            Request::Call(Box::new(move |engine| {
+                let failed = |cause| Failure::new(at, operation, b"", cause);
+                // As with all requests, the caller may be gone.
+                let _ = answer.send(work(engine).map_err(failed));
             }))
         })
     }
 }
 
 impl Engine {
-    pub(super) fn answer_capture(&mut self, capture: Capture) {
-        let captured = self.capture(&capture.place, &capture.name);
-        let failed = |cause| Failure::new(capture.at, "checkpoint", b"", cause);
-        // As with all requests, the caller may be gone.
-        let _ = capture.answer.send(captured.map_err(failed));
-    }
-
-    pub(super) fn answer_restore(&mut self, restore: Restore) {
-        let name = restore.new.name.clone();
-        let begun = self.restore(restore.new, &restore.from);
-        let failed = |cause| Failure::new(restore.at, "resume", name.as_bytes(), cause);
-        let _ = restore.answer.send(begun.map_err(failed));
-    }
-
-    fn capture(&mut self, place: &OwnedFd, name: &str) -> Result<Captured, Cause> {
+    /// Waits for the content thread.
+    fn wait(&mut self) -> Result<(), Cause> {
         if !self.content.wait() {
             return Err(Cause::ThreadPanicked);
         }
-        if let Err(failure) = self.failures.next() {
-            return Err(*failure.cause);
-        }
-        let Some(current) = &self.current else {
-            return Err(Cause::NothingToFinish);
-        };
-        let root = current.root.fd();
-        // As for the end of a subvolume: what follows reports no lost data.
-        syncfs(root).map_err(named("syncfs"))?;
-        self.accepted.verify()?;
-        // One that was taken and could not be written down.
-        match sys::snap_destroy(place, name.as_bytes()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(Cause::system("BTRFS_IOC_SNAP_DESTROY", errno)),
-        }
-        let info = snapshot(root, place, name)?;
-        let fallbacks = self
-            .fallbacks
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        Ok(Captured {
-            uuid: info.uuid,
-            ctransid: info.ctransid,
-            deferred: self.flags.export(),
-            fallbacks: *fallbacks,
-        })
+        self.failures.next().map_err(|failure| *failure.cause)
     }
 
-    fn restore(&mut self, new: NewSubvolume, from: &Restoring) -> Result<Begun, Cause> {
+    fn reopen(&mut self, new: NewSubvolume, uuid: Uuid) -> Result<(), Cause> {
         self.abandon();
         self.naming.check(&self.destination, &new)?;
         let name = self.naming.while_built(&new);
-        let kept = match remains(&self.destination, name.as_bytes()) {
-            Remains::Nothing => None,
-            Remains::Subvolume(info) if info.uuid == from.working && from.replace => {
-                sys::snap_destroy(&self.destination, name.as_bytes())
-                    .map_err(named("BTRFS_IOC_SNAP_DESTROY"))?;
-                None
-            }
-            Remains::Subvolume(info) if info.uuid == from.working => Some(info),
-            _ => return Err(subvolume::taken(&self.destination, name.as_bytes(), &new)),
-        };
-        let (fd, parent) = match kept {
-            Some(info) => {
-                let fd = subvolume::open_root(&self.destination, name.as_bytes())?;
-                if !info.received_uuid.is_nil() {
-                    // The power went between the mark and the flag.
-                    sys::set_received_subvol(&fd, Uuid::nil(), 0)
-                        .map_err(named("BTRFS_IOC_SET_RECEIVED_SUBVOL"))?;
-                }
-                (fd, None)
-            }
-            None => {
-                note_working(&from.place, Uuid::nil()).map_err(named("write"))?;
-                let (fd, parent) = self.create(&new)?;
-                let info = sys::subvolume_info(&fd).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?;
-                note_working(&from.place, info.uuid).map_err(named("write"))?;
-                (fd, parent)
-            }
-        };
-        // So that nothing made again inherits anything from the root. What of
-        // this the checkpoint has is put back with the rest.
-        subvolume::withhold(&fd, &self.flags)?;
+        let root = subvolume::open_root(&self.destination, name.as_bytes())?;
+        let is_root = fstat(&root).map_err(named("fstat"))?.st_ino == subvolume::ROOT_INODE;
+        let info = sys::subvolume_info(&root).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?;
+        if !is_root || info.uuid != uuid {
+            return Err(subvolume::taken(&self.destination, name.as_bytes(), &new));
+        }
+        if !info.received_uuid.is_nil() {
+            // The power went between the mark and the flag.
+            sys::set_received_subvol(&root, Uuid::nil(), 0)
+                .map_err(named("BTRFS_IOC_SET_RECEIVED_SUBVOL"))?;
+        }
+        // What of this a checkpoint has is put back with the rest of it.
+        subvolume::withhold(&root, &self.flags)?;
         self.flags.clear();
-        self.rebuild(&new, fd, from)?;
-        let fd = subvolume::open_root(&self.destination, name.as_bytes())?;
-        *self
-            .fallbacks
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = from.checkpoint.fallbacks;
-        self.work_on(new, fd, true)?;
-        Ok(Begun {
-            parent,
-            withheld: Withheld::default(),
-        })
+        self.work_on(new, root, true)
     }
 }
 
-/// Takes a read-only snapshot of `root`.
-pub(super) fn snapshot(
+/// Takes a read-only snapshot of `root`, in place of one of that name.
+pub(crate) fn snapshot(
     root: impl AsFd,
     place: &OwnedFd,
     name: &str,
 ) -> Result<sys::SubvolumeInfo, Cause> {
+    match sys::snap_destroy(place, name.as_bytes()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(Cause::system("BTRFS_IOC_SNAP_DESTROY", errno)),
+    }
     sys::snap_create(place, name.as_bytes(), root, true)
         .map_err(named("BTRFS_IOC_SNAP_CREATE_V2"))?;
     let made = subvolume::open_root(place, name.as_bytes())?;
     sys::subvolume_info(&made).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))
+}
+
+/// The flags of an inode, as FILEATTR carries them.
+pub(crate) fn attributes(inode: impl AsFd) -> Result<u64, Cause> {
+    let flags = ioctl_getflags(&inode).map_err(named("FS_IOC_GETFLAGS"))?;
+    let xflags = sys::fs_get_xflags(&inode).map_err(named("FS_IOC_FSGETXATTR"))?;
+    Ok(flags::to_attributes(flags.bits(), xflags))
 }

@@ -17,7 +17,6 @@ use rustix::io::Errno;
 use super::error::named;
 use crate::error::Cause;
 use crate::report::Fallbacks;
-use crate::resume::Deferred;
 use crate::sys::{self, XFlags};
 use crate::xattr::COMPRESSION;
 
@@ -84,6 +83,20 @@ const MAX_COMPRESSION_LEN: usize = 32;
 /// just taken off.
 #[derive(Clone, Debug, Default)]
 pub(in crate::destination) struct SharedFlags(Arc<Mutex<Waiting>>);
+
+/// A copy of what [`SharedFlags`] hold.
+#[cfg(feature = "resume")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeferredFlags {
+    /// Inode, generation, and its immutable and append-only flags
+    /// (`FS_XFLAG_*`).
+    pub(crate) forbidding: Vec<(u64, u32, u32)>,
+    /// Inode, and the `btrfs.compression` that it refused so far.
+    pub(crate) compression: Vec<(u64, Vec<u8>)>,
+    /// Attributes, and flags, that were refused for good.
+    pub(crate) refused: (u64, u64),
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -158,37 +171,37 @@ impl SharedFlags {
         *self.lock() = Waiting::default();
     }
 
-    /// A copy of what waits, to be kept with a checkpoint.
-    pub(super) fn export(&self) -> Deferred {
+    /// A copy of what waits.
+    #[cfg(feature = "resume")]
+    pub(super) fn export(&self) -> DeferredFlags {
         let waiting = self.lock();
         let forbidding = waiting.forbidding.iter();
         let compression = waiting.compression.iter();
-        Deferred {
+        DeferredFlags {
             forbidding: forbidding
                 .map(|(inode, (generation, flags))| (*inode, *generation, flags.bits()))
                 .collect(),
             compression: compression
-                .map(|(inode, value)| (*inode, value.clone()))
+                .map(|(inode, value)| (*inode, value.to_vec()))
                 .collect(),
             refused: (waiting.compression_refused, waiting.flags_refused),
         }
     }
 
-    /// Lets wait what a checkpoint was kept with, as well as what waits
-    /// already; the former counts more. `found` gives the number that an inode
-    /// has by now, and its generation if the number is another.
-    pub(super) fn import(&self, kept: &Deferred, found: impl Fn(u64) -> (u64, Option<u32>)) {
+    /// Adds what [`export`](Self::export) returned to what waits already; for
+    /// an inode in both the former counts.
+    #[cfg(feature = "resume")]
+    pub(super) fn import(&self, deferred: DeferredFlags) {
         let mut waiting = self.lock();
-        for (inode, generation, flags) in &kept.forbidding {
-            let (inode, another) = found(*inode);
-            let flags = XFlags::from_bits_retain(*flags);
-            let generation = another.unwrap_or(*generation);
+        for (inode, generation, flags) in deferred.forbidding {
+            let flags = XFlags::from_bits_retain(flags);
             waiting.forbidding.insert(inode, (generation, flags));
         }
-        for (inode, value) in &kept.compression {
-            waiting.compression.insert(found(*inode).0, value.clone());
-        }
-        (waiting.compression_refused, waiting.flags_refused) = kept.refused;
+        let compression = deferred.compression.into_iter();
+        waiting
+            .compression
+            .extend(compression.map(|(inode, value)| (inode, Bytes::from(value))));
+        (waiting.compression_refused, waiting.flags_refused) = deferred.refused;
     }
 
     /// Sets what has waited. `open` opens an inode of the subvolume by its

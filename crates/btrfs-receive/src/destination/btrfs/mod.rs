@@ -8,7 +8,8 @@
 //! an incremental stream before their turn comes ([`prefetch`]).
 
 mod budget;
-mod checkpoint;
+#[cfg(feature = "resume")]
+pub(crate) mod checkpoint;
 pub(super) mod content;
 pub(super) mod create;
 pub(super) mod data;
@@ -18,8 +19,6 @@ pub(super) mod flags;
 mod namespace;
 pub(crate) mod naming;
 mod prefetch;
-mod rebuild;
-pub(crate) mod remains;
 pub(super) mod root_names;
 mod sources;
 pub(crate) mod subvolume;
@@ -40,8 +39,6 @@ use tracing::debug;
 use uuid::Uuid;
 
 use self::budget::{Budget, Meter, Share};
-pub(crate) use self::checkpoint::Captured;
-use self::checkpoint::{Capture, Restore};
 use self::content::{ContentWriter, Task};
 use self::create::Creator;
 use self::data::{DataWriter, Encoding};
@@ -100,6 +97,7 @@ pub struct BtrfsDestination {
     meter: Meter,
     naming: Naming,
     /// Where subvolumes are created, and how the caller named it.
+    #[cfg(feature = "resume")]
     directory: (OwnedFd, PathBuf),
     prefetcher: Prefetcher,
 }
@@ -221,6 +219,7 @@ impl BtrfsDestinationBuilder {
         let prefetcher = Prefetcher::new(!self.walk);
         let sources = self.sources(&fd, directory)?;
         let failures = Failures::default();
+        #[cfg(feature = "resume")]
         let directory_fd = fcntl_dupfd_cloexec(&fd, 3)
             .map_err(|errno| OpenError::new("fcntl", directory, errno))?;
         let progress = prefetcher.progress();
@@ -243,6 +242,7 @@ impl BtrfsDestinationBuilder {
             budget: Budget::default(),
             meter: Meter::default(),
             naming,
+            #[cfg(feature = "resume")]
             directory: (directory_fd, directory.to_owned()),
             prefetcher,
         })
@@ -324,10 +324,6 @@ impl Destination for BtrfsDestination {
         self.naming.while_built(new)
     }
 
-    fn resumable(&mut self) -> Option<&mut BtrfsDestination> {
-        Some(self)
-    }
-
     fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
         let operation = new.operation();
         let new = Box::new(new.clone());
@@ -397,8 +393,9 @@ enum Request {
     Discard {
         answer: mpsc::Sender<Result<bool, Failure>>,
     },
-    Capture(Box<Capture>),
-    Restore(Box<Restore>),
+    /// Anything else.
+    #[cfg(feature = "resume")]
+    Call(Box<dyn FnOnce(&mut Engine) + Send>),
 }
 
 /// Failures of queued operations that were not reported yet. Never more
@@ -518,7 +515,7 @@ impl Engine {
             }
             Request::Step(step, share) => {
                 self.progress.step();
-                self.step(step, Some(share));
+                self.step(step, share);
             }
             Request::Settle => {
                 let _ = self.content.wait();
@@ -541,14 +538,14 @@ impl Engine {
                     .map_err(|cause| Failure::new(Position::default(), "delete", b"", cause));
                 let _ = answer.send(discarded);
             }
-            Request::Capture(capture) => self.answer_capture(*capture),
-            Request::Restore(restore) => self.answer_restore(*restore),
+            #[cfg(feature = "resume")]
+            Request::Call(call) => call(self),
         }
     }
 
-    fn step(&mut self, step: Step, share: Option<Share>) {
+    fn step(&mut self, step: Step, share: Share) {
         let mut tools = Tools {
-            share,
+            share: Some(share),
             content: &mut self.content,
             sources: &mut self.sources,
         };

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use btrfs_sendstream::{Bytes, CloneRange, EnableVerity, Position, StreamPath};
-use rustix::fs::{FileType, fstat};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::budget::Share;
@@ -16,7 +16,6 @@ use super::content::{Action, OpenFile, Task, file_capacity};
 use super::create::Creator;
 use super::error::{StepError, is_errno, named};
 use super::flags::{self, SharedFlags};
-use super::rebuild::Source;
 use super::sources::CloneSources;
 use super::worker::Worker;
 use crate::confine::{Access, PathCache, Root};
@@ -354,47 +353,6 @@ impl Namespace {
             },
             cost,
         );
-        Ok(())
-    }
-
-    /// Makes a range, given as (offset, length), what it is in the checkpoint.
-    pub(super) fn restore_range(
-        &mut self,
-        path: &StreamPath,
-        (offset, len): (u64, u64),
-        source: &mut Source,
-        tools: &mut Tools<'_>,
-    ) -> Result<(), Cause> {
-        let Known::File(file) = self.known(path, true, tools.content)? else {
-            return Err(Cause::NotRegularFile { found: "directory" });
-        };
-        let source = source.of(&file)?;
-        let size = fstat(&source.fd).map_err(named("fstat"))?.st_size;
-        let size = u64::try_from(size).unwrap_or(0);
-        let len = len.min(size.saturating_sub(offset));
-        let mut push = |action, operation| {
-            let task = Task {
-                file: Arc::clone(&file),
-                action,
-                at: Position::default(),
-                fused: Vec::new(),
-                path: path.clone(),
-                operation,
-                _share: None,
-            };
-            tools.content.push(task, 0);
-        };
-        if offset + len == size {
-            // The end of a file can be cloned only to the end of one.
-            push(Action::Truncate(size), "truncate");
-        }
-        let action = Action::Clone {
-            source,
-            source_offset: offset,
-            offset,
-            len,
-        };
-        push(action, "clone");
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use btrfs_sendstream::CloneRange;
 use rustix::io::fcntl_dupfd_cloexec;
+use uuid::Uuid;
 
 use super::content::{OpenFile, file_capacity};
 use super::error::named;
@@ -29,6 +30,8 @@ pub(super) struct CloneSources {
     used: Vec<SourceUsed>,
     /// Serves as the parent that is named next.
     parent: Option<OwnedFd>,
+    /// A file that stands for every path of the source with this UUID.
+    file: Option<(Uuid, Arc<OpenFile>)>,
     /// Resolve paths without `openat2`.
     walk: bool,
 }
@@ -45,6 +48,7 @@ impl CloneSources {
             walk,
             resolver,
             parent,
+            file: None,
             open: Vec::new(),
             used: Vec::new(),
         }
@@ -72,6 +76,14 @@ impl CloneSources {
     /// Closes everything.
     pub(super) fn close(&mut self) {
         self.open.clear();
+        self.file = None;
+    }
+
+    /// From now on clones from the subvolume with this UUID, which is not
+    /// searched for, are clones from `file`, whatever path they name.
+    #[cfg(feature = "resume")]
+    pub(super) fn set_file(&mut self, uuid: Uuid, file: OwnedFd) {
+        self.file = Some((uuid, Arc::new(OpenFile::existing(file, false))));
     }
 
     /// Opens the file a range is cloned from.
@@ -79,6 +91,11 @@ impl CloneSources {
     /// The path is resolved beneath the source subvolume, as confined as
     /// any path of the subvolume under construction.
     pub(super) fn open(&mut self, clone: &CloneRange) -> Result<Arc<OpenFile>, Cause> {
+        if let Some((uuid, file)) = &self.file
+            && *uuid == clone.source_uuid
+        {
+            return Ok(Arc::clone(file));
+        }
         let wanted = SourceId {
             uuid: clone.source_uuid,
             ctransid: clone.source_ctransid,
