@@ -87,10 +87,8 @@ pub(super) struct Checkpoint {
     /// What the destination sets at the end.
     pub(super) flags: DeferredFlags,
     /// What had to be done another way so far.
-    #[serde(with = "FallbacksDef")]
     pub(super) fallbacks: Fallbacks,
     /// What was left out so far.
-    #[serde(with = "LeftOutDef")]
     pub(super) left_out: LeftOut,
 }
 
@@ -305,24 +303,6 @@ impl RootAttribute {
             },
         }
     }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Fallbacks", deny_unknown_fields)]
-struct FallbacksDef {
-    encoded_writes_decoded: u64,
-    clones_copied: u64,
-    compression_refused: u64,
-    flags_refused: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "LeftOut", deny_unknown_fields)]
-struct LeftOutDef {
-    xattrs: u64,
-    file_attributes: u64,
-    unknown_commands: u64,
-    unknown_attributes: u64,
 }
 
 /// Bytes as a string of hexadecimal digits.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::error::ResumeError;
 use super::journal::Journal;
 use super::state::Place;
-use super::store::{Entry, Store, entry, list, open_folder};
+use super::store::{Entry, FOLDER, Seen, entry, list, look, open_folder};
 use crate::destination::btrfs::naming::SUFFIX;
 use crate::sys;
 
@@ -77,36 +77,15 @@ pub fn unfinished(
 ) -> Result<Vec<Unfinished>, ResumeError> {
     let place = Place::open(directory.as_ref(), state)?;
     let mut all = Vec::new();
-    for name in names(&place)? {
-        let journal = match place.store(&name, false) {
-            Ok(Some(store)) => store.read().and_then(|journal| match journal {
-                // Stopped before anything was created.
-                None if !store.holds_anything()? => Ok(None),
-                None => Err(ResumeError::Damaged {
-                    path: store.path().to_owned(),
-                }),
-                journal => Ok(journal),
-            }),
-            Ok(None) => continue,
-            // There is no receive at work there.
-            Err(ResumeError::System { error, .. })
-                if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem =>
-            {
-                Ok(Store::peek(&place.base, &name))
-            }
-            Err(error) => Err(error),
-        };
-        let is_elsewhere = |journal: &Journal| !place.is_of(journal);
-        let progress = match journal {
-            Ok(Some(journal)) if is_elsewhere(&journal) => continue,
-            Ok(Some(journal)) => Ok(progress_of(&journal)),
-            Ok(None) => continue,
-            Err(ResumeError::Locked { .. })
-                if Store::peek(&place.base, &name).is_some_and(|it| is_elsewhere(&it)) =>
-            {
-                continue;
-            }
-            Err(error) => Err(error),
+    for (name, seen) in look_at_all(&place)? {
+        let progress = match (seen.lock, seen.journal) {
+            (_, Ok(Some(journal))) if !place.is_of(&journal) => continue,
+            (Err(locked), _) => Err(locked),
+            (Ok(()), Ok(Some(journal))) => Ok(progress_of(&journal)),
+            // Stopped before anything was created.
+            (Ok(()), Ok(None)) if !seen.holds_anything => continue,
+            (Ok(()), Ok(None)) => Err(ResumeError::Damaged { path: seen.path }),
+            (Ok(()), Err(error)) => Err(error),
         };
         let name = OsString::from_vec(name);
         all.push(Unfinished { name, progress });
@@ -170,11 +149,11 @@ pub fn leftovers(
     let path = directory.as_ref();
     let place = Place::open(path, state)?;
     let mut known = Vec::new();
-    for name in names(&place)? {
-        match Store::peek(&place.base, &name) {
-            Some(journal) if !place.is_of(&journal) => continue,
-            Some(journal) => known.push(journal.built_as.as_bytes().to_vec()),
-            None => {}
+    for (name, seen) in look_at_all(&place)? {
+        match seen.journal {
+            Ok(Some(journal)) if !place.is_of(&journal) => continue,
+            Ok(Some(journal)) => known.push(journal.built_as.as_bytes().to_vec()),
+            Ok(None) | Err(_) => {}
         }
         known.push(name);
     }
@@ -226,16 +205,18 @@ pub fn delete_leftover(
     Ok(true)
 }
 
-/// Names of subvolumes of which there is a journal. None where the directory's
-/// name is taken by something else.
-fn names(place: &Place) -> Result<Vec<Vec<u8>>, ResumeError> {
-    match open_folder(&place.base, &place.path) {
-        Ok(Some(folder)) => {
-            list(&folder).map_err(|errno| ResumeError::system("getdents64", &place.path, errno))
-        }
-        Ok(None) | Err(ResumeError::NotOurs { .. }) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+/// What there is of each unfinished receive, by the name of its subvolume. Nothing
+/// where something else has the name of the directory.
+fn look_at_all(place: &Place) -> Result<Vec<(Vec<u8>, Seen)>, ResumeError> {
+    let folder = match open_folder(&place.base, &place.path) {
+        Ok(Some(folder)) => folder,
+        Ok(None) | Err(ResumeError::NotOurs { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let path = place.path.join(FOLDER);
+    let names = list(&folder).map_err(|errno| ResumeError::system("getdents64", &path, errno))?;
+    let seen = |name: Vec<u8>| look(&folder, &path, &name).map(|seen| (name, seen));
+    Ok(names.into_iter().filter_map(seen).collect())
 }
 
 fn progress_of(journal: &Journal) -> Progress {

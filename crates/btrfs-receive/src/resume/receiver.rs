@@ -9,11 +9,11 @@ use tracing::debug;
 use super::ResumeOptions;
 use super::error::ResumeError;
 use super::journal::RootAttribute;
-use super::rollback::{failure, roll_back};
+use super::rollback::roll_back;
 use super::state::{Active, Begun, Place};
 use crate::destination::Destination;
 use crate::destination::btrfs::BtrfsDestination;
-use crate::error::{Cause, ReceiveError, StopReason};
+use crate::error::{Cause, Failure, ReceiveError, StopReason};
 use crate::observer::{Event, Observer};
 use crate::options::{Cancel, OnError, Options};
 use crate::plan::op::NewSubvolume;
@@ -299,9 +299,12 @@ impl ResumableReceiver {
             "the stream is the same: rolling back to the checkpoint"
         );
         let destination = self.receiver.destination_mut();
-        let parent = match roll_back(destination, &self.place, &mut active, &new, at) {
+        let parent = match roll_back(destination, &self.place, &mut active, &new) {
             Ok(parent) => parent,
-            Err(failure) => return self.receiver.fail(failure, observer),
+            Err(cause) => {
+                let failure = Failure::new(at, "resume", new.name.as_bytes(), cause);
+                return self.receiver.fail(failure, observer);
+            }
         };
         active.start();
         let paused = active.journal.checkpoints.last().map(|newest| Paused {
@@ -337,15 +340,13 @@ impl ResumableReceiver {
             return Ok(());
         };
         let destination = self.receiver.destination_mut();
-        let taken = destination
-            .checkpoint(place, name, at)
-            .and_then(|snapshot| {
-                let added = active.add(snapshot, paused);
-                added.map_err(|error| failure(at, error))
-            });
-        let offset = match taken {
+        let taken = destination.checkpoint(place, name);
+        let offset = match taken.and_then(|snapshot| Ok(active.add(snapshot, paused)?)) {
             Ok(offset) => offset,
-            Err(failure) => return self.receiver.fail(failure, observer),
+            Err(cause) => {
+                let failure = Failure::new(at, "checkpoint", b"", cause);
+                return self.receiver.fail(failure, observer);
+            }
         };
         debug!(offset, "took a checkpoint");
         self.set_checkpoint(offset);
@@ -408,6 +409,10 @@ impl ResumableReceiver {
             Err(error) => error,
         }
     }
+}
+
+fn failure(at: Position, error: ResumeError) -> Failure {
+    Failure::new(at, "resume", b"", error.into())
 }
 
 /// Whether the item enables verity on a file.

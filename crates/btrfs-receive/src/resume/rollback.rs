@@ -49,44 +49,35 @@ pub(super) fn roll_back(
     place: &Place,
     active: &mut Active,
     new: &NewSubvolume,
-    at: Position,
-) -> Result<Option<SourceUsed>, Failure> {
-    let name = new.name.as_bytes();
-    let failed = |cause| Failure::new(at, "resume", name, cause);
-    let resume = |error| failure(at, error);
+) -> Result<Option<SourceUsed>, Cause> {
     let Some(checkpoint) = active.journal.checkpoints.last().cloned() else {
-        return Err(failed(Cause::NothingToFinish));
+        return Err(Cause::NothingToFinish);
     };
     let built_as = active.journal.built_as.clone();
-    let mut there = place.is_working(&active.journal, &built_as);
-    if there && active.journal.verity {
-        place.delete(&built_as).map_err(resume)?;
-        there = false;
+    let mut is_there = place.is_working(&active.journal, &built_as);
+    if is_there && active.journal.verity {
+        place.delete(&built_as)?;
+        is_there = false;
     }
     let mut parent = None;
-    if there {
-        destination.reopen(new, active.journal.working, at)?;
+    if is_there {
+        destination.reopen(new, active.journal.working)?;
     } else {
-        active.created(Uuid::nil()).map_err(resume)?;
-        parent = destination.begin(new, at)?.parent;
-        let created = place.uuid_of(&built_as).unwrap_or_default();
-        active.created(created).map_err(resume)?;
+        active.created(Uuid::nil())?;
+        let begun = destination.begin(new, Position::default());
+        parent = begun.map_err(|failure| *failure.cause)?.parent;
+        active.created(place.uuid_of(&built_as).unwrap_or_default())?;
     }
     if !is_intact(&active.store, &checkpoint) {
         let path = active.store.path().join(checkpoint.name());
-        return Err(resume(ResumeError::CheckpointChanged { path }));
+        return Err(ResumeError::CheckpointChanged { path }.into());
     }
-    let store = active.store.directory();
-    let mut rollback = Rollback::new(place, store, &built_as, &checkpoint, at).map_err(failed)?;
+    let mut rollback = Rollback::new(place, active.store.directory(), &built_as, &checkpoint)?;
     rollback.apply(destination)?;
     let flags = rollback.renumbered(checkpoint.flags);
-    destination.restore(flags, checkpoint.fallbacks, at)?;
-    active.store.delete(BASE.as_bytes()).map_err(resume)?;
+    destination.restore(flags, checkpoint.fallbacks)?;
+    active.store.delete(BASE.as_bytes())?;
     Ok(parent)
-}
-
-pub(super) fn failure(at: Position, error: ResumeError) -> Failure {
-    Failure::new(at, "resume", b"", Cause::Resume(Box::new(error)))
 }
 
 struct Rollback {
@@ -94,7 +85,6 @@ struct Rollback {
     checkpoint: (OwnedFd, Uuid, u64),
     /// The id of the snapshot of what is there.
     base: u64,
-    at: Position,
     /// Inodes that something is set on at the end, by their number in the
     /// checkpoint: their number now and its generation, if it is another.
     renumbered: HashMap<u64, Option<(u64, u32)>>,
@@ -115,23 +105,21 @@ impl Rollback {
         store: &OwnedFd,
         built_as: &SubvolumeName,
         checkpoint: &Checkpoint,
-        at: Position,
     ) -> Result<Self, Cause> {
-        let openat = |errno| Cause::system("openat", errno);
-        let working = open_directory(&place.directory, built_as.as_bytes()).map_err(openat)?;
-        let root = open_directory(store, checkpoint.name().as_bytes()).map_err(openat)?;
+        let open = |at: &OwnedFd, name: &[u8]| {
+            open_directory(at, name).map_err(|errno| Cause::system("openat", errno))
+        };
+        let working = open(&place.directory, built_as.as_bytes())?;
+        let root = open(store, checkpoint.name().as_bytes())?;
         let info = sys::subvolume_info(&root)
             .map_err(|errno| Cause::system("BTRFS_IOC_GET_SUBVOL_INFO", errno))?;
         let forbidding = checkpoint.flags.forbidding.iter().map(|it| it.0);
         let compression = checkpoint.flags.compression.iter().map(|it| it.0);
+        let waiting = forbidding.chain(compression);
         Ok(Self {
             checkpoint: (root, info.uuid, info.id),
             base: snapshot(working, store, BASE)?.id,
-            at,
-            renumbered: forbidding
-                .chain(compression)
-                .map(|inode| (inode, None))
-                .collect(),
+            renumbered: waiting.map(|inode| (inode, None)).collect(),
             created: 0,
             first_created: None,
             open: None,
@@ -139,20 +127,18 @@ impl Rollback {
     }
 
     /// Has the kernel send what differs, and applies it.
-    fn apply(&mut self, destination: &mut BtrfsDestination) -> Result<(), Failure> {
-        let at = self.at;
-        let failed =
-            |call, error: io::Error| Failure::new(at, "resume", b"", Cause::System { call, error });
+    fn apply(&mut self, destination: &mut BtrfsDestination) -> Result<(), Cause> {
+        let system = |call, error| Cause::System { call, error };
         let (output, input) =
-            pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed("pipe2", errno.into()))?;
+            pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Cause::system("pipe2", errno))?;
         let root = self.checkpoint.0.try_clone();
-        let root = root.map_err(|error| failed("fcntl", error))?;
+        let root = root.map_err(|error| system("fcntl", error))?;
         let base = self.base;
         thread::scope(|scope| {
             let sender = thread::Builder::new()
                 .name("btrfs-changes".into())
                 .spawn_scoped(scope, move || sys::send_changes(root, base, input))
-                .map_err(|error| failed("clone", error))?;
+                .map_err(|error| system("clone", error))?;
             let mut output = File::from(output);
             let applied = self.apply_stream(destination, &output);
             // A sender whose pipe is closed gets a signal.
@@ -160,10 +146,29 @@ impl Rollback {
             match sender.join() {
                 Ok(Ok(())) => applied,
                 // No stream at all, for this reason.
-                Ok(Err(errno)) => Err(failed("BTRFS_IOC_SEND", errno.into())),
-                Err(_) => Err(Failure::new(at, "resume", b"", Cause::ThreadPanicked)),
+                Ok(Err(errno)) => Err(Cause::system("BTRFS_IOC_SEND", errno)),
+                Err(_) => Err(Cause::ThreadPanicked),
             }
         })
+    }
+
+    fn apply_stream(
+        &mut self,
+        destination: &mut BtrfsDestination,
+        stream: &File,
+    ) -> Result<(), Cause> {
+        let mut reader = Reader::new(stream);
+        let mut receiver = Receiver::new(Unsealed(destination));
+        let malformed = |error: btrfs_sendstream::Error| Cause::System {
+            call: "BTRFS_IOC_SEND",
+            error: io::Error::other(error.to_string()),
+        };
+        while let Some(item) = reader.next_owned().map_err(malformed)? {
+            if let Item::Command(command) = item {
+                self.command(command, &mut receiver)?;
+            }
+        }
+        receiver.end(&mut ()).map(|_| ()).map_err(cause)
     }
 
     /// The same flags for the numbers that inodes have now.
@@ -181,76 +186,24 @@ impl Rollback {
         flags
     }
 
-    fn apply_stream(
-        &mut self,
-        destination: &mut BtrfsDestination,
-        stream: &File,
-    ) -> Result<(), Failure> {
-        let mut reader = Reader::new(stream);
-        let mut receiver = Receiver::new(Unsealed(destination));
-        let at = self.at;
-        let failed = |error: btrfs_sendstream::Error| Cause::System {
-            call: "BTRFS_IOC_SEND",
-            error: io::Error::other(error.to_string()),
-        };
-        loop {
-            let item = reader.next_owned();
-            match item.map_err(|error| Failure::new(at, "resume", b"", failed(error)))? {
-                Some(Item::Command(command)) => self.command(command, &mut receiver)?,
-                Some(_) => {}
-                None => break,
-            }
-        }
-        let ended = receiver.end(&mut ());
-        ended.map(|_| ()).map_err(|error| first(error, at))
-    }
-
-    fn command(
-        &mut self,
-        command: CommandBuf,
-        receiver: &mut Receiver<Unsealed<'_>>,
-    ) -> Result<(), Failure> {
+    fn command(&mut self, command: CommandBuf, to: &mut Unsealing<'_>) -> Result<(), Cause> {
         let made = match &command {
             // Also what the kernel would clone from elsewhere.
             Command::UpdateExtent { path, offset, len }
             | Command::Clone(CloneRange {
                 path, offset, len, ..
-            }) => return self.restore_range(path.clone(), *offset, *len, receiver),
-            Command::Truncate { path, size } => {
-                return self.truncate(path.clone(), *size, receiver);
-            }
+            }) => return self.restore_range(path.clone(), *offset, *len, to),
+            Command::Truncate { path, size } => return self.truncate(path.clone(), *size, to),
             Command::Mkfile { path, ino } => Some((path.clone(), *ino, true)),
             Command::Mkdir { path, ino } => Some((path.clone(), *ino, false)),
             _ => None,
         };
         self.open = None;
-        self.item(command, receiver)?;
+        hand_on(command, to)?;
         match made {
-            Some((path, inode, is_file)) => self.made(path, inode, is_file, receiver),
+            Some((path, inode, is_file)) => self.made(path, inode, is_file, to),
             None => Ok(()),
         }
-    }
-
-    fn item(
-        &self,
-        command: CommandBuf,
-        receiver: &mut Receiver<Unsealed<'_>>,
-    ) -> Result<(), Failure> {
-        let flow = receiver.item(Item::Command(command), self.at, &mut ());
-        flow.map(|_| ()).map_err(|error| first(error, self.at))
-    }
-
-    /// The size of what is at `path` now, its inode and its generation.
-    fn look(
-        &self,
-        path: &StreamPath,
-        receiver: &mut Receiver<Unsealed<'_>>,
-    ) -> Result<(u64, u64, u32), Failure> {
-        let settled = receiver.settle(&mut ());
-        settled.map_err(|error| first(error, self.at))?;
-        let (stat, generation) = receiver.destination_mut().0.inode(path, self.at)?;
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        Ok((size, stat.st_ino, generation))
     }
 
     /// An inode of the checkpoint was made again.
@@ -259,14 +212,14 @@ impl Rollback {
         path: StreamPath,
         inode: u64,
         is_file: bool,
-        receiver: &mut Receiver<Unsealed<'_>>,
-    ) -> Result<(), Failure> {
-        let failed = |cause| Failure::new(self.at, "resume", path.as_bytes(), cause);
-        let file = self.open_inode(inode, 0).map_err(failed)?;
-        let attributes = attributes(file).map_err(failed)?;
+        to: &mut Unsealing<'_>,
+    ) -> Result<(), Cause> {
+        if is_file {
+            self.created = inode;
+        }
         let waits = self.renumbered.contains_key(&inode);
         if waits || is_file && self.first_created.is_none() {
-            let (_, now, generation) = self.look(&path, receiver)?;
+            let (_, now, generation) = look(&path, to)?;
             if is_file {
                 self.first_created.get_or_insert(now);
             }
@@ -274,36 +227,34 @@ impl Rollback {
                 *entry = Some((now, generation));
             }
         }
-        if is_file {
-            self.created = inode;
+        match attributes(self.open_inode(inode, 0)?)? {
+            0 => Ok(()),
+            // Before there is data, on which NOCOW would be refused.
+            attributes => hand_on(Command::FileAttr { path, attributes }, to),
         }
-        if attributes == 0 {
-            return Ok(());
-        }
-        // Before there is data, on which NOCOW would be refused.
-        self.item(Command::FileAttr { path, attributes }, receiver)
     }
 
-    /// Sets the size of a file.
     fn truncate(
         &mut self,
         path: StreamPath,
         size: u64,
-        receiver: &mut Receiver<Unsealed<'_>>,
-    ) -> Result<(), Failure> {
-        self.open = None;
-        let (before, ..) = self.look(&path, receiver)?;
-        let truncate = Command::Truncate {
-            path: path.clone(),
-            size,
-        };
-        self.item(truncate, receiver)?;
+        to: &mut Unsealing<'_>,
+    ) -> Result<(), Cause> {
+        let (before, ..) = look(&path, to)?;
+        let truncated = path.clone();
+        hand_on(
+            Command::Truncate {
+                path: truncated,
+                size,
+            },
+            to,
+        )?;
         // What lies behind the old end in its block is zero now. In the checkpoint
         // it may be something else in the same extent, of which the kernel
         // therefore sends nothing.
         let start = before - before % LARGEST_BLOCK;
         if before < size && start < before {
-            self.restore_range(path, start, LARGEST_BLOCK, receiver)?;
+            self.restore_range(path, start, LARGEST_BLOCK, to)?;
         }
         Ok(())
     }
@@ -314,12 +265,12 @@ impl Rollback {
         path: StreamPath,
         offset: u64,
         len: u64,
-        receiver: &mut Receiver<Unsealed<'_>>,
-    ) -> Result<(), Failure> {
+        to: &mut Unsealing<'_>,
+    ) -> Result<(), Cause> {
         let size = match &self.open {
             Some((open, size)) if *open == path => *size,
             _ => {
-                let size = self.open_source(&path, receiver)?;
+                let size = self.open_source(&path, to)?;
                 self.open = Some((path.clone(), size));
                 size
             }
@@ -328,12 +279,12 @@ impl Rollback {
         if offset.saturating_add(len) == size {
             // The end of a file can be cloned only to the end of one.
             let path = path.clone();
-            self.item(Command::Truncate { path, size }, receiver)?;
+            hand_on(Command::Truncate { path, size }, to)?;
         }
         if len == 0 {
             return Ok(());
         }
-        let clone = Command::Clone(CloneRange {
+        let clone = CloneRange {
             source_path: path.clone(),
             path,
             offset,
@@ -341,27 +292,21 @@ impl Rollback {
             source_uuid: self.checkpoint.1,
             source_ctransid: 0,
             source_offset: offset,
-        });
-        self.item(clone, receiver)
+        };
+        hand_on(Command::Clone(clone), to)
     }
 
     /// Has the destination clone from what the file at `path` is in the
     /// checkpoint. Returns its size there.
-    fn open_source(
-        &self,
-        path: &StreamPath,
-        receiver: &mut Receiver<Unsealed<'_>>,
-    ) -> Result<u64, Failure> {
-        let (_, now, generation) = self.look(path, receiver)?;
+    fn open_source(&self, path: &StreamPath, to: &mut Unsealing<'_>) -> Result<u64, Cause> {
+        let (_, now, generation) = look(path, to)?;
         let (inode, generation) = match self.first_created {
             Some(first) if now >= first => (self.created, 0),
             _ => (now, generation),
         };
-        let failed = |cause| Failure::new(self.at, "resume", path.as_bytes(), cause);
-        let file = self.open_inode(inode, generation).map_err(failed)?;
-        let stat = fstat(&file).map_err(|errno| failed(Cause::system("fstat", errno)))?;
-        let destination = &mut receiver.destination_mut().0;
-        destination.clone_from(self.checkpoint.1, file, self.at)?;
+        let file = self.open_inode(inode, generation)?;
+        let stat = fstat(&file).map_err(|errno| Cause::system("fstat", errno))?;
+        to.destination_mut().0.clone_from(self.checkpoint.1, file)?;
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }
 
@@ -374,14 +319,30 @@ impl Rollback {
     }
 }
 
-/// The first failure of a receive.
-fn first(error: ReceiveError, at: Position) -> Failure {
+/// Hands a command on to the receiver.
+fn hand_on(command: CommandBuf, to: &mut Unsealing<'_>) -> Result<(), Cause> {
+    let flow = to.item(Item::Command(command), Position::default(), &mut ());
+    flow.map(|_| ()).map_err(cause)
+}
+
+/// The size of what is at `path` now, its inode and its generation.
+fn look(path: &StreamPath, to: &mut Unsealing<'_>) -> Result<(u64, u64, u32), Cause> {
+    to.settle(&mut ()).map_err(cause)?;
+    let (stat, generation) = to.destination_mut().0.inode(path)?;
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    Ok((size, stat.st_ino, generation))
+}
+
+/// Why a receive ended.
+fn cause(error: ReceiveError) -> Cause {
     let text = error.to_string();
     match error.first_failure {
-        Some(failure) => Failure::new(at, "resume", &failure.path, *failure.cause),
-        None => Failure::new(at, "resume", b"", Cause::Other(text.into())),
+        Some(failure) => *failure.cause,
+        None => Cause::Other(text.into()),
     }
 }
+
+type Unsealing<'a> = Receiver<Unsealed<'a>>;
 
 /// A subvolume that is under construction already, and stays so at the end.
 struct Unsealed<'a>(&'a mut BtrfsDestination);

@@ -107,31 +107,22 @@ impl Store {
         }
         let directory = open_directory(&folder, name).map_err(failed("openat"))?;
         let flags = OFlags::CREATE | OFlags::RDWR;
-        let mut lock = open_file(&directory, LOCK, flags).map_err(failed("openat"))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                let mut pid = String::new();
-                let _ = lock.read_to_string(&mut pid);
-                let pid = pid.trim().parse().ok();
-                return Err(ResumeError::Locked { pid });
-            }
-            Err(errno) => return Err(ResumeError::system("flock", &path, errno)),
-        }
+        let mut file = open_file(&directory, LOCK, flags).map_err(failed("openat"))?;
+        lock(&mut file, FlockOperation::NonBlockingLockExclusive, &path)?;
         // Who removed the directory held the lock of a file that is gone.
-        if fstat(&lock).map_err(failed("fstat"))?.st_nlink == 0 {
+        if fstat(&file).map_err(failed("fstat"))?.st_nlink == 0 {
             return Err(ResumeError::system("openat", &path, Errno::NOENT));
         }
         // For people; the lock holds without it.
-        let _ = lock.set_len(0);
-        let _ = write!(lock, "{}", std::process::id());
+        let _ = file.set_len(0);
+        let _ = write!(file, "{}", std::process::id());
         Ok(Self {
             folder,
             base,
             name: name.to_vec(),
             directory,
             path,
-            _lock: lock.into(),
+            _lock: file.into(),
         })
     }
 
@@ -148,23 +139,6 @@ impl Store {
     /// The journal, if one was written.
     pub(super) fn read(&self) -> Result<Option<Journal>, ResumeError> {
         read_journal(&self.directory, &self.path)
-    }
-
-    /// The journal for `name` while another holds the lock, if it can be read:
-    /// it is only ever replaced as a whole.
-    pub(super) fn peek(base: impl AsFd, name: &[u8]) -> Option<Journal> {
-        let folder = open_folder(&base, Path::new("")).ok()??;
-        let directory = open_directory(folder, name).ok()?;
-        read_journal(&directory, Path::new("")).ok().flatten()
-    }
-
-    /// Whether there is more than the lock.
-    pub(super) fn holds_anything(&self) -> Result<bool, ResumeError> {
-        Ok(self.entries()?.iter().any(|name| name != LOCK.as_bytes()))
-    }
-
-    fn entries(&self) -> Result<Vec<Vec<u8>>, ResumeError> {
-        list(&self.directory).map_err(|errno| ResumeError::system("getdents64", &self.path, errno))
     }
 
     /// Replaces the journal, durably: after a power cut this one is there or the
@@ -203,7 +177,9 @@ impl Store {
             let mut needed = ours.chain(snapshots.iter().map(String::as_str));
             needed.any(|needed| needed.as_bytes() == name)
         };
-        for name in self.entries()? {
+        let names = list(&self.directory)
+            .map_err(|errno| ResumeError::system("getdents64", &self.path, errno))?;
+        for name in names {
             if !needed(&name) {
                 self.delete(&name)?;
             }
@@ -274,6 +250,50 @@ pub(super) fn open_folder(base: impl AsFd, path: &Path) -> Result<Option<OwnedFd
         return Err(ResumeError::NotOurs { path, found });
     }
     Ok(Some(folder))
+}
+
+/// What is in the directory of an unfinished receive, as far as it can be seen
+/// without the lock: the journal is only ever replaced as a whole.
+pub(super) struct Seen {
+    pub(super) path: PathBuf,
+    pub(super) journal: Result<Option<Journal>, ResumeError>,
+    /// [`ResumeError::Locked`] while a receive is at work.
+    pub(super) lock: Result<(), ResumeError>,
+    /// Whether there is more than the lock.
+    pub(super) holds_anything: bool,
+}
+
+/// Looks into the directory for `name` in `folder`, whose path is `path`. `None` if
+/// there is none.
+pub(super) fn look(folder: &OwnedFd, path: &Path, name: &[u8]) -> Option<Seen> {
+    let path = path.join(OsStr::from_bytes(name));
+    let directory = open_directory(folder, name).ok()?;
+    let locked = match open_file(&directory, LOCK, OFlags::RDONLY) {
+        Ok(mut file) => lock(&mut file, FlockOperation::NonBlockingLockShared, &path),
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(ResumeError::system("openat", &path, errno)),
+    };
+    let names = list(&directory).unwrap_or_default();
+    Some(Seen {
+        journal: read_journal(&directory, &path),
+        lock: locked,
+        holds_anything: names.iter().any(|name| name != LOCK.as_bytes()),
+        path,
+    })
+}
+
+/// Locks an open lock file.
+fn lock(file: &mut File, how: FlockOperation, path: &Path) -> Result<(), ResumeError> {
+    match flock(&*file, how) {
+        Ok(()) => Ok(()),
+        Err(Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            let pid = pid.trim().parse().ok();
+            Err(ResumeError::Locked { pid })
+        }
+        Err(errno) => Err(ResumeError::system("flock", path, errno)),
+    }
 }
 
 fn read_journal(directory: &OwnedFd, path: &Path) -> Result<Option<Journal>, ResumeError> {

@@ -38,13 +38,8 @@ impl BtrfsDestination {
 
     /// Brings everything so far to the disk and takes a read-only snapshot of
     /// it, `name` in `place`. Replaces a snapshot of that name.
-    pub(crate) fn checkpoint(
-        &mut self,
-        place: OwnedFd,
-        name: String,
-        at: Position,
-    ) -> Result<Snapshot, Failure> {
-        self.call(at, "checkpoint", move |engine| {
+    pub(crate) fn checkpoint(&mut self, place: OwnedFd, name: String) -> Result<Snapshot, Cause> {
+        self.call(move |engine| {
             engine.wait()?;
             let Some(current) = &engine.current else {
                 return Err(Cause::NothingToFinish);
@@ -67,25 +62,16 @@ impl BtrfsDestination {
     /// Takes the half-built subvolume of `new`, whose UUID is `uuid`, under
     /// construction again. What new inodes would inherit from its root is
     /// taken off it.
-    pub(crate) fn reopen(
-        &mut self,
-        new: &NewSubvolume,
-        uuid: Uuid,
-        at: Position,
-    ) -> Result<(), Failure> {
+    pub(crate) fn reopen(&mut self, new: &NewSubvolume, uuid: Uuid) -> Result<(), Cause> {
         let new = new.clone();
-        self.call(at, "resume", move |engine| engine.reopen(new, uuid))
+        self.call(move |engine| engine.reopen(new, uuid))
     }
 
     /// An inode of the subvolume under construction, and its generation if it
     /// has one that can be read. The caller has settled.
-    pub(crate) fn inode(
-        &mut self,
-        path: &StreamPath,
-        at: Position,
-    ) -> Result<(Stat, u32), Failure> {
+    pub(crate) fn inode(&mut self, path: &StreamPath) -> Result<(Stat, u32), Cause> {
         let path = path.clone();
-        self.call(at, "resume", move |engine| {
+        self.call(move |engine| {
             let Some(current) = &engine.current else {
                 return Err(Cause::NothingToFinish);
             };
@@ -98,13 +84,8 @@ impl BtrfsDestination {
 
     /// From now on clones from the subvolume with this UUID are clones from
     /// `file`, whatever path they name.
-    pub(crate) fn clone_from(
-        &mut self,
-        uuid: Uuid,
-        file: OwnedFd,
-        at: Position,
-    ) -> Result<(), Failure> {
-        self.call(at, "resume", move |engine| {
+    pub(crate) fn clone_from(&mut self, uuid: Uuid, file: OwnedFd) -> Result<(), Cause> {
+        self.call(move |engine| {
             engine.sources.set_file(uuid, file);
             Ok(())
         })
@@ -116,9 +97,8 @@ impl BtrfsDestination {
         &mut self,
         deferred: DeferredFlags,
         fallbacks: Fallbacks,
-        at: Position,
-    ) -> Result<(), Failure> {
-        self.call(at, "resume", move |engine| {
+    ) -> Result<(), Cause> {
+        self.call(move |engine| {
             engine.wait()?;
             engine.sources.close();
             engine.flags.import(deferred);
@@ -131,17 +111,17 @@ impl BtrfsDestination {
     /// Has the thread do something, and waits for it.
     fn call<T: Send + 'static>(
         &mut self,
-        at: Position,
-        operation: &'static str,
         work: impl FnOnce(&mut Engine) -> Result<T, Cause> + Send + 'static,
-    ) -> Result<T, Failure> {
-        self.ask(at, operation, |answer: mpsc::Sender<_>| {
+    ) -> Result<T, Cause> {
+        let at = Position::default();
+        let answer = self.ask(at, "resume", |answer: mpsc::Sender<_>| {
             Request::Call(Box::new(move |engine| {
-                let failed = |cause| Failure::new(at, operation, b"", cause);
+                let failed = |cause| Failure::new(at, "resume", b"", cause);
                 // As with all requests, the caller may be gone.
                 let _ = answer.send(work(engine).map_err(failed));
             }))
-        })
+        });
+        answer.map_err(|failure| *failure.cause)
     }
 }
 
