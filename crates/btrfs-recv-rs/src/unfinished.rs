@@ -117,7 +117,7 @@ impl<'a> Report<'a> {
         }
         for one in resume::leftovers(&options.destination, state)? {
             self.name(&one.name);
-            if let Some(own) = &one.lacks_name {
+            if let Some(own) = &one.final_name {
                 self.say(": complete but for its name\n    rename it with: mv -nT ");
                 let paths = [&one.name, own].map(|name| options.destination.join(name).into());
                 push_message(&mut self.text, quoted(&paths).as_bytes());

@@ -63,7 +63,7 @@ pub struct Leftover {
     pub is_snapshot: bool,
     /// It is complete, and an [atomic](crate::BtrfsDestinationBuilder::atomic)
     /// receive was stopped before it could give it this name.
-    pub lacks_name: Option<OsString>,
+    pub final_name: Option<OsString>,
 }
 
 /// What is unfinished in `directory`, where subvolumes are received. `state` is
@@ -163,7 +163,7 @@ pub fn leftovers(
         let Entry::Subvolume(info) = entry(&place.directory, &name) else {
             continue;
         };
-        let lacks_name = match (info.read_only, info.received_uuid.is_nil()) {
+        let final_name = match (info.read_only, info.received_uuid.is_nil()) {
             (false, true) => None,
             (true, false) => match name.strip_suffix(SUFFIX) {
                 Some(own) if !own.is_empty() => Some(OsString::from_vec(own.to_vec())),
@@ -175,7 +175,7 @@ pub fn leftovers(
             all.push(Leftover {
                 name: OsString::from_vec(name),
                 is_snapshot: !info.parent_uuid.is_nil(),
-                lacks_name,
+                final_name,
             });
         }
     }
@@ -195,7 +195,7 @@ pub fn delete_leftover(
 ) -> Result<bool, ResumeError> {
     let path = directory.as_ref();
     let listed = leftovers(path, state)?;
-    let mut listed = listed.iter().filter(|one| one.lacks_name.is_none());
+    let mut listed = listed.iter().filter(|one| one.final_name.is_none());
     if !listed.any(|one| one.name.as_encoded_bytes() == name) {
         return Ok(false);
     }

@@ -266,10 +266,7 @@ impl ResumableReceiver {
             match active.compare(raw) {
                 Ok(false) => {}
                 Ok(true) => self.resume(at, observer)?,
-                Err(error) => {
-                    self.active = None;
-                    self.receiver.fail(failure(at, error), observer)?;
-                }
+                Err(error) => self.differs(error, at, observer)?,
             }
             return Ok(flow);
         }
@@ -370,11 +367,23 @@ impl ResumableReceiver {
         match &mut self.active {
             Some((_, active)) if active.is_comparing() => {
                 let error = active.ended_early().unwrap_or_else(|error| error);
-                self.active = None;
-                self.receiver.fail(failure(at, error), observer)
+                self.differs(error, at, observer)
             }
             _ => Ok(()),
         }
+    }
+
+    /// The stream is not the same, or the journal cannot be written.
+    fn differs(
+        &mut self,
+        error: ResumeError,
+        at: Position,
+        observer: &mut dyn Observer,
+    ) -> Result<(), ReceiveError> {
+        if let Some((_, active)) = self.active.take() {
+            self.set_checkpoint(active.journal.newest());
+        }
+        self.receiver.fail(failure(at, error), observer)
     }
 
     /// A subvolume has ended: the state of one that is complete goes.

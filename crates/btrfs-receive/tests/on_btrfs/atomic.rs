@@ -119,7 +119,7 @@ fn one_without_its_name_is_told_and_found() {
     );
     let found = leftovers(pair.to.path(), None).unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!(found[0].lacks_name.as_deref(), Some("first".as_ref()));
+    assert_eq!(found[0].final_name.as_deref(), Some("first".as_ref()));
     let removed = delete_leftover(pair.to.path(), None, b"first.receiving");
     assert!(!removed.unwrap());
     // A resumable one does what is left to do.

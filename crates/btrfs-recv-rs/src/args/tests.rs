@@ -238,3 +238,15 @@ fn policies_have_values_that_are_checked() {
         assert!(matches!(error, UsageError::Unusable { .. }), "{line}");
     }
 }
+
+#[test]
+fn options_that_are_gone_say_why() {
+    for (line, reason) in [
+        ("x --resumable --trust-prefix D", "always compared"),
+        ("x --hash-data D", "checksums"),
+    ] {
+        let error = parse_line(line).unwrap_err();
+        assert!(matches!(error, UsageError::Gone { .. }), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+}
