@@ -143,6 +143,8 @@ pub mod resume;
 #[cfg(feature = "serde")]
 mod serial;
 pub mod source;
+// One function for each ioctl, whether or not resuming makes it.
+#[cfg_attr(not(feature = "resume"), allow(dead_code, unused_imports))]
 mod sys;
 #[cfg(test)]
 mod testing;

@@ -16,6 +16,7 @@ pub(super) struct LastCapability(Option<(StreamPath, Bytes)>);
 
 impl LastCapability {
     /// Whether nothing is remembered.
+    #[cfg(feature = "resume")]
     pub(super) fn is_none(&self) -> bool {
         self.0.is_none()
     }

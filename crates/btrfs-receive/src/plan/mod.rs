@@ -101,7 +101,8 @@ impl Planner {
     }
 }
 
-/// For a checkpoint: everything else is held back for a moment only.
+/// For a caller that pauses: everything else is held back for a moment only.
+#[cfg(feature = "resume")]
 impl Planner {
     /// Whether nothing is held back but what [`flush`](Self::flush) gives out
     /// and [`deferred`](Self::deferred) tells.

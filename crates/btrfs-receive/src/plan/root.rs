@@ -82,7 +82,8 @@ impl RootAttributes {
         None
     }
 
-    /// What is deferred, in the order in which it is kept.
+    /// What is deferred, in its order.
+    #[cfg(feature = "resume")]
     pub(super) fn ops(&self) -> Vec<Op> {
         self.steps.iter().map(|(_, step)| step.op.clone()).collect()
     }

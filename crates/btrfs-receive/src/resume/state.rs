@@ -14,7 +14,9 @@ use super::ResumeOptions;
 use super::error::ResumeError;
 use super::hash::{Mark, StreamHash};
 use super::journal::{Checkpoint, Journal, RootAttribute, snapshot_name};
-use super::store::{Entry, FOLDER, Store, entry, list, open_directory, open_folder};
+use super::store::{
+    Entry, FOLDER, Store, entry, list, open_directory, open_folder, remove_empty_folder,
+};
 use crate::destination::btrfs::checkpoint::Snapshot;
 use crate::plan::op::NewSubvolume;
 use crate::receiver::Paused;
@@ -181,7 +183,10 @@ impl Place {
                 Some(journal) if !journal.is_of(new) || !self.is_of(&journal) => Ok(()),
                 _ => store.remove(),
             },
-            None => Ok(()),
+            None => {
+                remove_empty_folder(&self.base);
+                Ok(())
+            }
         }
     }
 
@@ -327,7 +332,7 @@ impl Active {
     fn new(store: Store, journal: Journal, raw: &[u8]) -> Self {
         let checkpoints = journal.checkpoints.iter().map(|one| &one.mark);
         let mut ahead: Vec<_> = checkpoints.chain(&journal.marks).cloned().collect();
-        ahead.sort_by(|a, b| b.offset.cmp(&a.offset));
+        ahead.sort_by_key(|mark| std::cmp::Reverse(mark.offset));
         let mut active = Self {
             hash: StreamHash::new(&journal.marks),
             store,

@@ -252,6 +252,15 @@ pub(super) fn open_folder(base: impl AsFd, path: &Path) -> Result<Option<OwnedFd
     Ok(Some(folder))
 }
 
+/// Removes the directory of all unfinished receives if it is empty, as a receive
+/// leaves it that is killed at its very end.
+pub(super) fn remove_empty_folder(base: impl AsFd) {
+    if let Ok(Some(_)) = open_folder(&base, Path::new("")) {
+        // Another is at work there if it is not empty.
+        let _ = unlinkat(&base, FOLDER, AtFlags::REMOVEDIR);
+    }
+}
+
 /// What is in the directory of an unfinished receive, as far as it can be seen
 /// without the lock: the journal is only ever replaced as a whole.
 pub(super) struct Seen {

@@ -25,6 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(two_receives_of_one_stream_at_once),
         test!(state_of_the_first_version_is_refused),
         test!(nothing_is_left_where_nothing_was_created),
+        test!(an_empty_folder_goes_with_the_next_receive),
     ]
 }
 
@@ -391,6 +392,20 @@ fn state_of_the_first_version_is_refused() {
     assert!(matches!(listed, ResumeError::Older { .. }), "{listed}");
     assert!(abandon(pair.to.path(), None, b"first").unwrap());
     receive(&full, pair.to.path(), 50_000, &mut log).unwrap();
+}
+
+/// Killed when the subvolume was complete, and all but this was removed.
+fn an_empty_folder_goes_with_the_next_receive() {
+    let pair = Pair::new();
+    let (full, _) = streams(&pair);
+    let mut log = Log::default();
+    receive(&full, pair.to.path(), u64::MAX, &mut log).unwrap();
+    for inside in ["", "first"] {
+        fs::create_dir_all(pair.received(FOLDER).join(inside)).unwrap();
+        receive(&full, pair.to.path(), u64::MAX, &mut log).unwrap();
+        assert!(!pair.received(FOLDER).exists(), "{inside}");
+    }
+    assert_eq!(log.count("present"), 2);
 }
 
 fn nothing_is_left_where_nothing_was_created() {
