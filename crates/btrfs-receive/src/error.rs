@@ -429,6 +429,13 @@ pub enum Barrier {
     Replaced,
 }
 
+#[cfg(feature = "resume")]
+impl From<crate::resume::ResumeError> for Cause {
+    fn from(error: crate::resume::ResumeError) -> Self {
+        Self::Resume(Box::new(error))
+    }
+}
+
 impl Cause {
     /// A failed system call.
     pub(crate) fn system(call: &'static str, error: impl Into<io::Error>) -> Self {

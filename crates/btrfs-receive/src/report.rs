@@ -147,8 +147,7 @@ impl Outcome {
 /// How often something of a stream was left out because the caller's options
 /// asked for that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(any(feature = "serde", feature = "resume"), derive(serde::Serialize))]
-#[cfg_attr(feature = "resume", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LeftOut {
     /// Extended attributes that were to be set or removed.
@@ -182,8 +181,7 @@ impl std::ops::AddAssign for LeftOut {
 /// The content is the same; what differs is how it lies on the disk, or an
 /// attribute that the destination has no way to hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(any(feature = "serde", feature = "resume"), derive(serde::Serialize))]
-#[cfg_attr(feature = "resume", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Fallbacks {
     /// Encoded writes that were refused, decoded and written.

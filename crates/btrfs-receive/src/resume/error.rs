@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use crate::error::Cause;
-
 /// Why a receive cannot be made resumable, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -158,12 +156,6 @@ pub enum ResumeError {
         #[source]
         error: io::Error,
     },
-}
-
-impl From<ResumeError> for Cause {
-    fn from(error: ResumeError) -> Self {
-        Self::Resume(Box::new(error))
-    }
 }
 
 impl ResumeError {

@@ -19,7 +19,7 @@ pub(super) struct Mark {
     /// The place, in bytes from the command that begins the subvolume.
     pub(super) offset: u64,
     /// SHA-256 of what is hashed of these bytes.
-    #[serde(with = "super::journal::hex")]
+    #[serde(with = "super::hex")]
     pub(super) digest: Digest,
 }
 

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::hash::{MAX_MARKS, Mark};
+use super::hex;
 use crate::destination::btrfs::checkpoint::DeferredFlags;
 use crate::plan::op::{NewSubvolume, Op};
 use crate::report::{Fallbacks, LeftOut};
@@ -87,8 +88,10 @@ pub(super) struct Checkpoint {
     /// What the destination sets at the end.
     pub(super) flags: DeferredFlags,
     /// What had to be done another way so far.
+    #[serde(with = "FallbacksDef")]
     pub(super) fallbacks: Fallbacks,
     /// What was left out so far.
+    #[serde(with = "LeftOutDef")]
     pub(super) left_out: LeftOut,
 }
 
@@ -183,9 +186,9 @@ impl Journal {
     pub(super) fn cut(&mut self, offset: u64) -> Vec<Checkpoint> {
         self.marks.retain(|mark| mark.offset <= offset);
         let checkpoints = self.checkpoints.iter();
-        let kept = checkpoints.take_while(|one| one.mark.offset <= offset);
-        let kept = kept.count();
-        self.checkpoints.split_off(kept)
+        let before = checkpoints.take_while(|one| one.mark.offset <= offset);
+        let before = before.count();
+        self.checkpoints.split_off(before)
     }
 
     /// The content of the file.
@@ -305,36 +308,22 @@ impl RootAttribute {
     }
 }
 
-/// Bytes as a string of hexadecimal digits.
-pub(super) mod hex {
-    use std::fmt::Write as _;
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Fallbacks", deny_unknown_fields)]
+struct FallbacksDef {
+    encoded_writes_decoded: u64,
+    clones_copied: u64,
+    compression_refused: u64,
+    flags_refused: u64,
+}
 
-    use serde::de::Error as _;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    pub(in crate::resume) fn serialize<S: Serializer>(
-        bytes: &impl AsRef<[u8]>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        let mut text = String::new();
-        for byte in bytes.as_ref() {
-            // Writing to a string does not fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        serializer.serialize_str(&text)
-    }
-
-    pub(in crate::resume) fn deserialize<'de, T: TryFrom<Vec<u8>>, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<T, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let pairs = text.as_bytes().chunks(2);
-        let bytes: Option<Vec<u8>> = pairs
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-            .collect();
-        let value = bytes.and_then(|bytes| T::try_from(bytes).ok());
-        value.ok_or_else(|| D::Error::custom("not hexadecimal, or of another length"))
-    }
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "LeftOut", deny_unknown_fields)]
+struct LeftOutDef {
+    xattrs: u64,
+    file_attributes: u64,
+    unknown_commands: u64,
+    unknown_attributes: u64,
 }
 
 /// The name of a subvolume, in hexadecimal digits.
@@ -347,13 +336,13 @@ mod name {
         name: &SubvolumeName,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        super::hex::serialize(&name.as_bytes(), serializer)
+        super::super::hex::serialize(&name.as_bytes(), serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<SubvolumeName, D::Error> {
-        let name: Bytes = super::hex::deserialize(deserializer)?;
+        let name: Bytes = super::super::hex::deserialize(deserializer)?;
         SubvolumeName::parse(name).map_err(D::Error::custom)
     }
 }

@@ -6,9 +6,9 @@ use btrfs_sendstream::{Bytes, Command, Item, Position};
 use rustix::thread::{CapabilitySet, capabilities};
 use tracing::debug;
 
-use super::ResumeOptions;
 use super::error::ResumeError;
 use super::journal::RootAttribute;
+use super::options::ResumeOptions;
 use super::rollback::roll_back;
 use super::state::{Active, Begun, Place};
 use crate::destination::Destination;

@@ -10,10 +10,10 @@ use rustix::fs::{CWD, Mode, OFlags, RenameFlags, fstat, fsync, openat, renameat_
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use uuid::Uuid;
 
-use super::ResumeOptions;
 use super::error::ResumeError;
 use super::hash::{Mark, StreamHash};
 use super::journal::{Checkpoint, Journal, RootAttribute, snapshot_name};
+use super::options::ResumeOptions;
 use super::store::{
     Entry, FOLDER, Store, entry, list, open_directory, open_folder, remove_empty_folder,
 };

@@ -111,7 +111,7 @@ impl BtrfsDestination {
     /// Has the thread do something, and waits for it.
     fn call<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut Engine) -> Result<T, Cause> + Send + 'static,
+        work: impl FnOnce(&mut Engine) -> Result<T, Cause> + Send + Sync + 'static,
     ) -> Result<T, Cause> {
         let at = Position::default();
         let answer = self.ask(at, "resume", |answer: mpsc::Sender<_>| {

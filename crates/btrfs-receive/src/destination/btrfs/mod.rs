@@ -395,7 +395,7 @@ enum Request {
     },
     /// Anything else.
     #[cfg(feature = "resume")]
-    Call(Box<dyn FnOnce(&mut Engine) + Send>),
+    Call(Box<dyn FnOnce(&mut Engine) + Send + Sync>),
 }
 
 /// Failures of queued operations that were not reported yet. Never more
