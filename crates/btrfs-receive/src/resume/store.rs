@@ -32,7 +32,8 @@ const LOCK: &str = "lock";
 const OLD_STATE: &str = "state";
 
 /// Another may look at the lock for a moment, or remove the directory while
-/// it is opened.
+/// it is opened; and a process that another thread starts has the lock until it
+/// executes its program.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -277,11 +278,18 @@ pub(super) struct Seen {
 pub(super) fn look(folder: &OwnedFd, path: &Path, name: &[u8]) -> Option<Seen> {
     let path = path.join(OsStr::from_bytes(name));
     let directory = open_directory(folder, name).ok()?;
-    let locked = match open_file(&directory, LOCK, OFlags::RDONLY) {
+    let try_lock = || match open_file(&directory, LOCK, OFlags::RDONLY) {
         Ok(mut file) => lock(&mut file, FlockOperation::NonBlockingLockShared, &path),
         Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(ResumeError::system("openat", &path, errno)),
     };
+    let mut locked = try_lock();
+    for _ in 1..TRIES {
+        if matches!(locked, Err(ResumeError::Locked { .. })) {
+            std::thread::sleep(PAUSE);
+            locked = try_lock();
+        }
+    }
     let names = list(&directory).unwrap_or_default();
     Some(Seen {
         journal: read_journal(&directory, &path),
