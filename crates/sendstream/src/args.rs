@@ -132,10 +132,19 @@ pub(crate) struct Downgrade {
     #[arg(short, long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=2))]
     pub(crate) to: u8,
-    /// Leave out commands that the version lacks (inode flags, verity)
-    /// instead of refusing the stream.
+    /// Leave out commands that the version lacks and that are not about the
+    /// content of files (inode flags, verity) instead of refusing the stream.
     #[arg(long)]
     pub(crate) drop_newer: bool,
+    /// Look up the sizes of files in DIR, the snapshot that the stream was made
+    /// against or a received copy of it.
+    ///
+    /// A stream does not say how long an existing file is, unless that changes,
+    /// so without it a hole in such a file is refused. Give the right
+    /// snapshot: from another one, files get a wrong size. For the first
+    /// stream of the input only.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) parent: Option<PathBuf>,
     /// Write a hole as zeros even if nothing shows that the file is that
     /// long. Wrong only where the sender's file has space preallocated beyond
     /// its end.

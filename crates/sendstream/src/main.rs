@@ -5,6 +5,7 @@ mod input;
 #[cfg(test)]
 mod manual;
 mod output;
+mod parent;
 mod split;
 mod transforms;
 
@@ -85,9 +86,11 @@ fn advice(failure: &Failure) -> &'static str {
     match error.kind() {
         Kind::Newer { .. } => "\n(--drop-newer leaves such commands out)",
         Kind::UnknownSize { .. } => {
-            "\n(--assume-size takes the file to be long enough, which is wrong only if the \
-             sender's file has space preallocated beyond its end)"
+            "\n(--parent DIR looks the size up in the parent snapshot; --assume-size takes the file \
+             to be long enough, which is wrong only if the sender's file has space preallocated \
+             beyond its end)"
         }
+        Kind::UnknownGrowth { .. } => "\n(--parent DIR looks the size up in the parent snapshot)",
         Kind::HoleTooLong { .. } => "\n(--max-zeros sets the limit)",
         Kind::Crossing { .. } => {
             "\n(filter by a wider path; if the stream is incremental, a full one may do)"

@@ -9,6 +9,7 @@ use btrfs_sendstream::transform::{
 
 use crate::args::{self, Io};
 use crate::output::Destination;
+use crate::parent::Parent;
 use crate::{Failure, input};
 
 /// Transforms with nothing to tell afterwards.
@@ -71,6 +72,13 @@ pub(crate) fn downgrade(
         builder = builder.unknown_size(UnknownSize::Assume);
     }
     let mut downgrade = builder.build();
+    if let Some(directory) = &options.parent {
+        let parent = Parent::open(directory).map_err(|error| Failure::File {
+            file: directory.display().to_string(),
+            error,
+        })?;
+        downgrade = downgrade.with_parent(move |path| parent.look_up(path));
+    }
     input::run(&options.io.inputs, &mut downgrade, &mut destination.writer)?;
     destination.finish()?;
     if downgrade.dropped() > 0 {
