@@ -357,8 +357,10 @@ impl<D: Destination> Receiver<D> {
     ) -> Result<(), ReceiveError> {
         let is_left = matches!(*failure.cause, Cause::LeftIncomplete { .. });
         let is_complete = matches!(*failure.cause, Cause::NameTaken { by: Occupant::Same });
-        if self.options.skip_complete && is_complete {
+        if is_complete {
             subvolume.outcome = Outcome::AlreadyComplete;
+        }
+        if self.options.skip_complete && is_complete {
             self.state = State::Skipping(subvolume);
             return Ok(());
         }
@@ -579,6 +581,7 @@ impl<D: Destination> Receiver<D> {
         self.report.left_out += subvolume.left_out;
         self.leave_kept(&mut subvolume);
         if subvolume.outcome == Outcome::AlreadyComplete {
+            self.report.already_complete += 1;
             observer.event(Event::SubvolumePresent(&subvolume));
         } else if subvolume.outcome.is_finished() {
             self.report.finished += 1;

@@ -17,6 +17,9 @@ pub struct Report {
     pub finished: u64,
     /// Subvolumes that were given up, or deleted, or could not be created.
     pub abandoned: u64,
+    /// Subvolumes that an earlier receive had completed
+    /// ([`Outcome::AlreadyComplete`]).
+    pub already_complete: u64,
     /// Commands read, of all streams, END included.
     pub commands: u64,
     /// Bytes of input read and decoded; of a receive that is driven
@@ -128,8 +131,8 @@ pub enum Outcome {
     NotRenamed,
     /// Was incomplete, and deleted: see [`OnError`](crate::OnError).
     Deleted,
-    /// An earlier receive has completed it: nothing was done. Only of
-    /// [resumable](crate::resume) receives, and with
+    /// An earlier receive has completed it: nothing was done. That is a failure,
+    /// except of [resumable](crate::resume) receives, and with
     /// [`Options::skip_complete`](crate::Options::skip_complete).
     AlreadyComplete,
     /// Could not be created; whatever has that name is not ours.

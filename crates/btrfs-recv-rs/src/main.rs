@@ -100,11 +100,19 @@ fn refuse_global(error: &OptionError) -> ExitCode {
 }
 
 /// Says what is wrong with the command line. `btrbk` knows these texts by
-/// `unrecognized option`, `invalid option` and `usage:`.
+/// `unrecognized option`, `invalid option` and `usage:`; what helps people
+/// comes on lines behind.
 fn refuse(error: &UsageError) -> ExitCode {
     let text = match error {
         UsageError::Option(_) | UsageError::TwoModes(..) | UsageError::Misplaced { .. } => {
-            format!("btrfs-recv-rs: {error}\nTry 'btrfs-recv-rs --help' for more information\n")
+            let hint = match error {
+                UsageError::Option(error) => args::hint(error).map(|hint| hint + "\n"),
+                _ => None,
+            };
+            format!(
+                "btrfs-recv-rs: {error}\n{}Try 'btrfs-recv-rs --help' for more information\n",
+                hint.unwrap_or_default()
+            )
         }
         UsageError::PathCount { .. } => {
             format!("btrfs-recv-rs: {error}\n{}", args::usage())

@@ -3,20 +3,32 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use btrfs_receive::resume::{self, Progress, ResumeError};
+use rustix::fs::statfs;
 
 use crate::args::Unfinished;
 use crate::escape::push_message;
 use crate::local_time::LocalTime;
-use crate::messages::Messages;
+use crate::messages::{Messages, strerror};
+
+/// What `statfs` says of a btrfs (`linux/magic.h`).
+const BTRFS_SUPER_MAGIC: u32 = 0x9123_683E;
 
 /// Shows what is unfinished; returns whether that could be found out.
 pub(crate) fn status(options: &Unfinished, messages: &mut Messages) -> bool {
+    if let Err(text) = check_btrfs(&options.destination) {
+        messages.error(text);
+        return false;
+    }
     let mut report = Report::new(options);
     match report.collect(options) {
         Ok(()) => {
+            if report.text.is_empty() {
+                report.nothing();
+            }
             let _ = io::stdout().write_all(&report.text);
             true
         }
@@ -24,6 +36,24 @@ pub(crate) fn status(options: &Unfinished, messages: &mut Messages) -> bool {
             messages.error(error);
             false
         }
+    }
+}
+
+/// Only a btrfs has anything unfinished, so elsewhere the wrong directory was
+/// named.
+fn check_btrfs(directory: &Path) -> Result<(), String> {
+    match statfs(directory) {
+        // Its type differs between architectures; the number has 32 bits.
+        Ok(facts) if facts.f_type as u32 == BTRFS_SUPER_MAGIC => Ok(()),
+        Ok(_) => Err(format!(
+            "{} doesn't belong to btrfs mount point",
+            directory.display()
+        )),
+        Err(error) => Err(format!(
+            "cannot look into {}: {}",
+            directory.display(),
+            strerror(&error.into())
+        )),
     }
 }
 
@@ -162,6 +192,13 @@ impl<'a> Report<'a> {
         push_message(&mut self.text, progress.hint.as_bytes());
         self.say("\n    to give up: ");
         self.remove(name);
+    }
+
+    fn nothing(&mut self) {
+        self.say("nothing unfinished in ");
+        let directory = self.options.destination.as_os_str();
+        push_message(&mut self.text, directory.as_bytes());
+        self.say("\n");
     }
 
     fn name(&mut self, name: &OsStr) {

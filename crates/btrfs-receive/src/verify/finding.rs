@@ -70,11 +70,11 @@ impl fmt::Display for Finding {
         if let Problem::Stream(error) = &self.problem {
             return error.fmt(f);
         }
-        if let Some(command) = self.command {
-            write!(f, "{command} ")?;
-        }
-        if let Some(path) = &self.path {
-            write!(f, "{}: ", EscapedPath(path))?;
+        match (self.command, &self.path) {
+            (Some(command), Some(path)) => write!(f, "{command} {}: ", EscapedPath(path))?,
+            (Some(command), None) => write!(f, "{command}: ")?,
+            (None, Some(path)) => write!(f, "{}: ", EscapedPath(path))?,
+            (None, None) => {}
         }
         let text = self.problem.to_string();
         let mut lines = text.lines();

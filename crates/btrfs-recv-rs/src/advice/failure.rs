@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use btrfs_receive::{Cause, Failure};
+use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
@@ -27,7 +28,7 @@ pub(crate) fn on_failure(
                 Errno::NOSPC if failure.operation != "set_xattr" => {
                     Some(no_space(destination, to_come))
                 }
-                errno => on_errno(failure, errno),
+                errno => on_errno(failure, errno, destination),
             }
         }
         other => on_cause(failure, other),
@@ -74,9 +75,26 @@ fn other_parent() -> Advice {
     )
 }
 
-fn on_errno(failure: &Failure, errno: Errno) -> Option<Advice> {
+fn is_creation(operation: &str) -> bool {
+    operation == "subvol" || operation == "snapshot"
+}
+
+/// Whether the filesystem or its mount is read-only; also if that is not known.
+fn is_mounted_read_only(path: &Path) -> bool {
+    let facts = rustix::fs::statvfs(path);
+    facts.map_or(true, |facts| {
+        facts.f_flag.contains(StatVfsMountFlags::RDONLY)
+    })
+}
+
+fn on_errno(failure: &Failure, errno: Errno, destination: &Path) -> Option<Advice> {
     let operation = failure.operation;
     Some(match errno {
+        Errno::ROFS if is_creation(operation) && !is_mounted_read_only(destination) => Advice::new(
+            "PATH lies inside a read-only subvolume, such as a snapshot that was received",
+            "receive into a directory beside that subvolume; leave the subvolume read-only, or no \
+             incremental stream can be received on top of it any more",
+        ),
         Errno::ROFS => Advice::new(
             "the filesystem is mounted read-only, or the kernel made it read-only after an error",
             "look at dmesg; if there is no error, mount it writable (mount -o remount,rw)",

@@ -7,6 +7,7 @@ pub(crate) mod option;
 mod parse;
 mod policy;
 mod resume;
+mod suggest;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ pub(crate) use help::{help, usage};
 pub(crate) use parse::parse;
 pub(crate) use policy::CloneSource;
 pub(crate) use resume::{Resume, Unfinished};
+pub(crate) use suggest::hint;
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]

@@ -84,7 +84,8 @@ pub(crate) struct Section {
 pub(crate) struct Opt {
     /// What the parser calls it.
     pub(crate) id: Id,
-    /// Its letter. Only options of `btrfs receive` have one.
+    /// Its letter. One that `btrfs receive` does not have is not there when
+    /// the program is called by that name.
     pub(crate) short: Option<u8>,
     /// Its name without dashes.
     pub(crate) long: Option<&'static str>,

@@ -26,10 +26,23 @@ pub(crate) fn parse(
     let mut args = args.into_iter().peekable();
     let program = args.next().unwrap_or_default();
     let called_receive = Path::new(&program).file_name().is_some_and(is_verb);
-    if !called_receive {
-        args.next_if(|arg| is_verb(arg));
+    let has_verb = called_receive || args.next_if(|arg| is_verb(arg)).is_some();
+    let mut args: Vec<_> = args.collect();
+    let mut specs: Vec<_> = options().map(spec).collect();
+    if called_receive {
+        // `btrfs receive` refuses these letters, and callers look for how.
+        for spec in &mut specs {
+            if matches!(spec.id.id, Id::Help | Id::Version) {
+                spec.short = None;
+            }
+        }
     }
-    let specs: Vec<_> = options().map(spec).collect();
+    if let [word] = args.as_mut_slice()
+        && !has_verb
+        && word == "help"
+    {
+        *word = "--help".into();
+    }
     let mut given = Given::default();
     for arg in getopt::split(&specs, args, !posixly_correct)? {
         let (option, value) = match arg {

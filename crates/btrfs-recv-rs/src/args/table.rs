@@ -573,10 +573,12 @@ const INSTEAD: &[Opt] = &[
     ),
     Opt::new(Id::Help, "help", "print this help")
         .established()
+        .short(b'h')
         .modes(EVERY_MODE)
         .manual("Print the options."),
     Opt::new(Id::Version, "version", "print the version")
         .established()
+        .short(b'V')
         .modes(EVERY_MODE)
         .manual("Print the version."),
 ];

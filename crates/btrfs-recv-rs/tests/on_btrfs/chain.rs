@@ -193,7 +193,10 @@ fn a_dry_run_answers_before_data_is_sent() {
     let (stdout, stderr) = text(&output);
     assert!(!output.status.success());
     assert!(stdout.ends_with("a receive would FAIL\n"), "{stdout}");
-    assert!(stderr.contains("no subvolume here is"), "{stderr}");
+    assert!(
+        stderr.contains(": in second: snapshot: no subvolume here is, or was received from, the"),
+        "{stderr}"
+    );
     assert!(receive(&sent.full, &[], to.path()).status.success());
     let output = dry_run();
     let (stdout, stderr) = text(&output);

@@ -118,6 +118,10 @@ const CASES: &[Case] = &[
         remount(to, "rw");
         output
     }),
+    ("read-only-subvolume", |to| {
+        receive(&full(), &[], to);
+        receive(&named("parent", PARENT, &[]), &[], &to.join("sub"))
+    }),
     ("full", |to| {
         let file = to.join("filler");
         fill(&file);
