@@ -1,30 +1,40 @@
 //! `--status` and `--abandon`: what is unfinished in a directory.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use btrfs_receive::resume::{self, Progress, ResumeError};
 
+use crate::advice;
 use crate::args::Unfinished;
 use crate::escape::push_message;
 use crate::local_time::LocalTime;
-use crate::messages::Messages;
+use crate::messages::{Messages, strerror, write_stdout};
 
 /// Shows what is unfinished; returns whether that could be found out.
 pub(crate) fn status(options: &Unfinished, messages: &mut Messages) -> bool {
     let mut report = Report::new(options);
     match report.collect(options) {
-        Ok(()) => {
-            let _ = io::stdout().write_all(&report.text);
-            true
-        }
+        Ok(()) => match write_stdout(&report.text) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                messages.error(format_args!("cannot write: {}", strerror(&error)));
+                false
+            }
+            _ => true,
+        },
         Err(error) => {
-            messages.error(error);
+            refused(&error, messages);
             false
         }
     }
+}
+
+/// Says why the state cannot be looked at, and what to do about it.
+fn refused(error: &ResumeError, messages: &mut Messages) {
+    let advice = advice::on_resume(error);
+    messages.refused(&error.to_string(), advice.as_ref().map(|it| &*it.to_do));
 }
 
 /// Removes what is named, or every receive that was made resumable; returns
@@ -35,7 +45,7 @@ pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
         true => match resume::unfinished(&options.destination, options.state_dir.as_deref()) {
             Ok(all) => all.into_iter().map(|one| one.name).collect(),
             Err(error) => {
-                messages.error(error);
+                refused(&error, messages);
                 return false;
             }
         },
@@ -50,7 +60,8 @@ pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
                     options.destination.join(name).as_os_str().as_bytes(),
                 );
                 line.push(b'\n');
-                let _ = io::stdout().write_all(&line);
+                // It is gone, whether or not anybody reads that.
+                let _ = write_stdout(&line);
             }
             Ok(false) => {
                 messages.error(format_args!(
@@ -118,7 +129,10 @@ impl<'a> Report<'a> {
         for one in resume::leftovers(&options.destination, kept)? {
             self.name(&one.name);
             if let Some(own) = &one.lacks_name {
-                self.say(": complete but for its name\n    rename it with: mv -nT ");
+                self.say(
+                    ": complete, and called as --atomic calls what it has not finished\n    if \
+                     that was stopped before the end, rename it with: mv -nT -- ",
+                );
                 let paths = [&one.name, own].map(|name| options.destination.join(name).into());
                 push_message(&mut self.text, quoted(&paths).as_bytes());
                 self.say("\n");
