@@ -96,7 +96,7 @@ fn names_of_ours_that_were_received() {
     let mut status = command(&["--status"]);
     let output = status.arg(to.path()).output().unwrap();
     let (stdout, stderr) = text(&output);
-    assert_eq!((output.status.code(), &stdout[..]), (Some(1), ""));
+    assert_eq!((output.status.code(), stdout), (Some(1), ""));
     let said = format!(
         "{}/btrfs-recv-rs.unfinished: a subvolume, and not the directory that holds the state of \
          unfinished receives",
