@@ -251,6 +251,21 @@ pub enum Cause {
         /// What is the matter.
         problem: ExtractionProblem,
     },
+    /// The filesystem extracted onto does not store the name as it is, as
+    /// VFAT, which drops a dot at the end; or does not tell it from another,
+    /// as VFAT with capital letters.
+    #[error(
+        "this filesystem {} {} {}; extract onto another filesystem",
+        if *taken { "takes" } else { "stores" },
+        EscapedPath(path),
+        if *taken { "for the name of another file" } else { "under another name" }
+    )]
+    NameNotStored {
+        /// The path that was to be created.
+        path: Bytes,
+        /// Another file has a name that the filesystem takes for this one.
+        taken: bool,
+    },
     /// The list of what was not kept could not be written.
     #[error("cannot write the list of what is not kept: {error}")]
     ListNotWritten {
@@ -398,10 +413,23 @@ pub enum ExtractionProblem {
     Gone,
     /// A directory of that name was made later.
     #[error(
-        "another directory has its name, made at another time; extract its stream again, or, if \
-         this is an unchanged copy of it, remove the line that begins with `born` from its record"
+        "another directory has its name; extract its stream again, or, if this is an unchanged \
+         copy of it, remove the line that begins with `born` from its record"
     )]
     Replaced,
+    /// It is the subvolume at another time: the UUID is right, and the
+    /// ctransid is not.
+    #[error(
+        "it is the subvolume as of transid {found}, and the stream needs it as of transid \
+         {wanted}; extract the stream of that state into this directory first, or, if both are \
+         one snapshot that came by different hosts, write `transid {wanted}` in its record"
+    )]
+    OtherState {
+        /// The ctransid in the record.
+        found: u64,
+        /// The ctransid in the stream.
+        wanted: u64,
+    },
     /// The record cannot be read.
     #[error("its record is damaged; extract its stream again")]
     DamagedRecord,

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::privilege;
+
 const SECONDS_PER_DAY: i64 = 86_400;
 
 /// Formats times in one time zone.
@@ -28,9 +30,14 @@ struct Stretch {
 }
 
 impl LocalTime {
-    /// The zone of `TZ`, else of the system, else UTC.
+    /// The zone of `TZ`, else of the system, else UTC. UTC for a process that
+    /// has more rights than its caller: `TZ` and `TZDIR` can name any file.
     pub(crate) fn system() -> Self {
-        Self::new(TimeZone::system())
+        Self::new(if privilege::is_raised() {
+            TimeZone::UTC
+        } else {
+            TimeZone::system()
+        })
     }
 
     fn new(zone: TimeZone) -> Self {

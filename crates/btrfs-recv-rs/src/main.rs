@@ -15,6 +15,7 @@ mod json;
 mod local_time;
 mod logging;
 mod messages;
+mod privilege;
 mod progress;
 mod receive;
 mod sandbox;

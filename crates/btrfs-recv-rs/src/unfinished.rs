@@ -1,7 +1,7 @@
 //! `--status` and `--abandon`: what is unfinished in a directory.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,10 +9,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use btrfs_receive::resume::{self, Progress, ResumeError};
 use rustix::fs::statfs;
 
+use crate::advice;
 use crate::args::Unfinished;
 use crate::escape::push_message;
 use crate::local_time::LocalTime;
-use crate::messages::{Messages, strerror};
+use crate::messages::{Messages, strerror, write_stdout};
 
 /// What `statfs` says of a btrfs (`linux/magic.h`).
 const BTRFS_SUPER_MAGIC: u32 = 0x9123_683E;
@@ -29,16 +30,22 @@ pub(crate) fn status(options: &Unfinished, messages: &mut Messages) -> bool {
             if report.text.is_empty() {
                 report.nothing();
             }
-            let _ = io::stdout().write_all(&report.text);
-            true
+            match write_stdout(&report.text) {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    messages.error(format_args!("cannot write: {}", strerror(&error)));
+                    false
+                }
+                _ => true,
+            }
         }
         Err(error) => {
-            messages.error(error);
+            refused(&error, messages);
             false
         }
     }
 }
 
+<<<<<<< HEAD
 /// Only a btrfs has anything unfinished, so elsewhere the wrong directory was
 /// named.
 fn check_btrfs(directory: &Path) -> Result<(), String> {
@@ -55,6 +62,12 @@ fn check_btrfs(directory: &Path) -> Result<(), String> {
             strerror(&error.into())
         )),
     }
+=======
+/// Says why the state cannot be looked at, and what to do about it.
+fn refused(error: &ResumeError, messages: &mut Messages) {
+    let advice = advice::on_resume(error);
+    messages.refused(&error.to_string(), advice.as_ref().map(|it| &*it.to_do));
+>>>>>>> w-extract
 }
 
 /// Removes what is named, or every receive that was made resumable; returns
@@ -65,7 +78,7 @@ pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
         true => match resume::unfinished(&options.destination, options.state_dir.as_deref()) {
             Ok(all) => all.into_iter().map(|one| one.name).collect(),
             Err(error) => {
-                messages.error(error);
+                refused(&error, messages);
                 return false;
             }
         },
@@ -80,7 +93,8 @@ pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
                     options.destination.join(name).as_os_str().as_bytes(),
                 );
                 line.push(b'\n');
-                let _ = io::stdout().write_all(&line);
+                // It is gone, whether or not anybody reads that.
+                let _ = write_stdout(&line);
             }
             Ok(false) => {
                 messages.error(format_args!(
@@ -148,7 +162,10 @@ impl<'a> Report<'a> {
         for one in resume::leftovers(&options.destination, kept)? {
             self.name(&one.name);
             if let Some(own) = &one.lacks_name {
-                self.say(": complete but for its name\n    rename it with: mv -nT ");
+                self.say(
+                    ": complete, and called as --atomic calls what it has not finished\n    if \
+                     that was stopped before the end, rename it with: mv -nT -- ",
+                );
                 let paths = [&one.name, own].map(|name| options.destination.join(name).into());
                 push_message(&mut self.text, quoted(&paths).as_bytes());
                 self.say("\n");

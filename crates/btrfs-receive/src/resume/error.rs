@@ -111,6 +111,19 @@ pub enum ResumeError {
          another, or keep the state elsewhere"
     )]
     Reserved,
+    /// Something else has the name of the directory that holds the state of
+    /// unfinished receives, a received subvolume for instance.
+    #[error(
+        "{}: {what}, and not the directory that holds the state of unfinished receives, which has \
+         this name",
+        path.display()
+    )]
+    FolderTaken {
+        /// Its path.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// Going on needs `CAP_SYS_ADMIN`, which this process does not have.
     #[error("receives can be resumed only with CAP_SYS_ADMIN: the kernel is asked what differs")]
     NotPrivileged,

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::error::ResumeError;
 use super::find::working;
 use super::state::State;
-use super::store::{FOLDER, Store, identity, list, open_directory};
+use super::store::{FOLDER, Store, identity, list, open_folder};
 use crate::destination::btrfs::naming::SUFFIX;
 use crate::destination::btrfs::remains::{Remains, remains};
 use crate::sys;
@@ -255,10 +254,14 @@ impl Place {
     /// Names of subvolumes of which there is a state.
     fn names(&self) -> Result<Vec<Vec<u8>>, ResumeError> {
         let failed = |errno| ResumeError::system("getdents64", &self.kept, errno);
-        match open_directory(&self.base, FOLDER.as_bytes()) {
+        match open_folder(&self.base, &self.kept.join(FOLDER)) {
             Ok(folder) => list(&folder).map_err(failed),
-            Err(Errno::NOENT) => Ok(Vec::new()),
-            Err(errno) => Err(ResumeError::system("openat", &self.kept, errno)),
+            Err(ResumeError::System { error, .. })
+                if error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
         }
     }
 }

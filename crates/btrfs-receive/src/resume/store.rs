@@ -15,6 +15,7 @@ use rustix::fs::{
     unlinkat,
 };
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use uuid::Uuid;
 
 use super::error::ResumeError;
@@ -98,11 +99,7 @@ impl Store {
         if create {
             make_directory(&base, FOLDER.as_bytes()).map_err(failed("mkdirat"))?;
         }
-        let folder = open_directory(&base, FOLDER.as_bytes()).map_err(failed("openat"))?;
-        if fstat(&folder).map_err(failed("fstat"))?.st_ino == ROOT_INODE {
-            // A subvolume: received, and what is in it is somebody else's word.
-            return Err(ResumeError::system("mkdirat", path, Errno::EXIST));
-        }
+        let folder = open_folder(&base, path.parent().unwrap_or(path))?;
         if create {
             make_directory(&folder, name).map_err(failed("mkdirat"))?;
         }
@@ -157,7 +154,7 @@ impl Store {
     /// The state for `name` while another holds the lock, if it can be read:
     /// it is only ever replaced as a whole.
     pub(crate) fn peek(base: impl AsFd, name: &[u8]) -> Option<State> {
-        let folder = open_directory(base, FOLDER.as_bytes()).ok()?;
+        let folder = open_folder(base, Path::new("")).ok()?;
         let directory = open_directory(folder, name).ok()?;
         read_state(&directory, Path::new("")).ok().flatten()
     }
@@ -346,6 +343,37 @@ pub(crate) fn note_working(directory: &OwnedFd, uuid: Uuid) -> rustix::io::Resul
     rustix::io::write(&file, uuid.to_string().as_bytes())?;
     fsync(&file)?;
     fsync(directory)
+}
+
+/// Opens the directory of all unfinished receives, if that is what has its
+/// name. `path` is its path, for messages.
+///
+/// A subvolume of that name was received, and what it holds came with a
+/// stream. What somebody else owns or can write to is not to be believed
+/// either: what the state names is deleted.
+pub(super) fn open_folder(base: impl AsFd, path: &Path) -> Result<OwnedFd, ResumeError> {
+    let failed = |call| move |errno| ResumeError::system(call, path, errno);
+    let taken = |what| ResumeError::FolderTaken {
+        path: path.to_owned(),
+        what,
+    };
+    let folder = match open_directory(&base, FOLDER.as_bytes()) {
+        Err(Errno::NOTDIR | Errno::LOOP) => return Err(taken("no directory")),
+        result => result.map_err(failed("openat"))?,
+    };
+    let found = fstat(&folder).map_err(failed("fstat"))?;
+    let around = fstat(&base).map_err(failed("fstat"))?;
+    if found.st_ino == ROOT_INODE {
+        return Err(taken("a subvolume"));
+    }
+    // Who owns the directory around it can replace everything in any case.
+    if ![geteuid().as_raw(), around.st_uid].contains(&found.st_uid) {
+        return Err(taken("a directory of another user"));
+    }
+    if found.st_mode & 0o022 != 0 {
+        return Err(taken("a directory that other users can write to"));
+    }
+    Ok(folder)
 }
 
 fn make_directory(at: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {

@@ -106,6 +106,7 @@ fn kind(cause: &Cause) -> &'static str {
         Cause::SourceNotFound { .. } => "source_not_found",
         Cause::NotExtracted { .. } => "not_extracted",
         Cause::BadExtraction { .. } => "bad_extraction",
+        Cause::NameNotStored { .. } => "name_not_stored",
         Cause::ListNotWritten { .. } => "list_not_written",
         Cause::SourceTooShort { .. } => "source_too_short",
         Cause::Limit { .. } => "limit",

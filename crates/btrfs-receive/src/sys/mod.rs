@@ -22,7 +22,7 @@ mod thread;
 mod xflags;
 
 pub(crate) use data::{EncodedRange, Verity, enable_verity, encoded_write, ficlonerange};
-pub(crate) use handle::{open_inode, open_subvolume};
+pub(crate) use handle::{FileHandle, file_handle, open_inode, open_subvolume};
 pub(crate) use lookup::{
     RootRef, containing_subvolume, ino_lookup_user, inode_path, subvolume_rootrefs,
 };

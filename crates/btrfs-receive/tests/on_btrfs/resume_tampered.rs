@@ -251,12 +251,40 @@ fn other_files_in_the_state_do_not_hang() {
 fn a_folder_that_was_received_is_refused() {
     let pair = Pair::new();
     let (full, _) = streams(&pair);
-    subvolume::create(&pair.received(FOLDER));
-    let mut log = Log::default();
-    let refused = reason(receive(&full, pair.to.path(), 50_000, &mut log));
-    assert!(matches!(refused, ResumeError::System { .. }), "{refused}");
-    assert_eq!(fs::read_dir(pair.received(FOLDER)).unwrap().count(), 0);
-    assert!(!pair.received("first").exists());
+    let folder = pair.received(FOLDER);
+    let refuse = |expected| {
+        let mut log = Log::default();
+        let mut refusals = vec![reason(receive(&full, pair.to.path(), 50_000, &mut log))];
+        let directory = pair.to.path();
+        refusals.extend(unfinished(directory, None).err());
+        refusals.extend(leftovers(directory, None).err());
+        refusals.extend(abandon(directory, None, b"first").err());
+        assert_eq!(refusals.len(), 4);
+        for refused in refusals {
+            let is_expected = matches!(
+                refused,
+                ResumeError::FolderTaken { what, ref path } if what == expected && *path == folder
+            );
+            assert!(is_expected, "{refused}");
+        }
+        assert!(!pair.received("first").exists());
+    };
+    subvolume::create(&folder);
+    fs::create_dir(folder.join("first")).unwrap();
+    fs::write(folder.join("first/state"), "").unwrap();
+    refuse("a subvolume");
+    assert_eq!(fs::read_dir(folder.join("first")).unwrap().count(), 1);
+    subvolume::delete(&folder);
+    fs::write(&folder, "").unwrap();
+    refuse("no directory");
+    fs::remove_file(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    files::set_mode(&folder, 0o777).unwrap();
+    refuse("a directory that other users can write to");
+    files::set_mode(&folder, 0o755).unwrap();
+    std::os::unix::fs::chown(&folder, Some(1000), None).unwrap();
+    refuse("a directory of another user");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
 }
 
 /// Left by receives that were killed before they could delete them.

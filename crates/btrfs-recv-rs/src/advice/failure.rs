@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use btrfs_receive::resume::ResumeError;
 use btrfs_receive::{Cause, Failure};
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
@@ -58,12 +59,24 @@ fn on_cause(failure: &Failure, cause: &Cause) -> Option<Advice> {
             "the disk failed, or is full",
             "look at dmesg and btrfs device stats before receiving again",
         ),
+        Cause::Resume(error) => return on_resume(error),
         Cause::Escape { .. } => Advice::new(
             "the stream is hostile or damaged, or another process changes the subvolume meanwhile",
             "keep others away from it; if it happens again, do not trust the sender",
         ),
         _ => return None,
     })
+}
+
+/// What to say about a state that cannot be used.
+pub(crate) fn on_resume(error: &ResumeError) -> Option<Advice> {
+    match error {
+        ResumeError::FolderTaken { .. } => Some(Advice::new(
+            "a subvolume of this name was received, or somebody else made the directory",
+            "move it away, or name another directory for the state with --state-dir",
+        )),
+        _ => None,
+    }
 }
 
 /// An incremental stream met a tree that it was not made for.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use rustix::thread::{CapabilitySet, capabilities};
 
-pub(crate) use failure::on_failure;
+pub(crate) use failure::{on_failure, on_resume};
 pub(crate) use input::{Head, on_stream_error};
 
 /// What an error does not say by itself.

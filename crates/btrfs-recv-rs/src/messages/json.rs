@@ -1,5 +1,7 @@
 //! `--json`: what happens, on standard output, an object to a line.
 
+use std::cell::OnceCell;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,7 +10,7 @@ use btrfs_sendstream::serial::{Fields, Object};
 use serde::{Serialize, Serializer};
 
 use super::Messages;
-use super::line::write_stdout;
+use super::line::{strerror, write_stdout};
 use crate::advice::Advice;
 use crate::json;
 use crate::signals::Signal;
@@ -19,6 +21,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// What is remembered from line to line.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
+    /// Why a line could not be written, if one could not.
+    lost: OnceCell<io::Error>,
     /// When progress was told last.
     progress: Option<Instant>,
 }
@@ -98,6 +102,18 @@ impl Serialize for File<'_> {
     }
 }
 
+impl Lines {
+    /// Writes a line. Nobody reading it is no failure.
+    fn write(&self, line: &[u8]) {
+        if let Err(error) = write_stdout(line)
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            // The first tells the reason.
+            let _ = self.lost.set(error);
+        }
+    }
+}
+
 impl Messages {
     /// Also says it in JSON, if that is wanted.
     pub(crate) fn json(mut self, wanted: bool) -> Self {
@@ -112,9 +128,28 @@ impl Messages {
 
     /// A line of JSON, if that is wanted. Nobody reading it is no failure.
     pub(crate) fn emit(&self, event: &str, fields: impl Serialize) {
-        if self.is_json() {
-            write_stdout(&json::line(&Line { event, fields }));
+        if let Some(lines) = &self.json {
+            lines.write(&json::line(&Line { event, fields }));
         }
+    }
+
+    /// Whether JSON was written, if it was wanted; says so if it was not.
+    /// `success`: nothing else failed. A disk that is full or fails is an
+    /// error, since who asked for the report has to learn that there is none;
+    /// a reader that went away does not want it.
+    pub(crate) fn is_reported(&mut self, success: bool) -> bool {
+        let lost = self.json.as_ref().and_then(|lines| lines.lost.get());
+        let Some(error) = lost.map(strerror) else {
+            return true;
+        };
+        let so_far = match success && self.completed_any() {
+            true => "the receive is complete, but its report is not: ",
+            false => "",
+        };
+        self.error_line(format_args!(
+            "{so_far}cannot write JSON to standard output: {error}"
+        ));
+        false
     }
 
     /// What happened in a receive.
@@ -137,7 +172,7 @@ impl Messages {
             }
             event => json::line(event),
         };
-        write_stdout(&line);
+        lines.write(&line);
     }
 
     pub(super) fn emit_failure(&self, failure: &Failure, advice: Option<&Advice>) {
@@ -176,6 +211,8 @@ impl Messages {
 
     /// The last line.
     pub(crate) fn emit_end(&self, success: bool, signal: Option<Signal>) {
+        let is_lost = |lines: &Lines| lines.lost.get().is_some();
+        let success = success && !self.json.as_ref().is_some_and(is_lost);
         let signal = signal.map(|it| it.to_string());
         self.emit("end", End { success, signal });
     }

@@ -33,8 +33,8 @@ use crate::progress::Counters;
 use crate::signals::Signal;
 use commands::{push_change, push_data};
 pub(crate) use json::File;
-pub(crate) use line::strerror;
 use line::{Line, is_plain_word};
+pub(crate) use line::{strerror, write_stdout};
 
 /// Most complete subvolumes that are named after a failure.
 const MAX_COMPLETE: usize = 20;
@@ -171,6 +171,11 @@ impl Messages {
             line.format(format_args!(", and {} more", self.more_complete));
         }
         line.write_stderr();
+    }
+
+    /// Whether any subvolume was completed.
+    fn completed_any(&self) -> bool {
+        !self.complete.is_empty()
     }
 
     /// Clone sources and parents are confined to `destination`.

@@ -30,7 +30,7 @@ pub(crate) fn command(options: &Verify) -> bool {
     match run(options, &mut stdout, messages) {
         Ok(good) => {
             messages.emit_end(good, None);
-            good
+            messages.is_reported(good) && good
         }
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
             Signal::PIPE.die();

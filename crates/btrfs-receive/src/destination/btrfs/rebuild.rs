@@ -26,6 +26,7 @@ use super::error::named;
 use super::flags;
 use super::namespace::Tools;
 use super::subvolume;
+use super::worker::THREAD_STACK;
 use crate::error::{Cause, Failure};
 use crate::plan::Planner;
 use crate::plan::op::{NewSubvolume, Step};
@@ -146,6 +147,7 @@ impl Engine {
             let root = source.root.try_clone();
             let sender = thread::Builder::new()
                 .name("btrfs-changes".into())
+                .stack_size(THREAD_STACK)
                 .spawn_scoped(scope, move || match root {
                     Ok(root) => sys::send_changes(root, base, input),
                     Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
