@@ -156,7 +156,7 @@ pub use error::{
     Barrier, Cause, ExtractionProblem, Failure, Occupant, OpenError, ReceiveError, StopReason,
 };
 pub use names::{Changes, InodeKind, NameError};
-pub use observer::{Event, Observer};
+pub use observer::{Event, Observer, Totals};
 pub use options::{Cancel, OnError, Options};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};
 pub use plan::{Planner, Rules};
