@@ -311,7 +311,10 @@ mod tests {
                 "a match from before the beginning of a segment",
             ),
             // The end with another length, and before the end.
-            (b"\x12\0\0", "the end of a segment is not where it ends"),
+            (
+                b"\x12a\x12\0\0",
+                "the end of a segment is not where it ends",
+            ),
             (b"\x11\0\0\0", "the end of a segment is not where it ends"),
         ] {
             let mut out = b"of the segment before".to_vec();
