@@ -8,7 +8,7 @@ use btrfs_sendstream::{Bytes, Command, CommandBuf, Item, Position, Reader};
 
 use crate::destination::Destination;
 use crate::error::{Cause, Failure, Occupant, ReceiveError, StopReason};
-use crate::observer::{Event, Observer};
+use crate::observer::{Event, Observer, Totals};
 use crate::options::{OnError, Options};
 use crate::plan::Planner;
 use crate::plan::op::{NewSubvolume, Step};
@@ -36,8 +36,8 @@ pub struct Receiver<D> {
     wants_commands: bool,
     /// Clone sources in the report, of all subvolumes.
     listed_sources: usize,
-    /// Commands that make a file.
-    files: u64,
+    /// What was taken; bytes and commands are in the report.
+    totals: Totals,
     /// Offset in the input from which progress is told next.
     next_progress: u64,
     /// The name that the options chose is a subvolume's.
@@ -100,7 +100,7 @@ impl<D: Destination> Receiver<D> {
             first_failure: None,
             wants_commands: false,
             listed_sources: 0,
-            files: 0,
+            totals: Totals::default(),
             next_progress: Event::PROGRESS_BYTES,
             name_is_used: false,
             keeper: None,
@@ -223,13 +223,12 @@ impl<D: Destination> Receiver<D> {
         self.report.bytes = self.report.bytes.max(at.offset);
         if at.offset >= self.next_progress {
             self.next_progress = at.offset.saturating_add(Event::PROGRESS_BYTES);
-            let commands = self.report.commands;
-            let files = self.files;
-            observer.event(Event::Progress {
-                at,
-                commands,
-                files,
-            });
+            let totals = Totals {
+                bytes: at.offset,
+                commands: self.report.commands - 1,
+                ..self.totals
+            };
+            observer.event(Event::Progress { at, totals });
         }
         if let Some(new) = NewSubvolume::from_command(&command) {
             self.begin(&new, at, observer)?;
@@ -411,7 +410,7 @@ impl<D: Destination> Receiver<D> {
         if self.keeper.is_some() {
             self.before_change_kept(&command, at, observer)?;
         }
-        self.files += u64::from(makes_file(&command));
+        self.totals.add(&command);
         let planned = self.planner.command(command, at, &mut self.steps);
         self.apply_steps(observer)?;
         match planned {
@@ -540,7 +539,7 @@ impl<D: Destination> Receiver<D> {
     fn reset(&mut self) {
         self.listed_sources = 0;
         self.next_progress = Event::PROGRESS_BYTES;
-        self.files = 0;
+        self.totals = Totals::default();
         self.name_is_used = false;
     }
 
@@ -580,6 +579,7 @@ impl<D: Destination> Receiver<D> {
         self.report.fallbacks += subvolume.fallbacks;
         self.report.left_out += subvolume.left_out;
         self.leave_kept(&mut subvolume);
+        self.totals.subvolumes += u64::from(subvolume.outcome.is_complete());
         if subvolume.outcome == Outcome::AlreadyComplete {
             self.report.already_complete += 1;
             observer.event(Event::SubvolumePresent(&subvolume));
@@ -597,17 +597,4 @@ impl<D: Destination> Receiver<D> {
             self.report.subvolumes.push(subvolume);
         }
     }
-}
-
-fn makes_file(command: &CommandBuf) -> bool {
-    use Command::{Mkdir, Mkfifo, Mkfile, Mknod, Mksock, Symlink};
-    matches!(
-        command,
-        Mkfile { .. }
-            | Mkdir { .. }
-            | Symlink { .. }
-            | Mknod { .. }
-            | Mkfifo { .. }
-            | Mksock { .. }
-    )
 }

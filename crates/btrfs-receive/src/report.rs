@@ -140,9 +140,28 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the subvolume is on disk, marked as received and read-only.
+    /// Whether this receive has put the subvolume on disk, marked it as
+    /// received and made it read-only.
     pub fn is_finished(self) -> bool {
         matches!(self, Self::Finished | Self::FinishedButFor)
+    }
+
+    /// Whether the subvolume is there under its name, on disk, marked as
+    /// received and read-only: finished by this receive, or by an earlier one.
+    ///
+    /// ```
+    /// use btrfs_receive::Outcome;
+    ///
+    /// assert!(Outcome::AlreadyComplete.is_complete());
+    /// assert!(!Outcome::AlreadyComplete.is_finished());
+    /// // It has another name.
+    /// assert!(!Outcome::NotRenamed.is_complete());
+    /// ```
+    pub fn is_complete(self) -> bool {
+        match self {
+            Self::Finished | Self::FinishedButFor | Self::AlreadyComplete => true,
+            Self::Abandoned | Self::NotRenamed | Self::Deleted | Self::NotCreated => false,
+        }
     }
 }
 

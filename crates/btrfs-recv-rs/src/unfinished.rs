@@ -45,7 +45,6 @@ pub(crate) fn status(options: &Unfinished, messages: &mut Messages) -> bool {
     }
 }
 
-<<<<<<< HEAD
 /// Only a btrfs has anything unfinished, so elsewhere the wrong directory was
 /// named.
 fn check_btrfs(directory: &Path) -> Result<(), String> {
@@ -62,12 +61,12 @@ fn check_btrfs(directory: &Path) -> Result<(), String> {
             strerror(&error.into())
         )),
     }
-=======
+}
+
 /// Says why the state cannot be looked at, and what to do about it.
 fn refused(error: &ResumeError, messages: &mut Messages) {
     let advice = advice::on_resume(error);
     messages.refused(&error.to_string(), advice.as_ref().map(|it| &*it.to_do));
->>>>>>> w-extract
 }
 
 /// Removes what is named, or every receive that was made resumable; returns

@@ -86,9 +86,6 @@
 //!   and [`Error`], for formats with keys: JSON, TOML. Names that are not
 //!   UTF-8 are given as hexadecimal digits under the key with `_hex` appended;
 //!   `docs/json.md` of the repository has all keys.
-//!
-//! `fuzzing` and `proptest` are for the project's own tests: what they add is
-//! no part of the public interface and may change in any release.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -107,18 +104,12 @@ pub mod decompress;
 mod encoder;
 mod error;
 mod frame;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
 mod limits;
 mod reader;
 mod sequence;
 #[cfg(feature = "serde")]
 #[doc(hidden)]
 pub mod serial;
-#[cfg(feature = "proptest")]
-#[doc(hidden)]
-pub mod strategies;
 #[cfg(feature = "transform")]
 pub mod transform;
 mod wire;

@@ -1,5 +1,8 @@
 //! What holds for every stream that goes through a transform.
 
+#[path = "support/strategies.rs"]
+mod strategies;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
@@ -9,7 +12,7 @@ use btrfs_sendstream::transform::{
     Transform, TransformError, UnknownSize, Upgrade,
 };
 use btrfs_sendstream::{
-    Bytes, Command, Encoder, Item, Position, StreamPath, SubvolumeName, Uuid, Version, strategies,
+    Bytes, Command, Encoder, Item, Position, StreamPath, SubvolumeName, Uuid, Version,
 };
 use proptest::prelude::*;
 

@@ -69,13 +69,30 @@ impl NewSubvolume {
 }
 
 /// How a stream names a subvolume to take a snapshot of or to clone from.
+///
+/// Who knows the UUID only makes one of it; 0 then stands for the ctransid.
+///
+/// ```
+/// use btrfs_receive::SourceId;
+/// use btrfs_receive::btrfs_sendstream::Uuid;
+///
+/// let wanted = SourceId::from(Uuid::from_u128(7));
+/// assert_eq!(wanted.ctransid, 0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SourceId {
     /// The sender's received UUID of it, else its UUID there.
     pub uuid: Uuid,
-    /// Its ctransid on the sender's filesystem: a hint, never a condition.
+    /// Its ctransid on the sender's filesystem: a hint, never a condition. 0
+    /// if it is not known.
     pub ctransid: u64,
+}
+
+impl From<Uuid> for SourceId {
+    fn from(uuid: Uuid) -> Self {
+        Self { uuid, ctransid: 0 }
+    }
 }
 
 /// An [`Op`] and where it comes from.

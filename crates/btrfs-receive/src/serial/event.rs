@@ -23,14 +23,13 @@ impl Fields for Event<'_> {
                 new.fields(object)?;
                 object.optional("parent", parent)
             }
-            Self::Progress {
-                at,
-                commands,
-                files,
-            } => {
+            Self::Progress { at, totals } => {
                 at.fields(object)?;
-                object.field("commands", &commands)?;
-                object.field("files", &files)
+                object.field("commands", &totals.commands)?;
+                object.field("files", &totals.files)?;
+                object.field("written", &totals.written)?;
+                object.field("cloned", &totals.cloned)?;
+                object.field("subvolumes", &totals.subvolumes)
             }
             Self::Comparing { new, offset } | Self::Resumed { new, offset } => {
                 new.fields(object)?;

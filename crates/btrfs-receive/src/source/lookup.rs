@@ -10,6 +10,8 @@ use super::choice::{Choice, Chooser};
 use super::mount::Opened;
 use super::no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
 use super::reach::{self, Reach};
+use super::survey::Survey;
+use super::walk::Walk;
 use super::{Named, Source, rank, uuid};
 use crate::plan::op::SourceId;
 use crate::sys;
@@ -74,6 +76,16 @@ impl<'a> Lookup<'a> {
         excluded: &'a Excluded,
     ) -> Self {
         reach.begin_lookup();
+        Self::sharing(wanted, reach, named, excluded)
+    }
+
+    /// A lookup that uses the map of the one before.
+    pub(super) fn sharing(
+        wanted: SourceId,
+        reach: &'a mut Reach,
+        named: &'a [Named],
+        excluded: &'a Excluded,
+    ) -> Self {
         Self {
             wanted,
             reach,
@@ -145,11 +157,17 @@ impl<'a> Lookup<'a> {
     }
 
     /// Considers everything there is: the candidates, best first.
-    pub(super) fn survey(mut self, ask_uuid_tree: bool) -> Vec<Candidate> {
+    pub(super) fn survey(mut self, ask_uuid_tree: bool) -> Survey {
         if !self.wanted.uuid.is_nil() {
             self.consider_everything(ask_uuid_tree);
         }
-        self.found.candidates
+        Survey {
+            wanted: self.wanted,
+            missing: self.missing(),
+            candidates: self.found.candidates,
+            left_out: self.found.left_out,
+            searches: self.found.searches,
+        }
     }
 
     fn consider_everything(&mut self, ask_uuid_tree: bool) {
@@ -231,11 +249,7 @@ impl<'a> Lookup<'a> {
         match self.reach.fresh_walk() {
             Ok((place, walk)) => {
                 let ids = walk.with_uuid(self.wanted.uuid);
-                let outcome = SearchOutcome::Searched {
-                    subvolumes: walk.subvolumes(),
-                    unopened: walk.unopened(),
-                    cut_short: walk.cut_short(),
-                };
+                let outcome = walked(walk);
                 self.consider_all(&ids);
                 self.searched(place, outcome);
             }
@@ -417,7 +431,15 @@ impl<'a> Lookup<'a> {
     }
 }
 
-fn failed(errno: Errno) -> SearchOutcome {
+pub(super) fn walked(walk: &Walk) -> SearchOutcome {
+    SearchOutcome::Searched {
+        subvolumes: walk.subvolumes(),
+        unopened: walk.unopened(),
+        cut_short: walk.cut_short(),
+    }
+}
+
+pub(super) fn failed(errno: Errno) -> SearchOutcome {
     SearchOutcome::Failed {
         os_error: errno.raw_os_error(),
     }

@@ -29,8 +29,9 @@
 //! Among equals the one least changed since it was received, then what is not
 //! a snapshot of another candidate, then the lowest id.
 //!
-//! A caller can look at the candidates ([`Resolver::survey`]) and make the
-//! choice itself ([`ResolverBuilder::choose_with`]).
+//! A caller can look at the candidates ([`Resolver::survey`]), at all that a
+//! filesystem holds ([`Resolver::list`]), and make the choice itself
+//! ([`ResolverBuilder::choose_with`]).
 
 mod candidate;
 mod choice;
@@ -39,6 +40,7 @@ mod mount;
 mod no_source;
 mod rank;
 mod reach;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod uuid;
@@ -61,6 +63,7 @@ pub use candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
 pub use choice::Choice;
 pub use mount::top_level;
 pub use no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
+pub use survey::{Listing, Subvolume, Survey};
 
 use choice::Chooser;
 use lookup::{Excluded, Lookup, Remembered};
@@ -411,10 +414,66 @@ impl Resolver {
         Ok(source)
     }
 
-    /// All candidates for `wanted`, the suitable ones first, best first; at
-    /// most 4096. Changes no choice.
-    pub fn survey(&mut self, wanted: SourceId) -> Vec<Candidate> {
+    /// All candidates for `wanted`, and what could not be looked at. Changes
+    /// no choice.
+    ///
+    /// ```no_run
+    /// use std::fs::File;
+    ///
+    /// use btrfs_receive::SourceId;
+    /// use btrfs_receive::btrfs_sendstream::Uuid;
+    /// use btrfs_receive::source::Resolver;
+    ///
+    /// # let parent = Uuid::nil();
+    /// let mut resolver = Resolver::new(File::open("/backup")?)?;
+    /// let survey = resolver.survey(SourceId::from(parent));
+    /// match survey.best() {
+    ///     Some(candidate) => println!("send the difference to {candidate}"),
+    ///     None if survey.is_exhaustive() => println!("send all of it"),
+    ///     None => println!("not seen; missing: {:?}", survey.missing),
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn survey(&mut self, wanted: SourceId) -> Survey {
         Lookup::new(wanted, &mut self.reach, &self.named, &self.excluded).survey(self.ask_uuid_tree)
+    }
+
+    /// Does for each of `wanted` what [`survey`](Self::survey) does, in the
+    /// same order; the subvolumes are walked only once.
+    pub fn survey_all(&mut self, wanted: impl IntoIterator<Item = SourceId>) -> Vec<Survey> {
+        self.reach.begin_lookup();
+        let mut surveys = Vec::new();
+        for wanted in wanted {
+            let (reach, named, excluded) = (&mut self.reach, &self.named, &self.excluded);
+            let lookup = Lookup::sharing(wanted, reach, named, excluded);
+            surveys.push(lookup.survey(self.ask_uuid_tree));
+        }
+        surveys
+    }
+
+    /// The subvolumes of the filesystem, and how many could not be looked at:
+    /// at most 65,536.
+    ///
+    /// With a jail, those inside it. Without `CAP_DAC_READ_SEARCH`, those
+    /// beneath the root of the mount.
+    ///
+    /// ```no_run
+    /// use std::fs::File;
+    ///
+    /// use btrfs_receive::source::Resolver;
+    ///
+    /// let listing = Resolver::new(File::open("/backup")?)?.list();
+    /// for subvolume in &listing.subvolumes {
+    ///     let path = subvolume.path.as_deref().unwrap_or(b"?");
+    ///     println!("{} {}", path.escape_ascii(), subvolume.state.received_uuid);
+    /// }
+    /// if !listing.is_exhaustive() {
+    ///     println!("there may be more: {}", listing.search);
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn list(&mut self) -> Listing {
+        survey::list(&mut self.reach)
     }
 
     /// Tells which subvolume is being received, by its id: it is never a

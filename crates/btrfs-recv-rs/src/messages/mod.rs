@@ -477,9 +477,9 @@ impl Observer for Messages {
                     counters.begins(new.name.as_bytes());
                 }
             }
-            Event::Progress { files, .. } => {
+            Event::Progress { totals, .. } => {
                 if let Some(counters) = &self.counters {
-                    counters.files(files);
+                    counters.files(totals.files);
                 }
             }
             Event::Command { command, .. } => self.command(command),

@@ -4,6 +4,7 @@ mod asked;
 mod choice;
 mod places;
 mod privilege;
+mod survey;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};

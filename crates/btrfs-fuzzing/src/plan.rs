@@ -1,14 +1,11 @@
 //! Fused equals unfused: the proof for the planner's rules.
 
 use arbitrary::Unstructured;
+use btrfs_receive::memory::{Ignored, MemoryDestination, Tree};
+use btrfs_receive::{Options, Outcome, Receiver, Rules};
 use btrfs_sendstream::{CommandBuf, Item, Position};
 
 use super::program;
-use crate::memory::{Ignored, MemoryDestination, Tree};
-use crate::options::Options;
-use crate::plan::Rules;
-use crate::receiver::Receiver;
-use crate::report::Outcome;
 
 /// Bytes that the subvolumes of one run may hold.
 const MEMORY: u64 = 8 << 20;
@@ -40,14 +37,13 @@ pub(super) struct Seen {
 pub fn plan(data: &[u8]) -> (u64, bool) {
     let mut input = Unstructured::new(data);
     let bits = input.arbitrary::<u8>().unwrap_or(0xff);
-    let rules = Rules {
-        create_at_final_name: bits & 1 != 0,
-        mode_at_creation: bits & 2 != 0,
-        join_writes: bits & 4 != 0,
-        join_clones: bits & 8 != 0,
-        drop_superseded_times: bits & 0x40 != 0,
-        rename_for_link_and_unlink: bits & 0x80 != 0,
-    };
+    let mut rules = Rules::none();
+    rules.create_at_final_name = bits & 1 != 0;
+    rules.mode_at_creation = bits & 2 != 0;
+    rules.join_writes = bits & 4 != 0;
+    rules.join_clones = bits & 8 != 0;
+    rules.drop_superseded_times = bits & 0x40 != 0;
+    rules.rename_for_link_and_unlink = bits & 0x80 != 0;
     // Most programs are for all rules at once.
     let rules = if bits & 0x30 == 0 {
         rules
@@ -72,11 +68,7 @@ pub fn plan(data: &[u8]) -> (u64, bool) {
 }
 
 pub(super) fn run(commands: &[CommandBuf], rules: Rules, max_errors: u64) -> Seen {
-    let options = Options {
-        max_errors,
-        rules,
-        ..Options::default()
-    };
+    let options = Options::new().with_max_errors(max_errors).with_rules(rules);
     let destination = MemoryDestination::new().with_limit(MEMORY);
     let mut receiver = Receiver::with_options(destination, options);
     let mut result = Ok(());

@@ -1,7 +1,6 @@
 //! Fused equals unfused: the proof that the planner's rules change nothing
 //! but the speed. The fuzz target `plan` runs the same body.
 
-use btrfs_receive::fuzzing;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngSeed, TestRunner};
@@ -19,7 +18,7 @@ proptest! {
 
     #[test]
     fn fused_equals_one_by_one(choices in choices()) {
-        fuzzing::plan(&choices);
+        btrfs_fuzzing::plan(&choices);
     }
 }
 
@@ -35,7 +34,7 @@ fn programs_get_far() {
     let runs = 1000;
     for _ in 0..runs {
         let choices = choices().new_tree(&mut runner).unwrap().current();
-        let (reached, whole) = fuzzing::plan(&choices);
+        let (reached, whole) = btrfs_fuzzing::plan(&choices);
         commands += reached;
         complete += u64::from(whole);
     }

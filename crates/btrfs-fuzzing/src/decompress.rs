@@ -2,8 +2,8 @@
 
 use arbitrary::{Result, Unstructured};
 
-use crate::command::{Compression, EncodedWrite, StreamPath};
-use crate::decompress::{Decompressor, MAX_UNENCODED_LEN};
+use btrfs_sendstream::decompress::{Decompressor, MAX_UNENCODED_LEN};
+use btrfs_sendstream::{Compression, EncodedWrite, StreamPath};
 
 /// Decodes `data` as an encoded write with numbers taken from its first
 /// bytes.

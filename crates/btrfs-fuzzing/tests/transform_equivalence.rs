@@ -1,7 +1,6 @@
 //! Transformed streams give the same tree, or the part that was asked for.
 //! The fuzz target `transforms` runs the same body.
 
-use btrfs_receive::fuzzing;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngSeed, TestRunner};
@@ -19,7 +18,7 @@ proptest! {
 
     #[test]
     fn transformed_streams_give_the_same_tree(choices in choices()) {
-        fuzzing::transforms(&choices);
+        btrfs_fuzzing::transforms(&choices);
     }
 }
 
@@ -35,7 +34,7 @@ fn most_are_compared() {
     let mut compared = 0;
     for _ in 0..runs {
         let choices = choices().new_tree(&mut runner).unwrap().current();
-        compared += fuzzing::transforms(&choices);
+        compared += btrfs_fuzzing::transforms(&choices);
     }
     println!("{compared} comparisons in {runs} programs");
     assert!(compared > 3 * runs);

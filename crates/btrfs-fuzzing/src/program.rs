@@ -8,9 +8,8 @@
 use arbitrary::{Result, Unstructured};
 use btrfs_sendstream::{
     Bytes, CloneRange, Command, CommandBuf, EnableVerity, EncodedWrite, StreamPath, SubvolumeName,
-    Timespec,
+    Timespec, Uuid,
 };
-use uuid::Uuid;
 
 /// Commands of one program at most.
 const MAX_COMMANDS: usize = 200;

@@ -1,4 +1,5 @@
-//! Operations stay beneath the root they were given.
+//! Operations stay beneath the root they were given: the body of the fuzz
+//! target `confine`, compiled for tests and with `--cfg fuzzing`.
 //!
 //! A directory stands in for the subvolume: what is to be proved, that no
 //! path leads out of it, does not depend on btrfs. Mount points and nested
@@ -9,11 +10,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arbitrary::{Result, Unstructured};
 use btrfs_sendstream::{Bytes, StreamPath, Timespec};
 use rustix::fs::{CWD, Mode, OFlags, ftruncate, openat};
 
-use crate::confine::{Access, Resolver, Root};
+use super::{Access, Resolver, Root};
 use crate::error::Cause;
 
 /// Operations of one run at most.
@@ -34,11 +34,12 @@ pub fn confine(data: &[u8]) {
             let fd = openat(CWD, room.0.join("inside"), flags, Mode::empty());
             let root = Root::with_resolver(fd.expect("it was just made"), resolver);
             let root = root.expect("a directory can be a root");
-            let mut input = Unstructured::new(data);
+            let mut input = Choices(data);
             for _ in 0..MAX_OPERATIONS {
-                if input.is_empty() || operation(&mut input, &root).is_err() {
+                if input.0.is_empty() {
                     break;
                 }
+                operation(&mut input, &root);
             }
             assert_eq!(room.outside(), before, "{resolver:?}");
             room.inside()
@@ -48,14 +49,14 @@ pub fn confine(data: &[u8]) {
 }
 
 /// One operation; whether it succeeds does not matter.
-fn operation(input: &mut Unstructured<'_>, root: &Root) -> Result<()> {
-    let (path, other) = (path(input)?, path(input)?);
-    let mode = u32::from(input.arbitrary::<u8>()?) | 0o700;
-    let result: std::result::Result<(), Cause> = match input.int_in_range(0..=16_u8)? {
+fn operation(input: &mut Choices<'_>, root: &Root) {
+    let (path, other) = (path(input), path(input));
+    let mode = u32::from(input.byte()) | 0o700;
+    let result: Result<(), Cause> = match input.below(17) {
         0 | 1 => root.mkdir(&path, mode),
         2 => root.create_file(&path, mode).map(drop),
-        3 => root.symlink(&path, input.choose(&TARGETS)?.as_bytes()),
-        4 | 5 => root.rename(&path, &other, input.arbitrary()?),
+        3 => root.symlink(&path, input.of(&TARGETS).as_bytes()),
+        4 | 5 => root.rename(&path, &other, input.byte() & 1 == 1),
         6 => root.link(&path, &other),
         7 => root.unlink(&path),
         8 => root.rmdir(&path),
@@ -71,19 +72,40 @@ fn operation(input: &mut Unstructured<'_>, root: &Root) -> Result<()> {
         _ => root.open_file(&path, Access::Write).map(drop),
     };
     drop(result);
-    Ok(())
 }
 
 const TARGETS: [&str; 6] = ["..", "../outside", "/", "../outside/file", ".", "a"];
 
 /// Up to four components, as a stream may send them.
-fn path(input: &mut Unstructured<'_>) -> Result<StreamPath> {
+fn path(input: &mut Choices<'_>) -> StreamPath {
     let mut names = Vec::new();
-    for _ in 0..input.int_in_range(0..=3_u8)? {
-        names.push(*input.choose(&NAMES)?);
+    for _ in 0..input.below(4) {
+        names.push(input.of(&NAMES));
     }
-    let path = StreamPath::parse(Bytes::from(names.join("/")));
-    Ok(path.unwrap_or_default())
+    StreamPath::parse(Bytes::from(names.join("/"))).unwrap_or_default()
+}
+
+/// What the fuzzer's bytes choose: one byte for each choice, zero when there
+/// are no more.
+struct Choices<'a>(&'a [u8]);
+
+impl Choices<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((&byte, rest)) = self.0.split_first() else {
+            return 0;
+        };
+        self.0 = rest;
+        byte
+    }
+
+    fn below(&mut self, count: usize) -> usize {
+        usize::from(self.byte()) % count
+    }
+
+    fn of(&mut self, choices: &[&'static str]) -> &'static str {
+        let chosen = self.below(choices.len());
+        choices[chosen]
+    }
 }
 
 /// A directory with one to work in and one that must not change.

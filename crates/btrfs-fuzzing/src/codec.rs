@@ -2,13 +2,18 @@
 
 use std::io::{self, Read};
 
-use crate::decoder::{Decoded, Decoder, Item};
-use crate::encoder::Encoder;
-use crate::error::{ErrorKind, Misuse, Position};
-use crate::frame::{Deframed, Deframer, Framer, RawCommand};
-use crate::limits::Limits;
-use crate::reader::Reader;
-use crate::wire::{COMMAND_HEADER_LEN, MAGIC, STREAM_HEADER_LEN, Version};
+use btrfs_sendstream::{
+    Decoded, Decoder, Deframed, Deframer, Encoder, ErrorKind, Framer, Item, Limits, Misuse,
+    Position, RawCommand, Reader, Version,
+};
+
+/// What every stream begins with; a version follows, a little-endian u32.
+const MAGIC: [u8; 13] = *b"btrfs-stream\0";
+
+const STREAM_HEADER_LEN: usize = MAGIC.len() + 4;
+
+/// Length, number and checksum.
+const COMMAND_HEADER_LEN: usize = 10;
 
 /// Longest payload that the targets allow: an input cannot be longer.
 const MAX_PAYLOAD: u32 = 1 << 20;

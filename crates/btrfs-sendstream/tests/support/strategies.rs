@@ -1,20 +1,15 @@
-//! Random paths, commands and streams for property tests (feature
-//! `proptest`).
+//! Random paths, commands and streams for property tests.
 //!
 //! What they give is allowed by the format, not by a filesystem: a command
 //! may name a file that no earlier one made.
 
-use bytes::Bytes;
+use btrfs_sendstream::{
+    Bytes, CloneRange, Command, EnableVerity, EncodedWrite, Encoder, StreamPath, SubvolumeName,
+    Timespec, Uuid, Version,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use uuid::Uuid;
-
-use crate::command::{
-    CloneRange, Command, EnableVerity, EncodedWrite, StreamPath, SubvolumeName, Timespec,
-};
-use crate::encoder::Encoder;
-use crate::wire::Version;
 
 /// Bytes of data at most; enough for more than one read of a small buffer.
 const MAX_DATA: usize = 3000;
@@ -29,26 +24,26 @@ fn component() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// A path of up to four components; none is the root of the subvolume.
-pub fn path() -> impl Strategy<Value = StreamPath> {
+pub(crate) fn path() -> impl Strategy<Value = StreamPath> {
     vec(component(), 0..4).prop_filter_map("not a path", |components| {
         StreamPath::parse(Bytes::from(components.join(&b'/'))).ok()
     })
 }
 
 /// A subvolume's name.
-pub fn subvolume_name() -> impl Strategy<Value = SubvolumeName> {
+pub(crate) fn subvolume_name() -> impl Strategy<Value = SubvolumeName> {
     component().prop_filter_map("not a name", |name| {
         SubvolumeName::parse(Bytes::from(name)).ok()
     })
 }
 
 /// Any UUID but the nil one.
-pub fn uuid() -> impl Strategy<Value = Uuid> {
+pub(crate) fn uuid() -> impl Strategy<Value = Uuid> {
     (1..=u128::MAX).prop_map(Uuid::from_u128)
 }
 
 /// Any time with a valid number of nanoseconds.
-pub fn timespec() -> impl Strategy<Value = Timespec> {
+pub(crate) fn timespec() -> impl Strategy<Value = Timespec> {
     (any::<i64>(), 0..1_000_000_000_u32).prop_map(|(seconds, nanoseconds)| Timespec {
         seconds,
         nanoseconds,
@@ -56,7 +51,7 @@ pub fn timespec() -> impl Strategy<Value = Timespec> {
 }
 
 /// SUBVOL or SNAPSHOT.
-pub fn subvolume() -> impl Strategy<Value = Command> {
+pub(crate) fn subvolume() -> impl Strategy<Value = Command> {
     let parent = option::of((uuid(), any::<u64>()));
     (subvolume_name(), uuid(), any::<u64>(), parent).prop_map(|(name, uuid, ctransid, parent)| {
         match parent {
@@ -77,7 +72,7 @@ pub fn subvolume() -> impl Strategy<Value = Command> {
 }
 
 /// Any command that `version` has, but END.
-pub fn command(version: Version) -> BoxedStrategy<Command> {
+pub(crate) fn command(version: Version) -> BoxedStrategy<Command> {
     let common = prop_oneof![
         1 => subvolume(),
         5 => new_inode(),
@@ -93,7 +88,7 @@ pub fn command(version: Version) -> BoxedStrategy<Command> {
 }
 
 /// The commands of a stream of `version`, END included.
-pub fn commands(version: Version) -> impl Strategy<Value = Vec<Command>> {
+pub(crate) fn commands(version: Version) -> impl Strategy<Value = Vec<Command>> {
     (subvolume(), vec(command(version), 0..20)).prop_map(|(first, rest)| {
         let mut commands = vec![first];
         commands.extend(rest);
@@ -103,7 +98,7 @@ pub fn commands(version: Version) -> impl Strategy<Value = Vec<Command>> {
 }
 
 /// A whole stream of any version, encoded, with its version and commands.
-pub fn stream() -> impl Strategy<Value = (Version, Vec<Command>, Vec<u8>)> {
+pub(crate) fn stream() -> impl Strategy<Value = (Version, Vec<Command>, Vec<u8>)> {
     prop::sample::select(Version::ALL.to_vec())
         .prop_flat_map(|version| (Just(version), commands(version)))
         .prop_filter_map("cannot be encoded", |(version, commands)| {

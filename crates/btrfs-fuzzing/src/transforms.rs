@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 
 use arbitrary::Unstructured;
+use btrfs_receive::memory::{Ignored, Inode, MemoryDestination, Subvolume, Tree};
+use btrfs_receive::{Options, Receiver, Rules as Fusing};
 use btrfs_sendstream::transform::{
     Apart, Codec, Downgrade, Filter, Rules, Together, Transform, TransformErrorKind, Upgrade,
 };
@@ -10,10 +12,6 @@ use btrfs_sendstream::{CommandBuf, Encoder, Item, Position, StreamPath, Timespec
 
 use super::plan::{MODEL_CLOCK, Seen, differences, listing, run};
 use super::program;
-use crate::memory::{Ignored, Inode, MemoryDestination, Subvolume, Tree};
-use crate::options::Options;
-use crate::plan;
-use crate::receiver::Receiver;
 
 /// Longest hole that is written out: the model holds no more.
 const MAX_ZEROS: u64 = 1 << 20;
@@ -36,14 +34,14 @@ pub fn transforms(data: &[u8]) -> usize {
         _ => Codec::Zstd,
     };
     let mut commands = program::commands(&mut input);
-    let mut plain = run(&commands, plan::Rules::none(), 1);
+    let mut plain = run(&commands, Fusing::none(), 1);
     if let Some((at, _)) = plain.failure {
         // What comes before it is worth a comparison.
         commands.truncate(usize::try_from(at.command - 1).unwrap_or_default());
         if commands.last().is_some_and(|last| *last != CommandBuf::End) {
             commands.push(CommandBuf::End);
         }
-        plain = run(&commands, plan::Rules::none(), 1);
+        plain = run(&commands, Fusing::none(), 1);
     }
     let compared = plain.failure.is_none();
     let upgrade = || {
@@ -90,10 +88,7 @@ pub fn transforms(data: &[u8]) -> usize {
 /// a file under a name that is left out, though it is kept under another, if it
 /// was there before or one of several names was taken from it.
 fn goes_unseen(commands: &[CommandBuf], rules: &Rules) -> bool {
-    let options = Options {
-        rules: plan::Rules::none(),
-        ..Options::default()
-    };
+    let options = Options::new().with_rules(Fusing::none());
     let mut receiver = Receiver::with_options(MemoryDestination::new(), options);
     let mut unknown = false;
     for command in commands {
@@ -214,7 +209,7 @@ fn only_allocates(command: &CommandBuf) -> bool {
 /// Both give the same trees but for inode flags, which version 1 lacks; with
 /// the same `times` or not.
 fn same(plain: &Seen, commands: &[CommandBuf], times: bool, show: &dyn Fn() -> String) {
-    let transformed = run(commands, plan::Rules::none(), 1);
+    let transformed = run(commands, Fusing::none(), 1);
     assert_eq!(transformed.failure, None, "{}", show());
     let lines = differences(plain, &transformed);
     let lines: Vec<_> = lines
@@ -232,7 +227,7 @@ fn without_the_rest(
     rules: &Rules,
     show: &dyn Fn() -> String,
 ) {
-    let filtered = run(commands, plan::Rules::none(), 1);
+    let filtered = run(commands, Fusing::none(), 1);
     assert_eq!(filtered.failure, None, "{}", show());
     let all = plain.destination.subvolumes();
     for (all, some) in all.iter().zip(filtered.destination.subvolumes()) {
