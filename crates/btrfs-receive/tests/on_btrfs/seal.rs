@@ -256,10 +256,7 @@ fn fails_if_moved(pair: &Pair, atomic: bool, meddle: impl FnMut()) -> String {
         .unwrap_err();
     assert_eq!(error.report.subvolumes[0].outcome, Outcome::Abandoned);
     let failure = error.first_failure.unwrap();
-    assert!(
-        matches!(*failure.cause, Cause::Moved { .. }),
-        "{failure}"
-    );
+    assert!(matches!(*failure.cause, Cause::Moved { .. }), "{failure}");
     failure.to_string()
 }
 

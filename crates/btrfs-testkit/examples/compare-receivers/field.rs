@@ -89,7 +89,11 @@ const CASES: &[(&str, &str, Run)] = &[
          it after the receive.",
         user_full,
     ),
-    ("", "The same during an incremental receive.", user_incremental),
+    (
+        "",
+        "The same during an incremental receive.",
+        user_incremental,
+    ),
     (
         "",
         "During the receive the subvolume is renamed, and another one gets its name.",
@@ -546,6 +550,10 @@ fn renamed_meanwhile(receiver: &Receiver) -> String {
         subvolume::create(&name);
     });
     let moved = state(&place.site.path().join("moved"));
-    let what = if state(&name) == "stamped" { "**the other is stamped**" } else { "the other is untouched" };
+    let what = if state(&name) == "stamped" {
+        "**the other is stamped**"
+    } else {
+        "the other is untouched"
+    };
     format!("{}, {moved}, {what}", ended.how)
 }

@@ -596,8 +596,7 @@ impl Engine {
             .parent(wanted)
             .map_err(|cause| or_the_same(&self.destination, new, cause))?;
         let waiting = &self.flags;
-        let (fd, withheld) =
-            subvolume::snapshot(&self.destination, name, new, &*parent, waiting)?;
+        let (fd, withheld) = subvolume::snapshot(&self.destination, name, new, &*parent, waiting)?;
         let parent = Some(parent.used());
         Ok((fd, Begun { parent, withheld }))
     }

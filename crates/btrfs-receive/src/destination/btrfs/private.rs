@@ -113,12 +113,24 @@ impl Private {
     /// Gives the subvolume in it the name `to` in the destination, unless
     /// something has that.
     pub(super) fn bring_out(&self, to: &[u8]) -> Result<(), Errno> {
-        renameat_with(&self.fd, INSIDE, &self.destination, to, RenameFlags::NOREPLACE)
+        renameat_with(
+            &self.fd,
+            INSIDE,
+            &self.destination,
+            to,
+            RenameFlags::NOREPLACE,
+        )
     }
 
     /// Takes what is called `from` in the destination into it.
     pub(super) fn take_in(&self, from: &[u8]) -> Result<(), Errno> {
-        renameat_with(&self.destination, from, &self.fd, INSIDE, RenameFlags::NOREPLACE)
+        renameat_with(
+            &self.destination,
+            from,
+            &self.fd,
+            INSIDE,
+            RenameFlags::NOREPLACE,
+        )
     }
 
     /// Deletes the subvolume in it.

@@ -102,7 +102,8 @@ impl Sealing<'_> {
         let aside = unguessable(self.new);
         let built = self.naming.while_built(self.new);
         match self.rename(built.as_bytes(), &aside) {
-            Ok(()) if matches!(holder(self.destination, &aside), Ok(Some(found)) if found == id) => {}
+            Ok(()) if matches!(holder(self.destination, &aside), Ok(Some(found)) if found == id) => {
+            }
             Ok(()) => {
                 let _ = self.rename(&aside, built.as_bytes());
                 return Err(self.failed(self.unmark(self.moved(id))));

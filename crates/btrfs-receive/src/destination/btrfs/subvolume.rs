@@ -113,8 +113,7 @@ fn may_close(parent: impl AsFd) -> Result<(), Cause> {
     let lacks =
         |one| !capabilities(None).is_ok_and(|capabilities| capabilities.effective.contains(one));
     let flags = sys::fs_get_xflags(&parent).map_err(named("FS_IOC_FSGETXATTR"))?;
-    if flags.intersects(XFlags::IMMUTABLE | XFlags::APPEND)
-        && lacks(CapabilitySet::LINUX_IMMUTABLE)
+    if flags.intersects(XFlags::IMMUTABLE | XFlags::APPEND) && lacks(CapabilitySet::LINUX_IMMUTABLE)
     {
         return Err(Cause::system("FS_IOC_FSSETXATTR", Errno::PERM));
     }
