@@ -184,6 +184,22 @@ pub enum Cause {
         #[source]
         error: io::Error,
     },
+    /// Another process has renamed or moved the subvolume, so that its name is
+    /// something else's or nothing's. It is not marked as received, unless it
+    /// was moved after it was complete.
+    #[error(
+        "{built_as} is not the subvolume that was received: another process renamed it, moved it \
+         away or deleted it; it has the id {subvolume_id}{}",
+        CalledNow(called)
+    )]
+    Moved {
+        /// The name that it had while it was built.
+        built_as: String,
+        /// Its id.
+        subvolume_id: u64,
+        /// Its name now, in whatever directory; empty if it was deleted.
+        called: Bytes,
+    },
     /// A name was chosen for the subvolume of the input, and this is a second
     /// one: see [`Options::name`](crate::Options::name).
     #[error(
@@ -475,6 +491,18 @@ impl fmt::Display for LostIn<'_> {
             Some(path) => write!(f, "{} (inode {})", EscapedPath(path), self.1),
             None => write!(f, "inode {}", self.1),
         }
+    }
+}
+
+/// The name that something has by now, if it has one.
+struct CalledNow<'a>(&'a [u8]);
+
+impl fmt::Display for CalledNow<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        write!(f, " and is called {} now", EscapedPath(self.0))
     }
 }
 

@@ -115,10 +115,8 @@ impl Place {
     /// Whether a subvolume could be created, as far as can be told without
     /// doing it.
     pub(super) fn check_creation(&self, new: &NewSubvolume) -> Result<(), Cause> {
-        let call = match new.parent {
-            None => "BTRFS_IOC_SUBVOL_CREATE",
-            Some(_) => "BTRFS_IOC_SNAP_CREATE_V2",
-        };
+        // The private directory comes first.
+        let call = "mkdirat";
         let name = self.naming.while_built(new);
         let name = name.as_bytes();
         if statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {

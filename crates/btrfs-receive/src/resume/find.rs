@@ -12,6 +12,7 @@ use super::error::ResumeError;
 use super::keeper::{Keeper, Opened, is_same};
 use super::state::{Checkpoint, State};
 use super::store::{Store, list};
+use crate::destination::btrfs::private::{Private, is_unguessable};
 use crate::destination::btrfs::remains::{Remains, remains};
 use crate::plan::op::NewSubvolume;
 use crate::sys::{self, SubvolumeInfo};
@@ -24,6 +25,29 @@ impl Keeper {
                 info.read_only && (info.received_uuid, info.stransid) == (new.uuid, new.ctransid)
             }
             _ => false,
+        }
+    }
+
+    /// A receiver that is killed while it creates a subvolume, or gives it its
+    /// name, leaves it under another for that moment. Brings the half-built one
+    /// back, deletes what was about to become one.
+    pub(super) fn bring_back(&self, name: &[u8], working: Uuid, built_as: &[u8]) {
+        for found in list(&self.destination).unwrap_or_default() {
+            if !is_unguessable(&found, name) {
+                continue;
+            }
+            match remains(&self.destination, &found) {
+                Remains::Subvolume(info) if info.uuid == working => {
+                    let (at, flags) = (&self.destination, RenameFlags::NOREPLACE);
+                    let _ = renameat_with(at, &found[..], at, built_as, flags);
+                }
+                Remains::Subvolume(_) | Remains::Nothing => {}
+                Remains::Other => {
+                    if let Some(private) = Private::left(&self.destination, &found) {
+                        private.empty(working, built_as);
+                    }
+                }
+            }
         }
     }
 
@@ -88,7 +112,9 @@ impl Keeper {
                 ctransid: state.new.ctransid,
             });
         }
-        if self.is_complete(state.built_as.as_bytes(), new) {
+        let built = state.built_as.as_bytes();
+        self.bring_back(new.name.as_bytes(), working(&state, store), built);
+        if self.is_complete(built, new) {
             // Only its name was missing.
             self.rename(&state.built_as, &new.name)?;
             self.keep_name()?;

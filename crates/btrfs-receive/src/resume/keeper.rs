@@ -150,6 +150,7 @@ impl Keeper {
             return Err(ResumeError::Reserved);
         }
         if self.is_complete(name, new) {
+            self.bring_back(name, Uuid::nil(), name);
             self.keep_name()?;
             self.tidy(new)?;
             return Ok(Opened::Complete);

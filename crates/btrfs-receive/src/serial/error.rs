@@ -63,6 +63,17 @@ impl Fields for Cause {
             Self::NotRenamed { error, .. } | Self::StampStays { error } => {
                 object.optional("errno", error.raw_os_error())
             }
+            Self::Moved {
+                subvolume_id,
+                called,
+                ..
+            } => {
+                object.field("subvolume_id", subvolume_id)?;
+                if called.is_empty() {
+                    return Ok(());
+                }
+                object.bytes("called", called)
+            }
             Self::LeftIncomplete { cause } => object.field("cause", &**cause),
             Self::NoSource(none) => none.fields(object),
             Self::SourceNotFound { wanted }
@@ -97,6 +108,7 @@ fn kind(cause: &Cause) -> &'static str {
         Cause::NameTaken { .. } => "name_taken",
         Cause::BuildNameTaken { .. } => "build_name_taken",
         Cause::NotRenamed { .. } => "not_renamed",
+        Cause::Moved { .. } => "moved",
         Cause::SecondSubvolume => "second_subvolume",
         Cause::LeftIncomplete { .. } => "left_incomplete",
         Cause::NoFileData => "no_file_data",

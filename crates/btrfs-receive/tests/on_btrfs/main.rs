@@ -11,6 +11,7 @@ mod receive;
 mod resume;
 mod resume_places;
 mod resume_tampered;
+mod seal;
 mod sources;
 mod support;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         sources::tests(),
         privileges::tests(),
         policies::tests(),
+        seal::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())
 }

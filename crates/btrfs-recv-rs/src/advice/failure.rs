@@ -55,6 +55,10 @@ fn on_cause(failure: &Failure, cause: &Cause) -> Option<Advice> {
             "run btrfs scrub on the sender's side, then send again; without compressed data if it \
              stays",
         ),
+        Cause::Moved { .. } => Advice::new(
+            "another process renamed or moved the subvolume during the receive",
+            "leave subvolumes alone while they are received; delete that one, then receive again",
+        ),
         Cause::DataLost { .. } => Advice::new(
             "the disk failed, or is full",
             "look at dmesg and btrfs device stats before receiving again",

@@ -170,17 +170,20 @@ impl Engine {
             }
             None => {
                 note_working(&from.place, Uuid::nil()).map_err(named("write"))?;
-                let (fd, parent) = self.create(&new)?;
+                let (fd, Begun { parent, .. }) = self.create(&new)?;
                 let info = sys::subvolume_info(&fd).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?;
                 note_working(&from.place, info.uuid).map_err(named("write"))?;
                 (fd, parent)
             }
         };
-        // So that nothing made again inherits anything from the root. What of
-        // this the checkpoint has is put back with the rest.
+        // So that nothing made again inherits anything from the root, and
+        // nobody else enters it. What of this the checkpoint has is put back
+        // with the rest.
         subvolume::withhold(&fd, &self.flags)?;
         self.flags.clear();
         self.rebuild(&new, fd, from)?;
+        // What differs in the root is who received it: it is closed in both.
+        self.opening.clear();
         let fd = subvolume::open_root(&self.destination, name.as_bytes())?;
         *self
             .fallbacks

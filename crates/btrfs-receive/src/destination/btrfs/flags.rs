@@ -15,6 +15,7 @@ use rustix::fs::{IFlags, XattrFlags, fgetxattr, fsetxattr, fstat, ioctl_getflags
 use rustix::io::Errno;
 
 use super::error::named;
+use super::subvolume::ROOT_INODE;
 use crate::error::Cause;
 use crate::report::Fallbacks;
 use crate::resume::Deferred;
@@ -189,6 +190,12 @@ impl SharedFlags {
             waiting.compression.insert(found(*inode).0, value.clone());
         }
         (waiting.compression_refused, waiting.flags_refused) = kept.refused;
+    }
+
+    /// Takes out what waits for the root.
+    pub(super) fn take_root(&self) -> XFlags {
+        let waiting = self.lock().forbidding.remove(&ROOT_INODE);
+        waiting.map_or(XFlags::empty(), |(_, flags)| flags)
     }
 
     /// Sets what has waited. `open` opens an inode of the subvolume by its
