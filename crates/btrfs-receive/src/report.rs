@@ -372,6 +372,13 @@ pub struct SourceUsed {
     /// wanted, or it is writable. Whether it holds what the sender's has was
     /// not looked at.
     pub vouched_for: bool,
+    /// It is writable: named or chosen by the caller, or
+    /// [the last resort](crate::source#the-last-resort).
+    pub writable: bool,
+    /// It is writable, and nothing shows that it is unchanged since its
+    /// received UUID was set. Of a parent: until the snapshot was taken. Of a
+    /// clone source: until the subvolume was complete.
+    pub may_have_changed: bool,
 }
 
 impl SourceUsed {
@@ -383,6 +390,8 @@ impl SourceUsed {
             uuid,
             path: None,
             vouched_for: false,
+            writable: false,
+            may_have_changed: false,
         }
     }
 }

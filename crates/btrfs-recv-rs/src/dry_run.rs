@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use btrfs_receive::dry_run::{DryRun, DryRunReport, Forecast, FoundSource, Place};
 use btrfs_receive::verify::{Kernel, SubvolumeSummary, VerifyOptions};
-use btrfs_receive::{Cancel, Occupant};
+use btrfs_receive::{Cancel, Occupant, SourceUsed};
 use serde::Serialize;
 
 use crate::args::Receive;
@@ -66,6 +66,7 @@ fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Mess
         }
         false => print(&report, dry_run.place(), messages),
     };
+    warn_of_writable_sources(&report, messages);
     verify::problems(file, &report.stream, messages);
     if !report.space.is_enough() {
         messages.error_line(format_args!(
@@ -105,6 +106,27 @@ fn emit(report: &DryRunReport, place: &Place, messages: &Messages) {
         missing_capabilities: missing.map(|it| it.name).collect(),
     };
     messages.emit("dry_run", told);
+}
+
+/// Says what a receive would say.
+fn warn_of_writable_sources(report: &DryRunReport, messages: &mut Messages) {
+    let subvolumes = report.stream.subvolumes.iter().zip(&report.forecasts);
+    for (subvolume, forecast) in subvolumes {
+        let name = subvolume.name.as_bytes();
+        let parent = forecast.parent.as_ref().and_then(there);
+        if let Some(parent) = parent {
+            messages.writable_parent(name, parent);
+        }
+        let sources = forecast.clone_sources.iter().filter_map(there);
+        messages.writable_sources(name, parent, sources);
+    }
+}
+
+fn there(source: &FoundSource) -> Option<&SourceUsed> {
+    match source {
+        FoundSource::There(used) => Some(used),
+        _ => None,
+    }
 }
 
 /// `false` if that failed, which was said.

@@ -45,6 +45,7 @@ pub struct DryRun {
 #[must_use]
 pub struct DryRunBuilder {
     jail: Option<PathBuf>,
+    refuse_writable: bool,
     force_decompress: bool,
     atomic: bool,
     receive: Options,
@@ -57,6 +58,13 @@ impl DryRunBuilder {
     /// As [`BtrfsDestinationBuilder::jail`](crate::BtrfsDestinationBuilder::jail).
     pub fn jail(mut self, directory: impl Into<PathBuf>) -> Self {
         self.jail = Some(directory.into());
+        self
+    }
+
+    /// As
+    /// [`BtrfsDestinationBuilder::refuse_writable_sources`](crate::BtrfsDestinationBuilder::refuse_writable_sources).
+    pub fn refuse_writable_sources(mut self, refuse: bool) -> Self {
+        self.refuse_writable = refuse;
         self
     }
 

@@ -50,7 +50,9 @@ impl Fields for SourceUsed {
         if let Some(path) = &self.path {
             object.bytes("path", path)?;
         }
-        object.field("vouched_for", &self.vouched_for)
+        object.field("vouched_for", &self.vouched_for)?;
+        object.field("writable", &self.writable)?;
+        object.field("may_have_changed", &self.may_have_changed)
     }
 }
 

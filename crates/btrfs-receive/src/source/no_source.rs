@@ -277,6 +277,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Suitable => f.write_str("suitable"),
+            Self::LastResort => f.write_str("writable, so only the last resort"),
             Self::Writable => f.write_str("it is writable, so it may have changed"),
             Self::UnderConstruction => f.write_str("it is the one being received"),
             Self::Rejected => f.write_str("it could not be used"),

@@ -5,6 +5,7 @@ mod fallbacks;
 mod fidelity;
 mod flags;
 mod inheritance;
+mod last_resort;
 mod policies;
 mod privileges;
 mod receive;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         flags::tests(),
         fallbacks::tests(),
         sources::tests(),
+        last_resort::tests(),
         privileges::tests(),
         policies::tests(),
         seal::tests(),

@@ -35,7 +35,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// Receives, and compares with what a dry run said before.
-fn try_receive(stream: &[u8], into: &Path) -> Result<Report, Box<ReceiveError>> {
+pub(crate) fn try_receive(stream: &[u8], into: &Path) -> Result<Report, Box<ReceiveError>> {
     let before = std::fs::read_dir(into).unwrap().count();
     let forecast = DryRun::open(into).unwrap().run(stream);
     assert_eq!(std::fs::read_dir(into).unwrap().count(), before);
@@ -45,7 +45,7 @@ fn try_receive(stream: &[u8], into: &Path) -> Result<Report, Box<ReceiveError>> 
 }
 
 #[track_caller]
-fn receive(stream: &[u8], into: &Path) -> Report {
+pub(crate) fn receive(stream: &[u8], into: &Path) -> Report {
     try_receive(stream, into).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -79,14 +79,14 @@ fn assert_predicted(forecast: &DryRunReport, result: Result<&Report, &ReceiveErr
 }
 
 /// A change that clones from the parent, as `first` and `second`.
-struct Change {
-    pair: Pair,
-    first: PathBuf,
-    second: PathBuf,
+pub(crate) struct Change {
+    pub(crate) pair: Pair,
+    pub(crate) first: PathBuf,
+    pub(crate) second: PathBuf,
 }
 
 impl Change {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let pair = Pair::new();
         let work = pair.work();
         std::fs::create_dir(work.join("directory")).unwrap();
@@ -106,15 +106,15 @@ impl Change {
         }
     }
 
-    fn to(&self) -> &Path {
+    pub(crate) fn to(&self) -> &Path {
         self.pair.to.path()
     }
 
-    fn full(&self) -> Vec<u8> {
+    pub(crate) fn full(&self) -> Vec<u8> {
         Sender::new(&self.first).version(2).to_vec()
     }
 
-    fn difference(&self) -> Vec<u8> {
+    pub(crate) fn difference(&self) -> Vec<u8> {
         Sender::new(&self.second)
             .parent(&self.first)
             .version(2)
@@ -123,7 +123,7 @@ impl Change {
 
     /// Receives the difference into `mount`.
     #[track_caller]
-    fn assert_arrives(&self, mount: &Path) -> Report {
+    pub(crate) fn assert_arrives(&self, mount: &Path) -> Report {
         let report = receive(&self.difference(), mount);
         assert!(report.fallbacks.is_none(), "{:?}", report.fallbacks);
         assert_received(&self.second, &mount.join("second"));
@@ -131,7 +131,7 @@ impl Change {
     }
 }
 
-fn directory(path: &Path) -> PathBuf {
+pub(crate) fn directory(path: &Path) -> PathBuf {
     std::fs::create_dir(path).unwrap();
     path.to_owned()
 }
@@ -310,7 +310,7 @@ fn a_parent_that_is_gone() {
     try_receive(&change.difference(), change.to()).unwrap_err();
 }
 
-fn no_source(error: &ReceiveError) -> String {
+pub(crate) fn no_source(error: &ReceiveError) -> String {
     let failure = error.first_failure.as_ref().unwrap();
     assert!(matches!(*failure.cause, Cause::NoSource(_)), "{failure}");
     failure.to_string()

@@ -259,6 +259,7 @@ impl Messages {
         self.fallbacks(name, &subvolume.fallbacks);
         self.left_out(name, &subvolume.left_out);
         self.vouched_sources(subvolume);
+        self.writable_sources(name, subvolume.parent.as_ref(), &subvolume.clone_sources);
         self.not_kept(name, &subvolume.not_kept);
     }
 
@@ -488,7 +489,13 @@ impl Observer for Messages {
             Event::SubvolumeCreated {
                 new,
                 parent: Some(parent),
-            } if parent.vouched_for => self.vouched_parent(new.name.as_bytes(), parent),
+            } => {
+                let name = new.name.as_bytes();
+                if parent.vouched_for {
+                    self.vouched_parent(name, parent);
+                }
+                self.writable_parent(name, parent);
+            }
             Event::Comparing { new, offset } => self.comparing(new.name.as_bytes(), offset),
             Event::StartsAgain(error) => self.starts_again(error),
             Event::Resumed { new, offset } => self.resumed(new.name.as_bytes(), offset),

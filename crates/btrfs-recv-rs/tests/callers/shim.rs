@@ -74,7 +74,7 @@ pub(crate) fn write_program(path: &Path, text: &str) {
 /// Copies a program, in a process of its own: a program that is open for
 /// writing cannot be started, and a child that another test has just forked
 /// would keep it open.
-fn install(from: &Path, to: &Path) {
+pub(crate) fn install(from: &Path, to: &Path) {
     let status = Command::new("install").args([from, to]).status().unwrap();
     assert!(status.success());
 }

@@ -158,6 +158,16 @@ impl BtrfsDestinationBuilder {
         self
     }
 
+    /// Take no writable subvolume for a parent or clone source, not even if
+    /// its received UUID is the one wanted and there is no other:
+    /// [the last resort](crate::source#the-last-resort). What
+    /// [`parent`](Self::parent) and [`clone_source`](Self::clone_source) name
+    /// is not refused. Default `false`.
+    pub fn refuse_writable_sources(mut self, refuse: bool) -> Self {
+        self.sources = self.sources.refuse_writable_sources(refuse);
+        self
+    }
+
     /// Build each subvolume under another name in the same directory, its
     /// own with `.receiving` appended, and give it its own name when it is
     /// complete, on disk, marked as received and read-only. Default `false`:
@@ -595,9 +605,14 @@ impl Engine {
             .sources
             .parent(wanted)
             .map_err(|cause| or_the_same(&self.destination, new, cause))?;
+        let mut used = parent.used();
+        // What is in the snapshot counts, not what the parent was a moment
+        // before; and before its root is closed, which is a change too.
+        let look = |fd: &OwnedFd| used.may_have_changed = !parent.is_unchanged_in(fd);
         let waiting = &self.flags;
-        let (fd, withheld) = subvolume::snapshot(&self.destination, name, new, &*parent, waiting)?;
-        let parent = Some(parent.used());
+        let (fd, withheld) =
+            subvolume::snapshot(&self.destination, name, new, &*parent, look, waiting)?;
+        let parent = Some(used);
         Ok((fd, Begun { parent, withheld }))
     }
 
@@ -681,7 +696,7 @@ impl Engine {
         self.content.discard();
         self.sources.close();
         self.sources.resolver().set_under_construction(None);
-        self.sources.take_used();
+        self.sources.forget_used();
         self.take_fallbacks();
         self.flags.clear();
         self.accepted.clear();

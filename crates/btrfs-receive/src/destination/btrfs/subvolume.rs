@@ -88,12 +88,14 @@ fn clean(root: &OwnedFd) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Takes a writable snapshot of `parent` that nobody else can enter.
+/// Takes a writable snapshot of `parent` that nobody else can enter. `look`
+/// sees its root as it was taken.
 pub(super) fn snapshot(
     destination: &OwnedFd,
     name: &[u8],
     new: &NewSubvolume,
     parent: impl AsFd,
+    look: impl FnOnce(&OwnedFd),
     waiting: &SharedFlags,
 ) -> Result<(OwnedFd, Withheld), Cause> {
     may_close(&parent)?;
@@ -101,6 +103,7 @@ pub(super) fn snapshot(
     sys::snap_create(private.fd(), INSIDE, parent, false)
         .map_err(named("BTRFS_IOC_SNAP_CREATE_V2"))?;
     let made = open_root(private.fd(), INSIDE).and_then(|root| {
+        look(&root);
         let withheld = withhold(&root, waiting)?;
         Ok((root, withheld))
     });

@@ -64,11 +64,8 @@ impl Subvolume {
 
     pub(super) fn used_as(&self, wanted: SourceId) -> SourceUsed {
         SourceUsed {
-            wanted,
-            subvolume_id: self.id,
-            uuid: self.uuid,
             path: Some(self.name.clone()),
-            vouched_for: false,
+            ..SourceUsed::new(wanted, self.id, self.uuid)
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod asked;
 mod choice;
+mod last_resort;
 mod places;
 mod privilege;
 mod survey;
