@@ -387,12 +387,11 @@ impl Resolver {
         }
         let chosen = self.choices.get(&wanted).copied();
         let mut lookup = Lookup::new(wanted, &mut self.reach, &self.named, &self.excluded);
-        let (source, even_if_writable) = match (chosen, &mut self.chooser) {
-            (Some(chosen), _) if let Some(source) = lookup.reopen(chosen) => {
-                (source, chosen.even_if_writable)
-            }
-            (_, Some(chooser)) => lookup.run_chosen(self.ask_uuid_tree, chooser)?,
-            (_, None) => (lookup.run(self.ask_uuid_tree)?, false),
+        let again = chosen.and_then(|it| Some((lookup.reopen(it)?, it.even_if_writable)));
+        let (source, even_if_writable) = match (again, &mut self.chooser) {
+            (Some(again), _) => again,
+            (None, Some(chooser)) => lookup.run_chosen(self.ask_uuid_tree, chooser)?,
+            (None, None) => (lookup.run(self.ask_uuid_tree)?, false),
         };
         if chosen.map(|it| it.id) != Some(source.id) {
             tell(&source);
