@@ -1,48 +1,53 @@
 //! Local time, to the second, as the dump prints it.
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use tz::{TimeZone, TimeZoneSettings};
 
 use crate::privilege;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
+/// The years -9999 to 9999, less a day: beyond them no rule of a zone is
+/// evaluated, and the offset at the nearer end holds.
+const EVALUATED: (i64, i64) = (-377_705_030_400, 253_402_214_400);
+
 /// Formats times in one time zone.
 ///
-/// Times in a stream lie close together: the offset is looked up once for
-/// the stretch between two changes of it, the date is formatted once a day.
+/// Times in a stream lie close together: the date is formatted once a day.
 pub(crate) struct LocalTime {
     zone: TimeZone,
-    stretch: Stretch,
     day: Option<i64>,
     /// `YYYY-MM-DDT` of `day`.
     date: Vec<u8>,
 }
 
-/// Seconds for which one offset holds, both ends included.
-struct Stretch {
-    first: i64,
-    last: i64,
-    /// Seconds east of UTC.
-    offset: i64,
-    /// The same as `+hhmm`.
-    text: [u8; 5],
-}
-
 impl LocalTime {
-    /// The zone of `TZ`, else of the system, else UTC. UTC for a process that
-    /// has more rights than its caller: `TZ` and `TZDIR` can name any file.
+    /// The zone of `TZ`, else of the system. As in the C library it is UTC if
+    /// `TZ` is empty or names no zone, and `TZDIR` names the directory of
+    /// zones. UTC for a process that has more rights than its caller, who
+    /// could name any file by these variables.
     pub(crate) fn system() -> Self {
-        Self::new(if privilege::is_raised() {
-            TimeZone::UTC
+        if privilege::is_raised() {
+            return Self::new(TimeZone::utc());
+        }
+        let directory = std::env::var("TZDIR").unwrap_or_default();
+        let own = [directory.as_str()];
+        let directories = if directory.is_empty() {
+            TimeZoneSettings::DEFAULT_DIRECTORIES
         } else {
-            TimeZone::system()
-        })
+            &own
+        };
+        let settings = TimeZoneSettings::new(directories, TimeZoneSettings::DEFAULT_READ_FILE_FN);
+        let zone = match std::env::var_os("TZ") {
+            None => settings.parse_local().ok(),
+            Some(name) => name
+                .to_str()
+                .and_then(|name| settings.parse_posix_tz(name).ok()),
+        };
+        Self::new(zone.unwrap_or_else(TimeZone::utc))
     }
 
     fn new(zone: TimeZone) -> Self {
         Self {
-            stretch: stretch_at(&zone, 0),
             zone,
             day: None,
             date: Vec::new(),
@@ -52,11 +57,9 @@ impl LocalTime {
     /// Appends `seconds` since 1970 as `YYYY-MM-DDTHH:MM:SS+hhmm`. The year
     /// has as many digits as it needs.
     pub(crate) fn push(&mut self, out: &mut Vec<u8>, seconds: i64) {
-        if seconds < self.stretch.first || seconds > self.stretch.last {
-            self.stretch = stretch_at(&self.zone, seconds);
-        }
+        let offset = offset_at(&self.zone, seconds);
         // In 128 bits no time that a stream can carry overflows.
-        let local = i128::from(seconds) + i128::from(self.stretch.offset);
+        let local = i128::from(seconds) + i128::from(offset);
         let day = local.div_euclid(i128::from(SECONDS_PER_DAY)) as i64;
         let second = local.rem_euclid(i128::from(SECONDS_PER_DAY)) as u32;
         if self.day != Some(day) {
@@ -70,33 +73,31 @@ impl LocalTime {
         push_two(out, second / 60 % 60);
         out.push(b':');
         push_two(out, second % 60);
-        out.extend_from_slice(&self.stretch.text);
+        out.extend_from_slice(&offset_text(offset));
     }
 }
 
-/// The stretch around `seconds`. Beyond the years that the zone's rules are
-/// evaluated for, -9999 to 9999, the offset at the nearer end holds.
-fn stretch_at(zone: &TimeZone, seconds: i64) -> Stretch {
-    let (min, max) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
-    let clamped = seconds.clamp(min, max);
-    let timestamp = Timestamp::from_second(clamped).unwrap_or(Timestamp::UNIX_EPOCH);
-    let offset = i64::from(zone.to_offset(timestamp).seconds());
-    let next_change = zone.following(timestamp).next();
-    let last_change = Timestamp::from_second(clamped.saturating_add(1))
-        .ok()
-        .and_then(|after| zone.preceding(after).next());
-    Stretch {
-        first: last_change.map_or(i64::MIN, |change| change.timestamp().as_second()),
-        last: next_change.map_or(i64::MAX, |change| change.timestamp().as_second() - 1),
-        offset,
-        text: offset_text(offset),
+/// Seconds east of UTC.
+fn offset_at(zone: &TimeZone, seconds: i64) -> i32 {
+    let (first, last) = EVALUATED;
+    match zone.find_local_time_type(seconds.clamp(first, last)) {
+        Ok(found) => found.ut_offset(),
+        // A zone without a rule for the time after its last change.
+        Err(_) => {
+            let zone = zone.as_ref();
+            let last = zone.transitions().last();
+            let index = last.map_or(0, |change| change.local_time_type_index());
+            let found = zone.local_time_types().get(index);
+            found.map_or(0, |found| found.ut_offset())
+        }
     }
 }
 
-fn offset_text(offset: i64) -> [u8; 5] {
+/// The same as `+hhmm`.
+fn offset_text(offset: i32) -> [u8; 5] {
     let minutes = offset.unsigned_abs() / 60;
     let sign = if offset < 0 { b'-' } else { b'+' };
-    let digit = |value: u64| b'0' + (value % 10) as u8;
+    let digit = |value: u32| b'0' + (value % 10) as u8;
     let (hours, minutes) = (minutes / 60, minutes % 60);
     [
         sign,
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
 
     fn format(zone: &str, times: &[i64]) -> Vec<String> {
-        let zone = TimeZone::posix(zone).unwrap();
+        let zone = TimeZone::from_posix_tz(zone).unwrap();
         let mut local = LocalTime::new(zone);
         let format = |&seconds: &i64| {
             let mut out = Vec::new();

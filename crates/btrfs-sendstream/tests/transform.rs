@@ -682,6 +682,18 @@ fn what_is_left_out_replaces_a_temporary_name() {
 }
 
 #[test]
+fn names_that_lead_to_no_path_are_refused() {
+    let rules = Rules::default().exclude(path("out"));
+    // What was in the root has no path any more.
+    let commands = vec![rename("", "o257-8-0"), rename("o257-8-0/x", "in")];
+    let error = filtered(rules, commands).unwrap_err();
+    let TransformErrorKind::InvalidPath { path, .. } = error.kind() else {
+        panic!("{error}");
+    };
+    assert_eq!(path.as_ref(), b"/x");
+}
+
+#[test]
 fn a_file_is_not_changed_under_a_name_that_is_left_out() {
     let link = |new: &str, existing: &str| Command::Link {
         path: path(new),

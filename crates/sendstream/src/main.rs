@@ -38,6 +38,12 @@ enum Failure {
     /// A binary stream would be written to a terminal.
     #[error("a send stream is not for the terminal; redirect the output, or use --output FILE")]
     Terminal,
+    /// There is no standard output.
+    #[error(
+        "standard output is closed, or is /dev/null opened for reading and writing; use \
+         --output FILE, or --force --output /dev/null to discard the stream"
+    )]
+    Closed,
 }
 
 fn main() -> ExitCode {

@@ -199,6 +199,24 @@ fn sizes_are_looked_up_in_the_parent() {
 }
 
 #[test]
+fn a_closed_output_is_an_error() {
+    let run = |redirection: &str| {
+        Command::new("sh")
+            .args(["-c", &format!("\"$0\" cat \"$1\" {redirection}")])
+            .arg(env!("CARGO_BIN_EXE_sendstream"))
+            .arg(kernel_stream("full.v1"))
+            .output()
+            .unwrap()
+    };
+    let closed = run(">&-");
+    let said = String::from_utf8_lossy(&closed.stderr);
+    assert_eq!(closed.status.code(), Some(1), "{said}");
+    assert!(said.contains("standard output is closed"), "{said}");
+    assert!(run(">/dev/null").status.success());
+    assert!(run(">&- -f -o /dev/null").status.success());
+}
+
+#[test]
 fn what_cannot_be_expressed_comes_with_advice() {
     let two = fs::read(kernel_stream("multi.v1")).unwrap();
     let said = fails(&["rewrite", "--name", "one"], &two, 1);

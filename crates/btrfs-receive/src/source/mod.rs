@@ -448,12 +448,11 @@ impl Resolver {
         }
         let chosen = self.choices.get(&wanted).copied();
         let mut lookup = Lookup::new(wanted, &mut self.reach, &self.named, &self.excluded);
-        let (source, accept) = match (chosen, &mut self.chooser) {
-            (Some(chosen), _) if let Some(source) = lookup.reopen(chosen) => {
-                (source, chosen.accept)
-            }
-            (_, Some(chooser)) => lookup.run_chosen(self.ask_uuid_tree, chooser)?,
-            (_, None) => lookup.run(self.ask_uuid_tree)?,
+        let again = chosen.and_then(|it| Some((lookup.reopen(it)?, it.accept)));
+        let (source, accept) = match (again, &mut self.chooser) {
+            (Some(again), _) => again,
+            (None, Some(chooser)) => lookup.run_chosen(self.ask_uuid_tree, chooser)?,
+            (None, None) => lookup.run(self.ask_uuid_tree)?,
         };
         if chosen.map(|it| it.id) != Some(source.id) {
             tell(&source);

@@ -10,7 +10,7 @@ use btrfs_receive::{BtrfsDestination, Cause, Options, ReceiveError, Receiver, Re
 use btrfs_sendstream::{Bytes, SubvolumeName};
 use btrfs_testkit::{LoopFilesystem, Mount, Sender, Test, files, subvolume, test};
 
-use crate::support::{Pair, assert_received};
+use crate::support::{Pair, Script, assert_received};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -27,6 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_parent_that_is_gone),
         test!(a_parent_outside_the_jail),
         test!(a_clone_source_beside_the_parent),
+        test!(a_clone_source_is_called_what_it_is),
         test!(a_dry_run_takes_the_input_for_received),
         test!(a_dry_run_sees_what_is_in_the_way),
         test!(a_dry_run_takes_the_options_of_the_receive),
@@ -361,6 +362,33 @@ fn a_clone_source_beside_the_parent() {
     };
     let id = subvolume::facts(&pair.received("source")).id;
     assert_eq!(used.subvolume_id, id);
+}
+
+/// Only regular files have data to clone.
+fn a_clone_source_is_called_what_it_is() {
+    let to = LoopFilesystem::new();
+    let tree = |name: &str| {
+        Script::full(name)
+            .file("file")
+            .fifo("fifo")
+            .symlink("link", "file")
+            .directory("directory")
+    };
+    for (source, found) in [
+        ("fifo", "FIFO"),
+        ("link", "symbolic link"),
+        ("directory", "directory"),
+        ("", "directory"),
+    ] {
+        let name = format!("from {found} {source}");
+        let stream = tree(&name).clone_own(source, "file", (0, 0, 4096)).end();
+        let error = crate::support::try_receive(&stream, to.path()).unwrap_err();
+        let cause = error.first_failure.unwrap().cause;
+        let Cause::NotRegularFile { found: said } = *cause else {
+            panic!("{cause}");
+        };
+        assert_eq!(said, found);
+    }
 }
 
 /// Parents and names that come earlier in the input; without file data.

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::command::{CommandKind, StreamPath, SubvolumeName};
+use bytes::Bytes;
+
+use crate::command::{CommandKind, PathError, StreamPath, SubvolumeName};
 use crate::decompress::DecodeError;
 use crate::error::{Error, Position};
 use crate::wire::Version;
@@ -182,6 +184,15 @@ pub enum TransformErrorKind {
         path: StreamPath,
         /// How it crosses.
         crossing: Crossing,
+    },
+    /// The root of the subvolume was renamed, or something like it: what the
+    /// names in the stream lead to is no path.
+    #[error("\"{}\" is not a path inside the subvolume: {error}", path.escape_ascii())]
+    InvalidPath {
+        /// What they lead to.
+        path: Bytes,
+        /// Which rule it breaks.
+        error: PathError,
     },
     /// More names wait for their final place than a filter remembers.
     #[error("more than {max} bytes of names without their final place")]

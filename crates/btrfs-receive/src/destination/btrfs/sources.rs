@@ -128,7 +128,9 @@ impl CloneSources {
         if self.open.len() >= MAX_SOURCES {
             self.open.remove(0);
         }
-        Ok(&mut self.open.push_mut(entry).1)
+        let last = self.open.len();
+        self.open.push(entry);
+        Ok(&mut self.open[last].1)
     }
 
     /// Notes a source for the report.
