@@ -108,8 +108,8 @@
 //! # Features
 //!
 //! `serde`, off by default, adds `serde::Serialize` to reports, events, errors
-//! and what [`verify`], [`dry_run`], [`chain`] and [`diff`] find, for formats
-//! with keys such as JSON; `docs/json.md` of the repository has the keys.
+//! and what [`dry_run`] finds, for formats with keys such as JSON;
+//! `docs/json.md` of the repository has the keys.
 //! `fuzzing` and `bare-calls` are for the project's own tests and benchmarks.
 //!
 //! The crate is for Linux, and has no dependency that compiles
@@ -119,16 +119,13 @@
 #[cfg(feature = "bare-calls")]
 #[doc(hidden)]
 pub mod bare_calls;
-pub mod chain;
 mod confine;
 mod destination;
-pub mod diff;
 pub mod dry_run;
 mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod names;
 mod observer;
 mod options;
 mod plan;
@@ -142,7 +139,6 @@ pub mod source;
 mod sys;
 #[cfg(test)]
 mod testing;
-pub mod verify;
 mod xattr;
 
 pub use btrfs_sendstream;
@@ -155,7 +151,6 @@ pub use destination::{Begun, Destination, Finished, Withheld};
 pub use error::{
     Barrier, Cause, ExtractionProblem, Failure, Occupant, OpenError, ReceiveError, StopReason,
 };
-pub use names::{Changes, InodeKind, NameError};
 pub use observer::{Event, Observer};
 pub use options::{Cancel, OnError, Options};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};

@@ -6,10 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use btrfs_receive::resume::{self, Progress, ResumeError};
+use btrfs_sendstream::inspect::LocalTime;
+use sendstream_common::text::push_message;
+use sendstream_common::zone::{SystemZone, local_time};
 
 use crate::args::Unfinished;
-use crate::escape::push_message;
-use crate::local_time::LocalTime;
 use crate::messages::Messages;
 
 /// Shows what is unfinished; returns whether that could be found out.
@@ -85,7 +86,7 @@ fn abandon_one(options: &Unfinished, name: &OsStr) -> Result<bool, ResumeError> 
 /// The text of `--status`.
 struct Report<'a> {
     options: &'a Unfinished,
-    time: LocalTime,
+    time: LocalTime<SystemZone>,
     text: Vec<u8>,
 }
 
@@ -93,7 +94,7 @@ impl<'a> Report<'a> {
     fn new(options: &'a Unfinished) -> Self {
         Self {
             options,
-            time: LocalTime::system(),
+            time: local_time(),
             text: Vec::new(),
         }
     }
