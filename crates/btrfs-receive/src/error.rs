@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use btrfs_sendstream::decompress::DecodeError;
-use btrfs_sendstream::{Bytes, Position};
+use btrfs_sendstream::{Bytes, Position, ValueError};
 
 use crate::plan::op::SourceId;
 use crate::report::Report;
@@ -221,10 +221,6 @@ pub enum Cause {
          changed and cannot be received"
     )]
     NoFileData,
-    /// The stream contradicts itself about a name. Found without a
-    /// destination.
-    #[error(transparent)]
-    Name(#[from] crate::names::NameError),
     /// File data was sent to something that is not a regular file.
     #[error(
         "not a regular file but a {found}; data is written to and cloned from regular files only"
@@ -478,6 +474,16 @@ impl Cause {
         Self::System {
             call,
             error: error.into(),
+        }
+    }
+}
+
+impl From<ValueError> for Cause {
+    fn from(error: ValueError) -> Self {
+        match error {
+            ValueError::OutOfRange { what, value } => Self::OutOfRange { what, value },
+            // No other value can be wrong.
+            _ => Self::RootItself,
         }
     }
 }

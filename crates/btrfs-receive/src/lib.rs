@@ -108,20 +108,17 @@
 //! # Features
 //!
 //! `serde`, off by default, adds `serde::Serialize` to reports, events, errors
-//! and what [`verify`], [`dry_run`], [`chain`] and [`diff`] find, for formats
-//! with keys such as JSON; `docs/json.md` of the repository has the keys.
+//! and what [`dry_run`] finds, for formats with keys such as JSON;
+//! `docs/json.md` of the repository has the keys.
 //!
 //! The crate is for Linux, and has no dependency that compiles
 //! or links C. Which kernel features it uses, and what it does without them,
 //! stands in `docs/kernel.md` of the repository.
 
-pub mod chain;
 mod confine;
 mod destination;
-pub mod diff;
 pub mod dry_run;
 mod error;
-mod names;
 mod observer;
 mod options;
 mod plan;
@@ -135,7 +132,6 @@ pub mod source;
 mod sys;
 #[cfg(test)]
 mod testing;
-pub mod verify;
 mod xattr;
 
 pub use btrfs_sendstream;
@@ -153,7 +149,6 @@ pub use destination::{Begun, Destination, Finished, Withheld};
 pub use error::{
     Barrier, Cause, ExtractionProblem, Failure, Occupant, OpenError, ReceiveError, StopReason,
 };
-pub use names::{Changes, InodeKind, NameError};
 pub use observer::{Event, Observer, Totals};
 pub use options::{Cancel, OnError, Options};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};

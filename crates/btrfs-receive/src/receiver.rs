@@ -305,12 +305,11 @@ impl<D: Destination> Receiver<D> {
         let sent_name = new.name.borrow().to_owned();
         let chosen = self.options.name.clone();
         let is_second = chosen.is_some() && std::mem::replace(&mut self.name_is_used, true);
-        let new = &NewSubvolume {
-            name: chosen
-                .filter(|_| !is_second)
-                .unwrap_or_else(|| sent_name.clone()),
-            ..new.clone()
-        };
+        let mut new = new.clone();
+        new.name = chosen
+            .filter(|_| !is_second)
+            .unwrap_or_else(|| sent_name.clone());
+        let new = &new;
         observer.event(Event::SubvolumeBegins { new, at });
         let built_as = self.destination.built_as(new);
         let mut subvolume = Box::new(SubvolumeReport::new(new, sent_name, built_as));
@@ -325,7 +324,7 @@ impl<D: Destination> Receiver<D> {
             false => self.destination.begin(new, at),
             true => Err(Failure::new(
                 at,
-                new.operation(),
+                new.command().name(),
                 new.name.as_bytes(),
                 Cause::SecondSubvolume,
             )),

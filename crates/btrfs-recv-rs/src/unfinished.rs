@@ -7,13 +7,15 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use btrfs_receive::resume::{self, Progress, ResumeError};
+use btrfs_sendstream::inspect::LocalTime;
 use rustix::fs::statfs;
+use sendstream_common::text::push_message;
+use sendstream_common::zone::{SystemZone, local_time};
 
 use crate::advice;
 use crate::args::Unfinished;
-use crate::escape::push_message;
-use crate::local_time::LocalTime;
 use crate::messages::{Messages, strerror, write_stdout};
+use crate::privilege;
 
 /// What `statfs` says of a btrfs (`linux/magic.h`).
 const BTRFS_SUPER_MAGIC: u32 = 0x9123_683E;
@@ -128,7 +130,7 @@ fn abandon_one(options: &Unfinished, name: &OsStr) -> Result<bool, ResumeError> 
 /// The text of `--status`.
 struct Report<'a> {
     options: &'a Unfinished,
-    time: LocalTime,
+    time: LocalTime<SystemZone>,
     text: Vec<u8>,
 }
 
@@ -136,7 +138,7 @@ impl<'a> Report<'a> {
     fn new(options: &'a Unfinished) -> Self {
         Self {
             options,
-            time: LocalTime::system(),
+            time: local_time(!privilege::is_raised()),
             text: Vec::new(),
         }
     }

@@ -38,7 +38,7 @@ struct Library {
 const LIBRARIES: [Library; 2] = [
     Library {
         name: "btrfs-sendstream",
-        features: "decompress,transform",
+        features: "decompress,inspect,transform",
     },
     Library {
         name: "btrfs-receive",

@@ -4,6 +4,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use btrfs_sendstream::inspect::{Kernel, Needs, VerifyReport};
 use btrfs_sendstream::{Compression, EncodedWrite};
 use rustix::fs::{
     Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, accessat, fstatvfs, openat, statat,
@@ -17,7 +18,6 @@ use crate::destination::btrfs::{Naming, or_the_same, taken};
 use crate::error::{Cause, OpenError};
 use crate::plan::op::NewSubvolume;
 use crate::sys;
-use crate::verify::{Kernel, Needs, VerifyReport};
 
 /// Longest extent that the kernel takes compressed, in bytes.
 const MAX_EXTENT: u64 = 128 * 1024;
@@ -143,7 +143,10 @@ impl Place {
         let compression = Compression::from_number(write.compression.unwrap_or(0));
         if self.force_decompress {
             Some(DecodeReason::Asked)
-        } else if self.kernel.is_some_and(|kernel| kernel < Needs::ENCODED) {
+        } else if self
+            .kernel
+            .is_some_and(|kernel| kernel < Needs::ENCODED_WRITE)
+        {
             Some(DecodeReason::Kernel)
         } else if !self.rights.has(CapabilitySet::SYS_ADMIN) {
             Some(DecodeReason::Capability("CAP_SYS_ADMIN"))

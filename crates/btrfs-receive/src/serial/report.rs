@@ -1,9 +1,8 @@
 //! What a receive did.
 
-use btrfs_sendstream::serial::{Fields, Object};
 use serde::ser::Serializer;
 
-use super::objects;
+use super::{Fields, Object, objects};
 use crate::report::{Lack, NotKept, SourceUsed, SubvolumeReport};
 
 objects! {

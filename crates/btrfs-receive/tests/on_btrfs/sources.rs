@@ -5,7 +5,6 @@ use std::process::Command;
 
 use btrfs_receive::dry_run::{DryRun, DryRunReport, FoundSource};
 use btrfs_receive::source::{Candidate, Choice};
-use btrfs_receive::verify::Problem;
 use btrfs_receive::{BtrfsDestination, Cause, Options, ReceiveError, Receiver, Report, SourceId};
 use btrfs_sendstream::{Bytes, SubvolumeName};
 use btrfs_testkit::{LoopFilesystem, Mount, Sender, Test, files, subvolume, test};
@@ -56,12 +55,9 @@ fn assert_predicted(forecast: &DryRunReport, result: Result<&Report, &ReceiveErr
         Ok(report) => report,
         Err(error) => {
             let failure = error.first_failure.as_ref().unwrap();
-            let finding = &forecast.stream.findings[0];
-            assert_eq!(finding.at, failure.at, "{finding}");
-            let Problem::Operation(cause) = &finding.problem else {
-                panic!("{finding}");
-            };
-            assert_eq!(cause.to_string(), failure.cause.to_string());
+            let foretold = &forecast.failures[0];
+            assert_eq!(foretold.at, failure.at, "{foretold}");
+            assert_eq!(foretold.cause.to_string(), failure.cause.to_string());
             return;
         }
     };
@@ -403,7 +399,7 @@ fn a_dry_run_takes_the_input_for_received() {
     assert!(matches!(second.parent, Some(FoundSource::Earlier(_))));
     let twice = [change.full(), change.full()].concat();
     let forecast = DryRun::open(change.to()).unwrap().run(&twice[..]);
-    assert_eq!(forecast.stream.findings.len(), 1);
+    assert_eq!(forecast.failures.len(), 1);
     let no_data = Sender::new(&change.first).no_data().to_vec();
     let forecast = DryRun::open(change.to()).unwrap().run(&no_data[..]);
     assert!(forecast.is_good(), "{forecast:#?}");
@@ -486,6 +482,6 @@ fn a_dry_run_sees_what_is_in_the_way() {
     subvolume::set_read_only(&change.first, true);
     let beside = directory(&change.pair.from.path().join("beside"));
     let forecast = DryRun::open(beside).unwrap().run(&difference[..]);
-    let finding = forecast.stream.findings[0].to_string();
+    let finding = forecast.failures[0].to_string();
     assert!(finding.contains("has 5 bytes"), "{finding}");
 }

@@ -43,14 +43,10 @@ pub(crate) enum Request {
     Status(Unfinished),
     /// `--abandon`.
     Abandon(Unfinished),
-    /// `--verify`.
-    Verify(Verify),
     /// `--chain`.
     Chain(Chain),
     /// `--dry-run`: what would be received, where.
     DryRun(Receive),
-    /// `--diff`: what to print, [`Format::Text`] or [`Format::Json`].
-    Diff(Dump),
     /// Nothing else.
     Receive(Receive),
 }
@@ -60,33 +56,6 @@ pub(crate) enum Request {
 pub(crate) struct Dump {
     /// The stream's file, if not standard input.
     pub(crate) input: Option<PathBuf>,
-    /// How.
-    pub(crate) format: Format,
-}
-
-/// How to print.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// Lines for people and for programs that know them.
-    #[default]
-    Text,
-    /// A JSON object to a line.
-    Json,
-    /// What a stream holds, counted.
-    Summary,
-}
-
-/// What to verify.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Verify {
-    /// Files and directories; standard input if there are none.
-    pub(crate) paths: Vec<PathBuf>,
-    /// Whether to follow names.
-    pub(crate) names: bool,
-    /// Whether to print JSON.
-    pub(crate) json: bool,
-    /// Whether unknown commands and attributes are passed over.
-    pub(crate) allow_unknown: bool,
 }
 
 /// A set of streams to receive.

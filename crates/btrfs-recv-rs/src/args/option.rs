@@ -16,14 +16,10 @@ pub(crate) enum Mode {
     Abandon,
     /// `--extract`.
     Extract,
-    /// `--verify`.
-    Verify,
     /// `--chain`.
     Chain,
     /// `--dry-run`.
     DryRun,
-    /// `--diff`.
-    Diff,
 }
 
 /// What a mode expects besides options.
@@ -35,8 +31,6 @@ pub(crate) enum Operands {
     One(&'static str),
     /// One or more, shown like this.
     Some(&'static str),
-    /// Any number, shown like this.
-    Any(&'static str),
 }
 
 impl Operands {
@@ -46,7 +40,6 @@ impl Operands {
             Self::None => count == 0,
             Self::One(_) => count == 1,
             Self::Some(_) => count >= 1,
-            Self::Any(_) => true,
         }
     }
 
@@ -54,7 +47,7 @@ impl Operands {
     pub(crate) fn shown(self) -> Option<&'static str> {
         match self {
             Self::None => None,
-            Self::One(name) | Self::Some(name) | Self::Any(name) => Some(name),
+            Self::One(name) | Self::Some(name) => Some(name),
         }
     }
 }

@@ -2,17 +2,15 @@
 
 use std::cell::OnceCell;
 use std::io;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use btrfs_receive::{Event, Failure, Report};
-use btrfs_sendstream::serial::{Fields, Object};
-use serde::{Serialize, Serializer};
+use sendstream_common::{json, text::strerror};
+use serde::Serialize;
 
 use super::Messages;
-use super::line::{strerror, write_stdout};
+use super::line::write_stdout;
 use crate::advice::Advice;
-use crate::json;
 use crate::signals::Signal;
 
 /// Progress is told this often at most.
@@ -82,24 +80,6 @@ struct End {
     success: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<String>,
-}
-
-/// A file, by the name it was given.
-pub(crate) struct File<'a>(pub(crate) Option<&'a Path>);
-
-impl Fields for File<'_> {
-    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error> {
-        match self.0 {
-            Some(path) => object.bytes("file", path.as_os_str().as_encoded_bytes()),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Serialize for File<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Object::of(self, serializer)
-    }
 }
 
 impl Lines {

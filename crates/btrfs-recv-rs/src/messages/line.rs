@@ -5,9 +5,9 @@ use std::io::{self, Write};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use sendstream_common::text::push_message;
 
 use super::screen;
-use crate::escape::push_message;
 
 /// One line of output.
 #[derive(Default)]
@@ -84,13 +84,4 @@ pub(crate) fn write_stdout(lines: &[u8]) -> io::Result<()> {
 pub(super) fn is_plain_word(path: &[u8]) -> bool {
     let plain = |&byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
     !path.starts_with(b"-") && path.iter().all(plain)
-}
-
-/// What `strerror` says, without the number that [`io::Error`] adds.
-pub(crate) fn strerror(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(end) if error.raw_os_error().is_some() => text[..end].to_owned(),
-        _ => text,
-    }
 }

@@ -27,14 +27,15 @@ use btrfs_receive::{
 use btrfs_sendstream::{CommandBuf, ErrorKind, SubvolumeName};
 
 use rustix::thread::CapabilitySet;
+use sendstream_common::foreign::Head;
 
-use crate::advice::{self, Advice, Head};
+use crate::advice::{self, Advice};
 use crate::progress::Counters;
 use crate::signals::Signal;
 use commands::{push_change, push_data};
-pub(crate) use json::File;
+pub(crate) use line::write_stdout;
 use line::{Line, is_plain_word};
-pub(crate) use line::{strerror, write_stdout};
+pub(crate) use sendstream_common::text::strerror;
 
 /// Most complete subvolumes that are named after a failure.
 const MAX_COMPLETE: usize = 20;
@@ -82,6 +83,8 @@ pub(crate) struct Messages {
     complete: Vec<SubvolumeName>,
     /// How many more were.
     more_complete: u64,
+    /// What a stream can be piped to, instead of what came.
+    reader: &'static str,
     /// The line being put together: each is written at once, so that lines
     /// of several processes do not mix.
     line: Line,
@@ -106,6 +109,7 @@ impl Messages {
             given: Vec::new(),
             complete: Vec::new(),
             more_complete: 0,
+            reader: "btrfs-recv-rs PATH",
             line: Line::default(),
         }
     }
@@ -121,6 +125,12 @@ impl Messages {
     /// Says what subvolumes become, if not subvolumes.
     pub(crate) fn made(mut self, made: Made) -> Self {
         self.made = made;
+        self
+    }
+
+    /// Names the command that hints show, if it is not a receive.
+    pub(crate) fn reader(mut self, command: &'static str) -> Self {
+        self.reader = command;
         self
     }
 
@@ -435,7 +445,7 @@ impl Messages {
 
     /// The stream is damaged or cannot be read.
     pub(crate) fn stream_error(&mut self, error: &btrfs_sendstream::Error, head: &Head) {
-        let advice = advice::on_stream_error(error, head);
+        let advice = advice::on_stream_error(error, head, self.reader);
         self.emit_stream_error(error, advice.as_ref());
         match error.kind() {
             ErrorKind::Empty => self.error_line(

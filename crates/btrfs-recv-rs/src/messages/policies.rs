@@ -4,7 +4,7 @@ use std::fmt;
 
 use btrfs_receive::{Cause, LeftOut, SourceUsed, SubvolumeReport};
 
-use super::line::strerror;
+use super::strerror;
 use super::{Line, Messages};
 
 /// Most clone sources that are warned of for one subvolume.

@@ -41,20 +41,9 @@ const CASES: &[Case] = &[
         let stream = full();
         receive(&stream[..stream.len() - 15], &["--json"], to)
     }),
-    ("verify", |_| {
-        run_with_input(&mut command(&["--verify", "--json"]), &full())
-    }),
     ("dry-run", |to| {
         let mut command = command(&["--dry-run", "--json"]);
         run_with_input(command.arg(to), &incremental(&[]))
-    }),
-    ("dump", |_| {
-        run_with_input(&mut command(&["--dump", "--format=json"]), &full())
-    }),
-    ("diff", |_| {
-        let unlink = Command::Unlink { path: path("gone") };
-        let stream = incremental(&[unlink]);
-        run_with_input(&mut command(&["--diff", "--json"]), &stream)
     }),
 ];
 
@@ -236,18 +225,6 @@ fn a_set_is_told_file_by_file() {
     assert_eq!(files, [name("b"), name("a")]);
     let reports = of("report");
     assert!(reports.len() == 2 && reports.iter().all(|it| it["success"] == true));
-    let output = command(&["--json", "--verify"])
-        .arg(directory.path().join("a"))
-        .arg(directory.path().join("a"))
-        .output()
-        .unwrap();
-    let told = lines(&output);
-    assert_eq!(
-        told.iter().filter(|it| it["event"] == "verified").count(),
-        2
-    );
-    let chain = told.iter().find(|it| it["event"] == "chain").unwrap();
-    assert_eq!(chain["missing"][0]["is_parent"], true);
 }
 
 fn what_was_complete_before_is_told_apart() {

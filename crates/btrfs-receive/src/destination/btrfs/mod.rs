@@ -344,7 +344,7 @@ impl Destination for BtrfsDestination {
     }
 
     fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
-        let operation = new.operation();
+        let operation = new.command().name();
         let new = Box::new(new.clone());
         let on = new.parent.is_some();
         let begun = self.ask(at, operation, |answer| Request::Begin { new, at, answer })?;
@@ -525,7 +525,7 @@ impl Engine {
     fn serve(&mut self, request: Request) {
         match request {
             Request::Begin { new, at, answer } => {
-                let operation = new.operation();
+                let operation = new.command().name();
                 let name = new.name.clone();
                 let begun = self
                     .begin(*new)

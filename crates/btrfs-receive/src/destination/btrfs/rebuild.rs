@@ -106,10 +106,8 @@ impl Engine {
         }
         let base = snapshot(&fd, &from.place, BASE)?.id;
         // Clones within the checkpoint name it as their source.
-        let named_so = NewSubvolume {
-            uuid: info.uuid,
-            ..new.clone()
-        };
+        let mut named_so = new.clone();
+        named_so.uuid = info.uuid;
         self.work_on(named_so, fd, true)?;
         let waits = from.checkpoint.deferred.forbidding.iter().map(|it| it.0);
         let waits = waits.chain(from.checkpoint.deferred.compression.iter().map(|it| it.0));

@@ -241,7 +241,7 @@ impl Destination for DirectoryDestination {
 
     fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
         self.start(new)
-            .map_err(|cause| Failure::new(at, new.operation(), new.name.as_bytes(), cause))
+            .map_err(|cause| Failure::new(at, new.command().name(), new.name.as_bytes(), cause))
     }
 
     fn apply(&mut self, step: Step) -> Result<(), Failure> {

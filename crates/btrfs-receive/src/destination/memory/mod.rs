@@ -259,7 +259,7 @@ impl Destination for MemoryDestination {
     fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
         self.abandon();
         self.try_begin(new)
-            .map_err(|cause| Failure::new(at, new.operation(), new.name.as_bytes(), cause))
+            .map_err(|cause| Failure::new(at, new.command().name(), new.name.as_bytes(), cause))
     }
 
     fn apply(&mut self, step: Step) -> Result<(), Failure> {

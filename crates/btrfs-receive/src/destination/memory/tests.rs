@@ -16,12 +16,9 @@ fn path(text: &'static str) -> StreamPath {
 }
 
 fn new(name: &'static str, uuid: Uuid, parent: Option<Uuid>) -> NewSubvolume {
-    NewSubvolume {
-        name: SubvolumeName::parse(Bytes::from_static(name.as_bytes())).unwrap(),
-        uuid,
-        ctransid: 10,
-        parent: parent.map(|uuid| SourceId { uuid, ctransid: 9 }),
-    }
+    let name = SubvolumeName::parse(Bytes::from_static(name.as_bytes())).unwrap();
+    let parent = parent.map(|uuid| SourceId { uuid, ctransid: 9 });
+    NewSubvolume::new(name, uuid, 10, parent)
 }
 
 fn begun(name: &'static str) -> MemoryDestination {
