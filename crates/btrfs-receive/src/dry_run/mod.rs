@@ -302,7 +302,7 @@ impl DryRun {
                 }
                 None => forecast.stored += write.data.len() as u64,
             },
-            Command::Clone(clone) if clone.source_uuid != new.uuid => {
+            Command::Clone(clone) if !new.is_source_of(clone) => {
                 if let Err(cause) = self.clone_source(clone, forecast) {
                     failures.add(at, command, cause);
                 }

@@ -7,6 +7,7 @@ use btrfs_receive::dry_run::{DryRun, DryRunReport, FoundSource};
 use btrfs_receive::source::{Candidate, Choice};
 use btrfs_receive::{BtrfsDestination, Cause, Options, ReceiveError, Receiver, Report, SourceId};
 use btrfs_sendstream::{Bytes, SubvolumeName};
+use btrfs_testkit::raw::{OWN_UUID, RawStream, attr};
 use btrfs_testkit::{LoopFilesystem, Mount, Sender, Test, files, subvolume, test};
 
 use crate::support::{Pair, Script, assert_received};
@@ -27,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_parent_outside_the_jail),
         test!(a_clone_source_beside_the_parent),
         test!(a_clone_source_is_called_what_it_is),
+        test!(a_clone_from_another_state_of_the_subvolume_itself),
         test!(a_dry_run_takes_the_input_for_received),
         test!(a_dry_run_sees_what_is_in_the_way),
         test!(a_dry_run_takes_the_options_of_the_receive),
@@ -385,6 +387,30 @@ fn a_clone_source_is_called_what_it_is() {
         };
         assert_eq!(said, found);
     }
+}
+
+/// The sender has received two states of one subvolume, so that both have the
+/// same received UUID: the ctransid tells which of them a clone reads.
+fn a_clone_from_another_state_of_the_subvolume_itself() {
+    let to = LoopFilesystem::new();
+    let state = |name: &str, ctransid| {
+        let attributes = [
+            attr::path(name),
+            attr::uuid(OWN_UUID),
+            attr::ctransid(ctransid),
+        ];
+        RawStream::header(1).command(1, attributes).mkfile("f")
+    };
+    // `clone_block` names the ctransid 5.
+    let old = state("old", 5).write("f", 0, &b"o".repeat(4096));
+    receive(&old.end().into_bytes(), to.path());
+    let new = state("new", 6)
+        .write("f", 0, &b"n".repeat(4096))
+        .mkfile("g")
+        .clone_block("g", OWN_UUID, "f");
+    receive(&new.end().into_bytes(), to.path());
+    let content = std::fs::read(to.path().join("new/g")).unwrap();
+    assert!(content == b"o".repeat(4096));
 }
 
 /// Parents and names that come earlier in the input; without file data.

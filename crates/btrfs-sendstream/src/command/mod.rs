@@ -70,8 +70,9 @@ pub struct CloneRange<B: AsRef<[u8]> = Bytes> {
     pub offset: u64,
     /// Bytes to clone.
     pub len: u64,
-    /// The subvolume that holds the source file. If it is the stream's own
-    /// UUID, the source is the subvolume under construction.
+    /// The subvolume that holds the source file. The source is the subvolume
+    /// under construction if this and `source_ctransid` are the stream's own:
+    /// see [`NewSubvolume::is_source_of`].
     pub source_uuid: Uuid,
     /// ctransid of the source subvolume on the sender's filesystem.
     pub source_ctransid: u64,

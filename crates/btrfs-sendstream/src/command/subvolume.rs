@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Command, CommandKind, SubvolumeName};
+use super::{CloneRange, Command, CommandKind, SubvolumeName};
 
 /// How a stream names a subvolume to take a snapshot of or to clone from.
 ///
@@ -99,6 +99,16 @@ impl NewSubvolume {
             }
             _ => None,
         }
+    }
+
+    /// Whether `clone` reads a file of this subvolume itself, which is still
+    /// under construction.
+    ///
+    /// The UUID alone does not tell: a sender that has received two states of
+    /// one subvolume sends both under the same UUID, and the ctransid tells
+    /// them apart.
+    pub fn is_source_of<B: AsRef<[u8]>>(&self, clone: &CloneRange<B>) -> bool {
+        (clone.source_uuid, clone.source_ctransid) == (self.uuid, self.ctransid)
     }
 
     /// The command that asks for it: SUBVOL, or SNAPSHOT if it has a parent.

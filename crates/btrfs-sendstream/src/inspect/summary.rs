@@ -195,7 +195,8 @@ impl SubvolumeSummary {
     }
 
     fn add_source(&mut self, source: SourceId) {
-        if source.uuid == self.uuid {
+        // Another state of the same subvolume is another source.
+        if (source.uuid, source.ctransid) == (self.uuid, self.ctransid) {
             return;
         }
         self.needs.clones = true;

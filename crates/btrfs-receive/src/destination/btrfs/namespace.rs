@@ -336,7 +336,7 @@ impl Namespace {
         let Known::File(file) = self.known(&clone.path, true, tools.content)? else {
             return Err(Cause::NotRegularFile { found: "directory" });
         };
-        let source = if clone.source_uuid == self.new.uuid {
+        let source = if self.new.is_source_of(&clone) {
             // The subvolume under construction, which no search could find.
             match self.known(&clone.source_path, false, tools.content)? {
                 Known::File(file) => file,

@@ -108,6 +108,7 @@ impl Engine {
         // Clones within the checkpoint name it as their source.
         let mut named_so = new.clone();
         named_so.uuid = info.uuid;
+        named_so.ctransid = info.ctransid;
         self.work_on(named_so, fd, true)?;
         let waits = from.checkpoint.deferred.forbidding.iter().map(|it| it.0);
         let waits = waits.chain(from.checkpoint.deferred.compression.iter().map(|it| it.0));

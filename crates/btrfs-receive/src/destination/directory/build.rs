@@ -270,7 +270,7 @@ impl Build {
     ) -> Result<(), StepError> {
         // Another state of the same subvolume is another source.
         let is_own =
-            clone.source_uuid == self.new.uuid && clone.source_ctransid == self.new.ctransid;
+            self.new.is_source_of(clone);
         let source = if is_own {
             let path = &clone.source_path;
             match self.files.get(path.as_bytes()) {

@@ -225,9 +225,8 @@ impl MemoryDestination {
             uuid: range.source_uuid,
             ctransid: range.source_ctransid,
         };
-        // The stream's own UUID is the subvolume under construction, which
-        // has no received UUID yet.
-        let source = if wanted.uuid == current.new.uuid {
+        // The subvolume under construction has no received UUID yet.
+        let source = if current.new.is_source_of(range) {
             None
         } else {
             let found = subvolumes::find(others, wanted)?;

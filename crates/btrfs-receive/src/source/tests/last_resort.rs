@@ -41,7 +41,7 @@ fn it_serves_if_nothing_else_does() {
             let source = resolver.resolve(wanted(FAR, 11)).unwrap();
             assert_is(&source, &sealed);
             assert!(!source.used().writable);
-            let candidates = resolver.survey(wanted(FAR, 11));
+            let candidates = resolver.survey(wanted(FAR, 11)).candidates;
             let verdicts: Vec<_> = candidates.iter().map(|it| (it.id, it.verdict)).collect();
             let expected = [
                 (info(&sealed).id, Verdict::Suitable),

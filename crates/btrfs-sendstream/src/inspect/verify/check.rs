@@ -211,7 +211,7 @@ impl Checker {
         };
         if let Command::Clone(clone) = command
             && let Some(current) = &self.current
-            && clone.source_uuid == current.uuid
+            && (clone.source_uuid, clone.source_ctransid) == (current.uuid, current.ctransid)
         {
             names.must_be_file(&clone.source_path.borrow())?;
         }

@@ -68,7 +68,8 @@ pub struct Filter {
     aliases: Aliases,
     at_hand: AtHand,
     /// The UUID of the subvolume at hand.
-    own: Uuid,
+    /// And its ctransid: a clone from another state of it has the same UUID.
+    own: (Uuid, u64),
 }
 
 /// A command that creates an inode.
@@ -90,7 +91,7 @@ impl Filter {
             newest: None,
             aliases: Aliases::default(),
             at_hand: AtHand::default(),
-            own: Uuid::nil(),
+            own: (Uuid::nil(), 0),
         }
     }
 
@@ -130,9 +131,9 @@ impl Filter {
             | Command::Mkfifo { ref path, .. }
             | Command::Mksock { ref path, .. }
             | Command::Symlink { ref path, .. } => hold(path.clone(), Kind::Other, command),
-            Command::Subvol { uuid, .. } | Command::Snapshot { uuid, .. } => {
+            Command::Subvol { uuid, ctransid, .. } | Command::Snapshot { uuid, ctransid, .. } => {
                 self.finish(at, out)?;
-                self.own = uuid;
+                self.own = (uuid, ctransid);
                 out.item(Item::Command(command), at)
             }
             Command::End => {
@@ -501,9 +502,10 @@ impl Filter {
             return self.changed_outside(clone.path.borrow(), at);
         }
         let source = clone.source_path.as_bytes();
-        let kept = match clone.source_uuid == self.own {
-            true => self.keeps(source),
-            false => self.rules.present(source),
+        let kept = if (clone.source_uuid, clone.source_ctransid) == self.own {
+            self.keeps(source)
+        } else {
+            self.rules.present(source)
         };
         if kept {
             return out.item(Item::Command(Command::Clone(clone)), at);
