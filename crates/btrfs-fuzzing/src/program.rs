@@ -311,7 +311,7 @@ fn clone(
         offset,
         len,
         source_uuid: Uuid::from_u128(UUIDS.get(index).copied().unwrap_or(UUIDS[0])),
-        source_ctransid: 10,
+        source_ctransid: 10 + index as u64,
         source_path: path(&source),
         source_offset,
     }))

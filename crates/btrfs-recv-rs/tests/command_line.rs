@@ -70,7 +70,7 @@ fn wrong_options_are_refused_in_the_words_callers_look_for() {
 #[test]
 fn a_slip_in_an_option_is_met_with_a_suggestion() {
     for (option, hint) in [
-        ("--verfy", "Did you mean '--verify'?"),
+        ("--verfy", "Did you mean 'sendstream verify'?"),
         ("--resume", "Did you mean '--resumable'?"),
         (
             "--restore",

@@ -177,7 +177,7 @@ fn the_last_resort_can_be_refused() {
         builder.open(change.to()).unwrap().run(&stream[..])
     };
     let forecast = dry_run(true);
-    let problem = forecast.stream.findings[0].problem.to_string();
+    let problem = forecast.failures[0].cause.to_string();
     assert_eq!(problem, error.first_failure.unwrap().cause.to_string());
     let forecast = dry_run(false);
     let Some(FoundSource::There(used)) = &forecast.forecasts[0].parent else {

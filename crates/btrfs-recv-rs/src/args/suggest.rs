@@ -1,7 +1,7 @@
 //! What an unknown option was perhaps meant to be.
 
 use super::getopt::OptionError;
-use super::table::options;
+use super::table::{MOVED, options};
 
 /// What people look for under another name: this is what a receive does.
 const RESTORING: [&str; 3] = ["restore", "receive", "import"];
@@ -18,12 +18,19 @@ pub(crate) fn hint(error: &OptionError) -> Option<String> {
             "Without an option the stream is received: btrfs-recv-rs -f STREAM PATH".to_owned(),
         );
     }
-    let similar = options().filter_map(|option| {
-        let long = option.long?;
-        Some((unlikeness(name, long)?, long))
+    let own = options().filter_map(|option| Some((option.long?, None)));
+    let moved = MOVED.iter().map(|&(option, instead)| {
+        let long = option.strip_prefix("--").unwrap_or(option);
+        (long, Some(instead))
     });
-    let (_, long) = similar.min()?;
-    Some(format!("Did you mean '--{long}'?"))
+    let similar = own
+        .chain(moved)
+        .filter_map(|(long, instead)| Some((unlikeness(name, long)?, long, instead)));
+    let (_, long, instead) = similar.min()?;
+    Some(match instead {
+        None => format!("Did you mean '--{long}'?"),
+        Some(instead) => format!("Did you mean '{instead}'?"),
+    })
 }
 
 /// How little two names have in common; `None` if that is not enough.
@@ -92,9 +99,10 @@ mod tests {
     #[test]
     fn slips_are_recognised_and_nothing_else() {
         let hint = |option: &str| hint(&OptionError::Unrecognized(option.into()));
+        for given in ["--verfy", "--verfy=x"] {
+            assert_eq!(hint(given).unwrap(), "Did you mean 'sendstream verify'?");
+        }
         for (given, meant) in [
-            ("--verfy", "verify"),
-            ("--verfy=x", "verify"),
             ("--resume", "resumable"),
             ("--dry_run", "dry-run"),
             ("--dryrun", "dry-run"),

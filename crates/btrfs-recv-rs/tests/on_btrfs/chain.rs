@@ -219,7 +219,7 @@ fn a_dry_run_answers_before_data_is_sent() {
     assert!(!output.status.success());
     assert!(stdout.ends_with("a receive would FAIL\n"), "{stdout}");
     assert!(
-        stderr.contains(": in second: snapshot: no subvolume here is, or was received from, the"),
+        stderr.contains(": snapshot \"second\": no subvolume here is, or was received from, the"),
         "{stderr}"
     );
     assert!(receive(&sent.full, &[], to.path()).status.success());

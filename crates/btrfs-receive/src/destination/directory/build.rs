@@ -269,8 +269,7 @@ impl Build {
         tools: &mut Tools<'_>,
     ) -> Result<(), StepError> {
         // Another state of the same subvolume is another source.
-        let is_own =
-            self.new.is_source_of(clone);
+        let is_own = self.new.is_source_of(clone);
         let source = if is_own {
             let path = &clone.source_path;
             match self.files.get(path.as_bytes()) {

@@ -62,7 +62,7 @@ fn clone(at: &'static str, offset: u64, uuid: Uuid, from: &'static str, len: u64
         offset,
         len,
         source_uuid: uuid,
-        source_ctransid: 1,
+        source_ctransid: 10,
         source_path: path(from),
         source_offset: 0,
     })
@@ -456,7 +456,7 @@ mod arbitrary {
             )
                 .prop_map(
                     |((path, source_path), (offset, len, source_offset), source_uuid)| {
-                        let source_ctransid = 0;
+                        let source_ctransid = 10;
                         Op::Clone(CloneRange {
                             path,
                             offset,

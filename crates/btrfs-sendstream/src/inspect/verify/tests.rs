@@ -116,7 +116,7 @@ fn a_clone_within_the_subvolume_needs_its_source() {
                     attr::clone_len(4096),
                     attr::path("f"),
                     attr::clone_uuid(btrfs_testkit::raw::OWN_UUID),
-                    attr::clone_ctransid(1),
+                    attr::clone_ctransid(5),
                     attr::clone_path(from),
                     attr::clone_offset(0),
                 ],
