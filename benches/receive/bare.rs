@@ -12,7 +12,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use btrfs_receive::bare_calls;
 use btrfs_sendstream::{
     Bytes, CloneRange, Command, CommandBuf, Item, Reader, StreamPath, Timespec,
 };
@@ -21,6 +20,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::calls;
 
 type Outcome = Result<(), String>;
 
@@ -116,7 +117,7 @@ impl Replayer {
             }
             Command::EncodedWrite(write) => {
                 let file = self.file(&write.path)?;
-                bare_calls::encoded_write(file, write).map_err(|error| error.to_string())
+                calls::encoded_write(file, write).map_err(|error| error.to_string())
             }
             Command::Clone(range) => self.clone_range(range),
             Command::Truncate { path, size } => {
@@ -159,7 +160,7 @@ impl Replayer {
         let (Some((_, from)), Some((_, to))) = (&self.read, &self.written) else {
             return Err("nothing open".to_owned());
         };
-        bare_calls::clone_range(from, range.source_offset, range.len, to, range.offset)
+        calls::clone_range(from, range.source_offset, range.len, to, range.offset)
             .map_err(|error| error.to_string())
     }
 

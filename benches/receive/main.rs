@@ -4,6 +4,7 @@
 //! memory, runs in a child, so that times and peak memory are its own.
 
 mod bare;
+mod calls;
 mod child;
 mod contest;
 mod options;

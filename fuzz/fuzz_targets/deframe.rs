@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| btrfs_sendstream::fuzzing::deframe(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| btrfs_fuzzing::deframe(data));

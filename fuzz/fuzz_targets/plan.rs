@@ -1,5 +1,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    btrfs_receive::fuzzing::plan(data);
+    btrfs_fuzzing::plan(data);
 });

@@ -24,9 +24,12 @@ impl Observer for Narrator {
                 "receiving {} onto subvolume {}",
                 new.name, parent.subvolume_id
             ),
-            Event::Progress { at, commands, .. } => {
-                eprintln!("{} MiB, {commands} commands", at.offset >> 20);
-            }
+            Event::Progress { totals, .. } => eprintln!(
+                "{} MiB, {} files, {} MiB written",
+                totals.bytes >> 20,
+                totals.files,
+                totals.written >> 20
+            ),
             Event::Failed(failure) => eprintln!("failed: {failure}"),
             Event::SubvolumeFinished(subvolume) => {
                 eprintln!("{} is complete and on disk", subvolume.name);

@@ -33,8 +33,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         println!("{name} needs {parent_uuid}:");
         // The best comes first; what cannot serve says why.
-        for candidate in resolver.survey(wanted) {
+        let survey = resolver.survey(wanted);
+        for candidate in &survey.candidates {
             println!("  {candidate}");
+        }
+        if !survey.is_exhaustive() {
+            println!("  there may be more: {:?} would show", survey.missing);
         }
         // The error has several lines, and ends with what to do.
         let source = resolver.resolve(wanted)?;

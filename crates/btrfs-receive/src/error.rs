@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use btrfs_sendstream::decompress::DecodeError;
-use btrfs_sendstream::{Bytes, Position};
+use btrfs_sendstream::{Bytes, Position, ValueError};
 
 use crate::plan::op::SourceId;
 use crate::report::Report;
@@ -185,6 +185,22 @@ pub enum Cause {
         #[source]
         error: io::Error,
     },
+    /// Another process has renamed or moved the subvolume, so that its name is
+    /// something else's or nothing's. It is not marked as received, unless it
+    /// was moved after it was complete.
+    #[error(
+        "{built_as} is not the subvolume that was received: another process renamed it, moved it \
+         away or deleted it; it has the id {subvolume_id}{}",
+        CalledNow(called)
+    )]
+    Moved {
+        /// The name that it had while it was built.
+        built_as: String,
+        /// Its id.
+        subvolume_id: u64,
+        /// Its name now, in whatever directory; empty if it was deleted.
+        called: Bytes,
+    },
     /// A name was chosen for the subvolume of the input, and this is a second
     /// one: see [`Options::name`](crate::Options::name).
     #[error(
@@ -206,10 +222,6 @@ pub enum Cause {
          changed and cannot be received"
     )]
     NoFileData,
-    /// The stream contradicts itself about a name. Found without a
-    /// destination.
-    #[error(transparent)]
-    Name(#[from] crate::names::NameError),
     /// File data was sent to something that is not a regular file.
     #[error(
         "not a regular file but a {found}; data is written to and cloned from regular files only"
@@ -251,6 +263,21 @@ pub enum Cause {
         name: Bytes,
         /// What is the matter.
         problem: ExtractionProblem,
+    },
+    /// The filesystem extracted onto does not store the name as it is, as
+    /// VFAT, which drops a dot at the end; or does not tell it from another,
+    /// as VFAT with capital letters.
+    #[error(
+        "this filesystem {} {} {}; extract onto another filesystem",
+        if *taken { "takes" } else { "stores" },
+        EscapedPath(path),
+        if *taken { "for the name of another file" } else { "under another name" }
+    )]
+    NameNotStored {
+        /// The path that was to be created.
+        path: Bytes,
+        /// Another file has a name that the filesystem takes for this one.
+        taken: bool,
     },
     /// The list of what was not kept could not be written.
     #[error("cannot write the list of what is not kept: {error}")]
@@ -399,10 +426,23 @@ pub enum ExtractionProblem {
     Gone,
     /// A directory of that name was made later.
     #[error(
-        "another directory has its name, made at another time; extract its stream again, or, if \
-         this is an unchanged copy of it, remove the line that begins with `born` from its record"
+        "another directory has its name; extract its stream again, or, if this is an unchanged \
+         copy of it, remove the line that begins with `born` from its record"
     )]
     Replaced,
+    /// It is the subvolume at another time: the UUID is right, and the
+    /// ctransid is not.
+    #[error(
+        "it is the subvolume as of transid {found}, and the stream needs it as of transid \
+         {wanted}; extract the stream of that state into this directory first, or, if both are \
+         one snapshot that came by different hosts, write `transid {wanted}` in its record"
+    )]
+    OtherState {
+        /// The ctransid in the record.
+        found: u64,
+        /// The ctransid in the stream.
+        wanted: u64,
+    },
     /// The record cannot be read.
     #[error("its record is damaged; extract its stream again")]
     DamagedRecord,
@@ -446,6 +486,16 @@ impl Cause {
     }
 }
 
+impl From<ValueError> for Cause {
+    fn from(error: ValueError) -> Self {
+        match error {
+            ValueError::OutOfRange { what, value } => Self::OutOfRange { what, value },
+            // No other value can be wrong.
+            _ => Self::RootItself,
+        }
+    }
+}
+
 /// A file by its path, else by its number.
 struct LostIn<'a>(Option<&'a [u8]>, u64);
 
@@ -455,6 +505,18 @@ impl fmt::Display for LostIn<'_> {
             Some(path) => write!(f, "{} (inode {})", EscapedPath(path), self.1),
             None => write!(f, "inode {}", self.1),
         }
+    }
+}
+
+/// The name that something has by now, if it has one.
+struct CalledNow<'a>(&'a [u8]);
+
+impl fmt::Display for CalledNow<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        write!(f, " and is called {} now", EscapedPath(self.0))
     }
 }
 

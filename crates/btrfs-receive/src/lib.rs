@@ -111,27 +111,17 @@
 //! Without it the crate needs neither `sha2` nor `serde_json`.
 //!
 //! `serde`, off by default, adds `serde::Serialize` to reports, events, errors
-//! and what [`verify`], [`dry_run`], [`chain`] and [`diff`] find, for formats
-//! with keys such as JSON; `docs/json.md` of the repository has the keys.
-//! `fuzzing` and `bare-calls` are for the project's own tests and benchmarks.
+//! and what [`dry_run`] finds, for formats with keys such as JSON;
+//! `docs/json.md` of the repository has the keys.
 //!
 //! The crate is for Linux, and has no dependency that compiles
 //! or links C. Which kernel features it uses, and what it does without them,
 //! stands in `docs/kernel.md` of the repository.
 
-#[cfg(feature = "bare-calls")]
-#[doc(hidden)]
-pub mod bare_calls;
-pub mod chain;
 mod confine;
 mod destination;
-pub mod diff;
 pub mod dry_run;
 mod error;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
-mod names;
 mod observer;
 mod options;
 mod plan;
@@ -148,10 +138,14 @@ pub mod source;
 mod sys;
 #[cfg(test)]
 mod testing;
-pub mod verify;
 mod xattr;
 
 pub use btrfs_sendstream;
+
+/// The body of a fuzz target that what is public does not suffice for.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use confine::fuzzing::confine as fuzz_confine;
 
 pub use btrfs_sendstream::decompress::DecodeError;
 pub use destination::btrfs::{BtrfsDestination, BtrfsDestinationBuilder};
@@ -161,8 +155,7 @@ pub use destination::{Begun, Destination, Finished, Withheld};
 pub use error::{
     Barrier, Cause, ExtractionProblem, Failure, Occupant, OpenError, ReceiveError, StopReason,
 };
-pub use names::{Changes, InodeKind, NameError};
-pub use observer::{Event, Observer};
+pub use observer::{Event, Observer, Totals};
 pub use options::{Cancel, OnError, Options};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};
 pub use plan::{Planner, Rules};

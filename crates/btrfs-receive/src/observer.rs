@@ -1,6 +1,6 @@
 //! Telling a caller what happens, while it happens.
 
-use btrfs_sendstream::{CommandBuf, Position};
+use btrfs_sendstream::{Command, CommandBuf, Position};
 
 use crate::error::{Cause, Failure};
 use crate::plan::op::NewSubvolume;
@@ -31,13 +31,10 @@ pub enum Event<'a> {
     /// with. What was taken is decoded and on its way; on disk it is only
     /// when the subvolume is finished.
     Progress {
-        /// The command. [`Position::offset`] tells how many bytes of the
-        /// input came before it.
+        /// The command.
         at: Position,
-        /// Commands taken, this one included.
-        commands: u64,
-        /// Files of every kind that were to be made until now.
-        files: u64,
+        /// What was taken before it.
+        totals: Totals,
     },
     /// An interrupted receive has left the subvolume half built: what comes
     /// is compared with what it has applied.
@@ -98,6 +95,67 @@ pub enum Event<'a> {
     /// The subvolume was given up: it is writable and has no received UUID,
     /// or was deleted, or was not created at all.
     SubvolumeAbandoned(&'a SubvolumeReport),
+}
+
+/// What a receive has taken of its input, of all streams in it.
+///
+/// How much the input holds in all is known to the caller, if to anybody:
+/// `bytes` is the part of it that was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Totals {
+    /// Bytes of input.
+    pub bytes: u64,
+    /// Commands.
+    pub commands: u64,
+    /// Files of every kind that were to be made.
+    pub files: u64,
+    /// Bytes of file data that were to be written, decoded.
+    pub written: u64,
+    /// Bytes of file data that were to be cloned.
+    pub cloned: u64,
+    /// Subvolumes that are complete.
+    pub subvolumes: u64,
+}
+
+impl Totals {
+    /// Adds what a command asks for.
+    pub(crate) fn add(&mut self, command: &CommandBuf) {
+        match command {
+            Command::Mkfile { .. }
+            | Command::Mkdir { .. }
+            | Command::Symlink { .. }
+            | Command::Mknod { .. }
+            | Command::Mkfifo { .. }
+            | Command::Mksock { .. } => self.files += 1,
+            Command::Write { data, .. } => {
+                self.written = self.written.saturating_add(data.len() as u64);
+            }
+            // What a stream claims may be any number.
+            Command::EncodedWrite(write) => {
+                self.written = self.written.saturating_add(write.unencoded_file_len);
+            }
+            Command::Clone(range) => self.cloned = self.cloned.saturating_add(range.len),
+            Command::Subvol { .. }
+            | Command::Snapshot { .. }
+            | Command::Rename { .. }
+            | Command::Link { .. }
+            | Command::Unlink { .. }
+            | Command::Rmdir { .. }
+            | Command::SetXattr { .. }
+            | Command::RemoveXattr { .. }
+            | Command::Truncate { .. }
+            | Command::Chmod { .. }
+            | Command::Chown { .. }
+            | Command::Utimes { .. }
+            | Command::UpdateExtent { .. }
+            | Command::Fallocate { .. }
+            | Command::FileAttr { .. }
+            | Command::EnableVerity(_)
+            | Command::End => {}
+        }
+    }
 }
 
 impl Event<'_> {

@@ -9,6 +9,17 @@ use crate::plan::Rules;
 use crate::policy::XattrPattern;
 
 /// How a [`Receiver`](crate::Receiver) treats its input.
+///
+/// ```
+/// use btrfs_receive::{Cancel, OnError, Options};
+///
+/// let cancel = Cancel::new();
+/// let options = Options::new()
+///     .with_on_error(OnError::Delete)
+///     .with_skip_complete(true)
+///     .with_cancel(cancel.clone());
+/// assert_eq!(options.max_errors, 1);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
@@ -69,6 +80,44 @@ impl Default for Options {
             rules: Rules::default(),
             cancel: Cancel::default(),
         }
+    }
+}
+
+macro_rules! setters {
+    ($($name:ident: $field:ident, $type:ty;)*) => {$(
+        #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+        #[must_use]
+        pub fn $name(mut self, $field: $type) -> Self {
+            self.$field = $field;
+            self
+        }
+    )*};
+}
+
+impl Options {
+    /// The default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        with_max_errors: max_errors, u64;
+        with_stop_at_end: stop_at_end, bool;
+        with_skip_complete: skip_complete, bool;
+        with_allow_unknown: allow_unknown, bool;
+        with_on_error: on_error, OnError;
+        with_exclude_xattrs: exclude_xattrs, Vec<XattrPattern>;
+        with_exclude_file_attributes: exclude_file_attributes, bool;
+        with_limits: limits, Limits;
+        with_rules: rules, Rules;
+        with_cancel: cancel, Cancel;
+    }
+
+    /// Sets [`name`](Self::name).
+    #[must_use]
+    pub fn with_name(mut self, name: SubvolumeName) -> Self {
+        self.name = Some(name);
+        self
     }
 }
 

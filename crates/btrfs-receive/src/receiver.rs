@@ -6,7 +6,7 @@ use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader};
 
 use crate::destination::Destination;
 use crate::error::{Cause, Failure, Occupant, ReceiveError, StopReason};
-use crate::observer::{Event, Observer};
+use crate::observer::{Event, Observer, Totals};
 use crate::options::{OnError, Options};
 use crate::plan::Planner;
 #[cfg(feature = "resume")]
@@ -37,8 +37,8 @@ pub struct Receiver<D> {
     wants_commands: bool,
     /// Clone sources in the report, of all subvolumes.
     listed_sources: usize,
-    /// Commands that make a file.
-    files: u64,
+    /// What was taken; bytes and commands are in the report.
+    totals: Totals,
     /// Offset in the input from which progress is told next.
     next_progress: u64,
     /// The name that the options chose is a subvolume's.
@@ -98,7 +98,7 @@ impl<D: Destination> Receiver<D> {
             first_failure: None,
             wants_commands: false,
             listed_sources: 0,
-            files: 0,
+            totals: Totals::default(),
             next_progress: Event::PROGRESS_BYTES,
             name_is_used: false,
             skip_next: None,
@@ -201,13 +201,12 @@ impl<D: Destination> Receiver<D> {
         self.report.bytes = self.report.bytes.max(at.offset);
         if at.offset >= self.next_progress {
             self.next_progress = at.offset.saturating_add(Event::PROGRESS_BYTES);
-            let commands = self.report.commands;
-            let files = self.files;
-            observer.event(Event::Progress {
-                at,
-                commands,
-                files,
-            });
+            let totals = Totals {
+                bytes: at.offset,
+                commands: self.report.commands - 1,
+                ..self.totals
+            };
+            observer.event(Event::Progress { at, totals });
         }
         if let Some(new) = NewSubvolume::from_command(&command) {
             self.begin(&new, at, observer)?;
@@ -299,7 +298,7 @@ impl<D: Destination> Receiver<D> {
             false => self.destination.begin(new, at),
             true => Err(Failure::new(
                 at,
-                new.operation(),
+                new.command().name(),
                 new.name.as_bytes(),
                 Cause::SecondSubvolume,
             )),
@@ -329,10 +328,9 @@ impl<D: Destination> Receiver<D> {
             Some(name) => name.clone(),
             None => new.name.borrow().to_owned(),
         };
-        Some(NewSubvolume {
-            name,
-            ..new.clone()
-        })
+        let mut named = new.clone();
+        named.name = name;
+        Some(named)
     }
 
     /// The destination did not create a subvolume: what follows it is skipped.
@@ -344,8 +342,10 @@ impl<D: Destination> Receiver<D> {
     ) -> Result<(), ReceiveError> {
         let is_left = matches!(*failure.cause, Cause::LeftIncomplete { .. });
         let is_complete = matches!(*failure.cause, Cause::NameTaken { by: Occupant::Same });
-        if self.options.skip_complete && is_complete {
+        if is_complete {
             subvolume.outcome = Outcome::AlreadyComplete;
+        }
+        if self.options.skip_complete && is_complete {
             self.state = State::Skipping(subvolume);
             return Ok(());
         }
@@ -388,7 +388,7 @@ impl<D: Destination> Receiver<D> {
             self.leave_out(left_out);
             return Ok(());
         }
-        self.files += u64::from(makes_file(&command));
+        self.totals.add(&command);
         let planned = self.planner.command(command, at, &mut self.steps);
         self.apply_steps(observer)?;
         match planned {
@@ -515,7 +515,7 @@ impl<D: Destination> Receiver<D> {
     fn reset(&mut self) {
         self.listed_sources = 0;
         self.next_progress = Event::PROGRESS_BYTES;
-        self.files = 0;
+        self.totals = Totals::default();
         self.name_is_used = false;
         self.skip_next = None;
     }
@@ -554,7 +554,9 @@ impl<D: Destination> Receiver<D> {
         self.report.fallbacks += subvolume.fallbacks;
         self.report.left_out += subvolume.left_out;
         self.newest = Some(subvolume.outcome);
+        self.totals.subvolumes += u64::from(subvolume.outcome.is_complete());
         if subvolume.outcome == Outcome::AlreadyComplete {
+            self.report.already_complete += 1;
             observer.event(Event::SubvolumePresent(&subvolume));
         } else if subvolume.outcome.is_finished() {
             self.report.finished += 1;
@@ -674,17 +676,4 @@ impl<D: Destination> Receiver<D> {
             self.state = State::Building(subvolume);
         }
     }
-}
-
-fn makes_file(command: &CommandBuf) -> bool {
-    use Command::{Mkdir, Mkfifo, Mkfile, Mknod, Mksock, Symlink};
-    matches!(
-        command,
-        Mkfile { .. }
-            | Mkdir { .. }
-            | Symlink { .. }
-            | Mknod { .. }
-            | Mkfifo { .. }
-            | Mksock { .. }
-    )
 }

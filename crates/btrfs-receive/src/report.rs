@@ -17,6 +17,9 @@ pub struct Report {
     pub finished: u64,
     /// Subvolumes that were given up, or deleted, or could not be created.
     pub abandoned: u64,
+    /// Subvolumes that an earlier receive had completed
+    /// ([`Outcome::AlreadyComplete`]).
+    pub already_complete: u64,
     /// Commands read, of all streams, END included.
     pub commands: u64,
     /// Bytes of input read and decoded; of a receive that is driven
@@ -129,8 +132,8 @@ pub enum Outcome {
     NotRenamed,
     /// Was incomplete, and deleted: see [`OnError`](crate::OnError).
     Deleted,
-    /// An earlier receive has completed it: nothing was done. Only of
-    /// resumable receives, and with
+    /// An earlier receive has completed it: nothing was done. That is a failure,
+    /// except of [resumable](crate::resume) receives, and with
     /// [`Options::skip_complete`](crate::Options::skip_complete).
     AlreadyComplete,
     /// Could not be created; whatever has that name is not ours.
@@ -138,9 +141,28 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the subvolume is on disk, marked as received and read-only.
+    /// Whether this receive has put the subvolume on disk, marked it as
+    /// received and made it read-only.
     pub fn is_finished(self) -> bool {
         matches!(self, Self::Finished | Self::FinishedButFor)
+    }
+
+    /// Whether the subvolume is there under its name, on disk, marked as
+    /// received and read-only: finished by this receive, or by an earlier one.
+    ///
+    /// ```
+    /// use btrfs_receive::Outcome;
+    ///
+    /// assert!(Outcome::AlreadyComplete.is_complete());
+    /// assert!(!Outcome::AlreadyComplete.is_finished());
+    /// // It has another name.
+    /// assert!(!Outcome::NotRenamed.is_complete());
+    /// ```
+    pub fn is_complete(self) -> bool {
+        match self {
+            Self::Finished | Self::FinishedButFor | Self::AlreadyComplete => true,
+            Self::Abandoned | Self::NotRenamed | Self::Deleted | Self::NotCreated => false,
+        }
     }
 }
 
@@ -351,6 +373,13 @@ pub struct SourceUsed {
     /// wanted, or it is writable. Whether it holds what the sender's has was
     /// not looked at.
     pub vouched_for: bool,
+    /// It is writable: named or chosen by the caller, or
+    /// [the last resort](crate::source#the-last-resort).
+    pub writable: bool,
+    /// It is writable, and nothing shows that it is unchanged since its
+    /// received UUID was set. Of a parent: until the snapshot was taken. Of a
+    /// clone source: until the subvolume was complete.
+    pub may_have_changed: bool,
 }
 
 impl SourceUsed {
@@ -362,6 +391,8 @@ impl SourceUsed {
             uuid,
             path: None,
             vouched_for: false,
+            writable: false,
+            may_have_changed: false,
         }
     }
 }

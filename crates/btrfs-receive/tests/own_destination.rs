@@ -8,7 +8,7 @@ use std::path::Path;
 use btrfs_receive::btrfs_sendstream::{Command, CommandKind, Item, Position, Reader};
 use btrfs_receive::{
     Begun, Cause, Destination, Event, Failure, Finished, Flow, NewSubvolume, Observer, Op, Options,
-    Outcome, ReceiveError, Receiver, SourceUsed, Step, StopReason,
+    Outcome, ReceiveError, Receiver, SourceUsed, Step, StopReason, Totals,
 };
 
 /// Counts what would be done, and fails where it is told to.
@@ -76,7 +76,7 @@ impl Destination for Counting {
 struct Log {
     lines: Vec<String>,
     commands: u64,
-    progress: Vec<u64>,
+    progress: Vec<Totals>,
 }
 
 impl Observer for Log {
@@ -90,7 +90,7 @@ impl Observer for Log {
             Event::SubvolumeFinished(report) => format!("finished {}", report.name),
             Event::SubvolumeAbandoned(report) => format!("abandoned {}", report.name),
             Event::Command { .. } => return self.commands += 1,
-            Event::Progress { at, .. } => return self.progress.push(at.offset),
+            Event::Progress { totals, .. } => return self.progress.push(totals),
             _ => return,
         });
     }
@@ -301,9 +301,14 @@ fn progress_is_told_for_each_mebibyte() {
         assert_eq!(report.commands, 103);
         assert_eq!(log.progress.len(), 4);
         let mut last = 0;
-        for offset in log.progress {
-            assert!(offset - last >= Event::PROGRESS_BYTES && offset - last < (1 << 20) + 50_000);
-            last = offset;
+        for totals in log.progress {
+            let more = totals.bytes - last;
+            assert!((Event::PROGRESS_BYTES..(1 << 20) + 50_000).contains(&more));
+            // Those before this one, with SUBVOL and MKFILE.
+            assert_eq!(totals.written, (totals.commands - 2) * 48 * 1024);
+            assert!(totals.written < totals.bytes && totals.bytes - totals.written < 10_000);
+            assert_eq!((totals.files, totals.cloned, totals.subvolumes), (1, 0, 0));
+            last = totals.bytes;
         }
     }
     assert_eq!(receiver.into_destination().bytes, 2 * 100 * 48 * 1024);

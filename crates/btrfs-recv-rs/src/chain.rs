@@ -5,18 +5,36 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use btrfs_receive::Cancel;
-use btrfs_receive::chain::Chain;
 use btrfs_receive::dry_run::DryRun;
-use btrfs_receive::verify::{Verifier, VerifyOptions};
+use btrfs_sendstream::inspect::{Chain, Verifier, VerifyOptions, VerifyReport};
+use sendstream_common::json::File;
+use sendstream_common::report;
+use sendstream_common::stored::{Stored, no_stream_in};
+use sendstream_common::text::escaped;
+use serde::Serialize;
 
 use crate::args;
 use crate::args::Receive;
 use crate::input::Input;
-use crate::messages::{File, Messages};
+use crate::messages::Messages;
 use crate::receive;
 use crate::sandbox;
 use crate::signals::Signals;
-use crate::verify::{self, Verified};
+
+/// An input that was verified.
+struct Verified {
+    file: PathBuf,
+    report: VerifyReport,
+}
+
+/// What was found in one input, in JSON.
+#[derive(Serialize)]
+struct Found<'a> {
+    #[serde(flatten)]
+    file: File<'a>,
+    #[serde(flatten)]
+    report: &'a VerifyReport,
+}
 
 /// Receives what `options` ask for; returns whether all of it is there.
 pub(crate) fn command(options: &args::Chain) -> bool {
@@ -35,10 +53,10 @@ fn run(
     signals: &Signals,
     messages: &mut Messages,
 ) -> bool {
-    let Some((inputs, order)) = check(sources, options, &cancel, signals, messages) else {
+    let Some((inputs, order)) = check(sources, options, signals, messages) else {
         return false;
     };
-    let files: Vec<_> = inputs.iter().filter_map(|it| it.file.as_deref()).collect();
+    let files: Vec<_> = inputs.iter().map(|it| it.file.as_path()).collect();
     if options.sandbox
         && let Err(text) = sandbox::enter(&receive::reach(options, &files), messages)
     {
@@ -60,10 +78,10 @@ fn run(
     };
     // Stops at the first that fails: what follows may need it.
     order.into_iter().all(|index| {
-        let Some(file) = inputs.get(index).and_then(|it| it.file.as_deref()) else {
+        let Some(file) = inputs.get(index).map(|it| it.file.as_path()) else {
             return true;
         };
-        messages.emit("input", File(Some(file)));
+        messages.emit("input", File::new(Some(file)));
         Input::open_or_say(Some(file), Some(signals), messages)
             .is_some_and(|input| receive::one_input(&mut *receiver, input, messages))
     })
@@ -74,7 +92,6 @@ fn run(
 fn check(
     sources: &[PathBuf],
     options: &Receive,
-    cancel: &Cancel,
     signals: &Signals,
     messages: &mut Messages,
 ) -> Option<(Vec<Verified>, Vec<usize>)> {
@@ -83,41 +100,80 @@ fn check(
     how.names = false;
     how.decode = false;
     how.allow_unknown = options.allow_unknown;
-    how.cancel = cancel.clone();
     let verifier = Verifier::new(how);
-    let (files, mut good) = verify::files(sources, messages)?;
+    let (files, mut good) = files(sources, messages)?;
     let mut inputs = Vec::new();
     for file in files {
         // Each is read twice.
         if file.metadata().is_ok_and(|it| !it.is_file()) {
             messages.error(format_args!(
                 "{} is no regular file: put the stream into one first",
-                verify::escaped(file.as_os_str().as_bytes())
+                escaped(file.as_os_str().as_bytes())
             ));
             good = false;
             continue;
         }
-        let Some(report) = verify::verify(&verifier, Some(&file), Some(signals), messages) else {
+        let Some(input) = Input::open_or_say(Some(&file), Some(signals), messages) else {
             good = false;
             continue;
         };
-        verify::problems(Some(&file), &report, messages);
-        verify::emit(Some(&file), &report, messages);
+        let report = verifier.verify(input);
+        if signals.caught().is_some() {
+            return None;
+        }
+        for problem in report::problems(Some(&file), &report) {
+            messages.error_line(problem);
+        }
+        let found = Found {
+            file: File::new(Some(&file)),
+            report: &report,
+        };
+        messages.emit("verified", found);
         good &= report.is_good();
-        let file = Some(file);
         inputs.push(Verified { file, report });
     }
     let mut chain = Chain::of(inputs.iter().map(|it| &it.report));
     if good && !chain.missing.is_empty() {
         find_missing(&inputs, &mut chain, options, messages)?;
     }
-    verify::gaps(&inputs, &chain, messages);
+    let named = inputs
+        .iter()
+        .map(|it| report::Input::verified(Some(&it.file), &it.report));
+    for gap in report::gaps(&named.collect::<Vec<_>>(), &chain) {
+        messages.error_line(gap);
+    }
     messages.emit("chain", &chain);
     if !good || !chain.is_whole() {
         messages.error("nothing was received");
         return None;
     }
     Some((inputs, chain.order))
+}
+
+/// The files that `sources` stand for, and whether everything could be looked
+/// at. `None` if there are none, which was said.
+fn files(sources: &[PathBuf], messages: &mut Messages) -> Option<(Vec<PathBuf>, bool)> {
+    let stored = match Stored::find(sources) {
+        Ok(stored) => stored,
+        Err(text) => {
+            messages.error(text);
+            return None;
+        }
+    };
+    let mut good = true;
+    for skipped in &stored.skipped {
+        if skipped.is_error() {
+            messages.error(skipped);
+            good = false;
+        } else {
+            messages.warning(skipped);
+        }
+    }
+    if stored.files.is_empty() {
+        messages.error(no_stream_in(sources));
+        return None;
+    }
+    Some((stored.files, good))
 }
 
 /// What is missing from the set may be at the destination.

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::path::Path;
 
 use btrfs_receive::dry_run::{DryRun, DryRunReport, Forecast, FoundSource, Place};
-use btrfs_receive::verify::{Kernel, SubvolumeSummary, VerifyOptions};
-use btrfs_receive::{Cancel, Occupant};
+use btrfs_receive::{Cancel, Occupant, SourceUsed};
+use btrfs_sendstream::inspect::{Kernel, SubvolumeSummary, VerifyOptions};
+use sendstream_common::report::{self, Printer};
+use sendstream_common::text::escaped;
 use serde::Serialize;
 
 use crate::args::Receive;
@@ -14,7 +17,6 @@ use crate::messages::{Messages, strerror};
 use crate::receive;
 use crate::sandbox;
 use crate::signals::Signals;
-use crate::verify::{self, Printer, escaped};
 
 /// Looks up what a receive with `options` would need; returns whether nothing
 /// speaks against it.
@@ -29,12 +31,11 @@ fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Mess
         return false;
     };
     let mut how = VerifyOptions::default();
-    how.cancel = cancel.clone();
     how.allow_unknown = options.allow_unknown;
     let mut builder = DryRun::builder()
         .force_decompress(options.force_decompress || options.sandbox)
         .atomic(options.atomic)
-        .receive(receive::how(options, cancel.clone()))
+        .receive(receive::how(options, cancel))
         .verify(how);
     if let Some(parent) = &options.parent {
         builder = builder.parent(parent);
@@ -59,14 +60,17 @@ fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Mess
         }
     };
     let report = dry_run.run(input);
-    let printed = match messages.is_json() {
-        true => {
-            emit(&report, dry_run.place(), messages);
-            true
-        }
-        false => print(&report, dry_run.place(), messages),
+    let printed = if messages.is_json() {
+        emit(&report, dry_run.place(), messages);
+        true
+    } else {
+        print(&report, dry_run.place(), messages)
     };
-    verify::problems(file, &report.stream, messages);
+    warn_of_writable_sources(&report, messages);
+    for problem in report::problems(file, &report.stream) {
+        messages.error_line(problem);
+    }
+    failures(file, &report, messages);
     if !report.space.is_enough() {
         messages.error_line(format_args!(
             "about {} bytes are needed, and {} are free",
@@ -75,6 +79,29 @@ fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Mess
         ));
     }
     printed && report.is_good()
+}
+
+/// Most failures that are printed one by one.
+const MAX_SHOWN: usize = 20;
+
+/// Says what would fail at the destination.
+fn failures(file: Option<&Path>, report: &DryRunReport, messages: &mut Messages) {
+    let file = report::name_of(file);
+    for failure in report.failures.iter().take(MAX_SHOWN) {
+        // What was searched in vain stands on further lines.
+        let text = failure.to_string();
+        let mut lines = text.lines();
+        let first = lines.next().unwrap_or_default();
+        messages.error_line(format_args!("{file}: {first}"));
+        for line in lines {
+            messages.error_line(line);
+        }
+    }
+    let listed = report.failures.len().saturating_sub(MAX_SHOWN) as u64;
+    let more = listed + report.more_failures;
+    if more > 0 {
+        messages.error_line(format_args!("{file}: and {more} failures more"));
+    }
 }
 
 /// The line of JSON.
@@ -105,6 +132,27 @@ fn emit(report: &DryRunReport, place: &Place, messages: &Messages) {
         missing_capabilities: missing.map(|it| it.name).collect(),
     };
     messages.emit("dry_run", told);
+}
+
+/// Says what a receive would say.
+fn warn_of_writable_sources(report: &DryRunReport, messages: &mut Messages) {
+    let subvolumes = report.stream.subvolumes.iter().zip(&report.forecasts);
+    for (subvolume, forecast) in subvolumes {
+        let name = subvolume.name.as_bytes();
+        let parent = forecast.parent.as_ref().and_then(there);
+        if let Some(parent) = parent {
+            messages.writable_parent(name, parent);
+        }
+        let sources = forecast.clone_sources.iter().filter_map(there);
+        messages.writable_sources(name, parent, sources);
+    }
+}
+
+fn there(source: &FoundSource) -> Option<&SourceUsed> {
+    match source {
+        FoundSource::There(used) => Some(used),
+        _ => None,
+    }
 }
 
 /// `false` if that failed, which was said.

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::path::Path;
 
 use btrfs_receive::{DirectoryDestination, OpenError, Receiver};
+use sendstream_common::json;
 
 use crate::args::{Extract, Receive};
 use crate::input::Input;
-use crate::json;
 use crate::messages::{Made, Messages, strerror};
 use crate::receive::{how, run, supervised};
 use crate::sandbox::{self, Filesystem, Reach};
@@ -19,6 +19,7 @@ pub(crate) fn command(options: &Extract) -> bool {
     let listed = options.report.is_some();
     let messages = Messages::new(options.receive.verbosity)
         .made(Made::Directory { listed })
+        .reader("btrfs-recv-rs --extract DIR")
         .json(options.receive.json);
     let report = options.report.as_deref();
     let extract = |receive: &Receive, cancel, signals: &Signals, messages: &mut Messages| match open(

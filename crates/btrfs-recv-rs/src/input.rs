@@ -10,8 +10,9 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
+use sendstream_common::foreign::Head;
+use sendstream_common::stored::cannot_open;
 
-use crate::advice::Head;
 use crate::messages::{Messages, strerror};
 use crate::progress::Counters;
 use crate::signals::Signals;
@@ -159,11 +160,6 @@ impl Seek for Input<'_> {
         };
         Ok(rustix::fs::seek(&self.descriptor, to)?)
     }
-}
-
-/// What to say when a file could not be opened.
-pub(crate) fn cannot_open(path: &Path, error: &io::Error) -> String {
-    format!("cannot open {}: {}", path.display(), strerror(error))
 }
 
 /// Reading a stored stream need not touch its access time, but only its

@@ -1,11 +1,14 @@
 //! What the library tells of its decisions, on standard error, if the
 //! environment asks for it.
 
-use std::io::{self, Write};
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::time::Instant;
 
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
+use tracing::span;
+use tracing::{Event, Metadata, Subscriber};
 
 use crate::messages::{Messages, screen};
 
@@ -25,34 +28,86 @@ pub(crate) fn start() {
             "{VARIABLE} is \"{value}\", and should be info, debug or trace: nothing is logged"
         ));
     };
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_timer(SinceStart(std::time::Instant::now()))
-        .with_writer(|| Lines)
-        .finish();
+    let log = Log {
+        level,
+        since: Instant::now(),
+    };
     // There is no other.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    let _ = tracing::subscriber::set_global_default(log);
 }
 
-/// Seconds since the program started.
-struct SinceStart(std::time::Instant);
+/// Writes each event as one line.
+struct Log {
+    level: LevelFilter,
+    since: Instant,
+}
 
-impl FormatTime for SinceStart {
-    fn format_time(&self, to: &mut Writer<'_>) -> std::fmt::Result {
-        write!(to, "{:>10.6}", self.0.elapsed().as_secs_f64())
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.level
     }
-}
 
-/// Standard error, where the line of progress gives way.
-struct Lines;
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level)
+    }
 
-impl Write for Lines {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+    fn event(&self, event: &Event<'_>) {
+        let (seconds, about) = (self.since.elapsed().as_secs_f64(), event.metadata());
+        let mut line = Line(String::new());
+        let (level, target) = (about.level(), about.target());
+        line.push(format_args!("{seconds:>10.6} {level:>5} {target}:"));
+        event.record(&mut line);
+        // The line of progress gives way.
         screen::clear();
-        io::stderr().write(line)
+        // There is nowhere to say that this failed.
+        let _ = io::stderr().write_all(format!("{}\n", line.0).as_bytes());
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+    // The library has no spans.
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// The time, the level, the module, the message, and `name=value` for each
+/// field.
+struct Line(String);
+
+impl Line {
+    fn push(&mut self, text: fmt::Arguments<'_>) {
+        // A `Display` that fails leaves the line shorter.
+        let _ = self.write_fmt(text);
+    }
+}
+
+impl fmt::Write for Line {
+    /// Names cannot break the line or drive a terminal.
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for char in text.chars() {
+            if char.is_control() {
+                self.0.extend(char.escape_default());
+            } else {
+                self.0.push(char);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => self.push(format_args!(" {value:?}")),
+            name => self.push(format_args!(" {name}={value:?}")),
+        }
     }
 }

@@ -4,24 +4,19 @@ mod advice;
 mod args;
 mod btrfs;
 mod chain;
-mod diff;
 mod dry_run;
 mod dump;
-mod escape;
 mod extract;
 mod generate;
 mod input;
-mod json;
-mod local_time;
 mod logging;
 mod messages;
+mod privilege;
 mod progress;
 mod receive;
 mod sandbox;
 mod signals;
-mod stored;
 mod unfinished;
-mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -52,14 +47,12 @@ fn run(line: Vec<OsString>) -> ExitCode {
         Ok(Request::Help) => print(&args::help()),
         Ok(Request::Version) => print(concat!("btrfs-recv-rs ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Request::Generate(what)) => print(&what.text()),
-        Ok(Request::Dump(options)) => exit(dump::command(&options, &mut Messages::new(1))),
+        Ok(Request::Dump(options)) => exit(dump::command(&options)),
         Ok(Request::Extract(options)) => exit(extract::command(&options)),
         Ok(Request::Status(options)) => exit(unfinished::status(&options, &mut Messages::new(1))),
         Ok(Request::Abandon(options)) => exit(unfinished::abandon(&options, &mut Messages::new(1))),
-        Ok(Request::Verify(options)) => exit(verify::command(&options)),
         Ok(Request::Chain(options)) => exit(chain::command(&options)),
         Ok(Request::DryRun(options)) => exit(dry_run::command(&options)),
-        Ok(Request::Diff(options)) => exit(diff::command(&options, &mut Messages::new(1))),
         Ok(Request::Receive(options)) => exit(receive::command(&options)),
         Err(error) => refuse(&error),
     }
@@ -100,14 +93,23 @@ fn refuse_global(error: &OptionError) -> ExitCode {
 }
 
 /// Says what is wrong with the command line. `btrbk` knows these texts by
-/// `unrecognized option`, `invalid option` and `usage:`.
+/// `unrecognized option`, `invalid option` and `usage:`; what helps people
+/// comes on lines behind.
 fn refuse(error: &UsageError) -> ExitCode {
     let text = match error {
         UsageError::Option(_)
         | UsageError::Gone { .. }
         | UsageError::TwoModes(..)
-        | UsageError::Misplaced { .. } => {
-            format!("btrfs-recv-rs: {error}\nTry 'btrfs-recv-rs --help' for more information\n")
+        | UsageError::Misplaced { .. }
+        | UsageError::Moved { .. } => {
+            let hint = match error {
+                UsageError::Option(error) => args::hint(error).map(|hint| hint + "\n"),
+                _ => None,
+            };
+            format!(
+                "btrfs-recv-rs: {error}\n{}Try 'btrfs-recv-rs --help' for more information\n",
+                hint.unwrap_or_default()
+            )
         }
         UsageError::PathCount { .. } => {
             format!("btrfs-recv-rs: {error}\n{}", args::usage())

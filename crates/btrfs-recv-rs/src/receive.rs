@@ -58,6 +58,7 @@ pub(crate) fn supervised(
         messages.complete();
     }
     messages.emit_end(success, stopped_by);
+    let success = messages.is_reported(success) && success;
     if let Some(signal) = stopped_by {
         signal.die();
     }

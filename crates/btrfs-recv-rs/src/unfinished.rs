@@ -1,30 +1,74 @@
 //! `--status` and `--abandon`: what is unfinished in a directory.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use btrfs_receive::resume::{self, Progress, ResumeError};
+use btrfs_sendstream::inspect::LocalTime;
+use rustix::fs::statfs;
+use sendstream_common::text::push_message;
+use sendstream_common::zone::{SystemZone, local_time};
 
+use crate::advice;
 use crate::args::Unfinished;
-use crate::escape::push_message;
-use crate::local_time::LocalTime;
-use crate::messages::Messages;
+use crate::messages::{Messages, strerror, write_stdout};
+use crate::privilege;
+
+/// What `statfs` says of a btrfs (`linux/magic.h`).
+const BTRFS_SUPER_MAGIC: u32 = 0x9123_683E;
 
 /// Shows what is unfinished; returns whether that could be found out.
 pub(crate) fn status(options: &Unfinished, messages: &mut Messages) -> bool {
+    if let Err(text) = check_btrfs(&options.destination) {
+        messages.error(text);
+        return false;
+    }
     let mut report = Report::new(options);
     match report.collect(options) {
         Ok(()) => {
-            let _ = io::stdout().write_all(&report.text);
-            true
+            if report.text.is_empty() {
+                report.nothing();
+            }
+            match write_stdout(&report.text) {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    messages.error(format_args!("cannot write: {}", strerror(&error)));
+                    false
+                }
+                _ => true,
+            }
         }
         Err(error) => {
-            messages.error(error);
+            refused(&error, messages);
             false
         }
     }
+}
+
+/// Only a btrfs has anything unfinished, so elsewhere the wrong directory was
+/// named.
+fn check_btrfs(directory: &Path) -> Result<(), String> {
+    match statfs(directory) {
+        // Its type differs between architectures; the number has 32 bits.
+        Ok(facts) if facts.f_type as u32 == BTRFS_SUPER_MAGIC => Ok(()),
+        Ok(_) => Err(format!(
+            "{} doesn't belong to btrfs mount point",
+            directory.display()
+        )),
+        Err(error) => Err(format!(
+            "cannot look into {}: {}",
+            directory.display(),
+            strerror(&error.into())
+        )),
+    }
+}
+
+/// Says why the state cannot be looked at, and what to do about it.
+fn refused(error: &ResumeError, messages: &mut Messages) {
+    let advice = advice::on_resume(error);
+    messages.refused(&error.to_string(), advice.as_ref().map(|it| &*it.to_do));
 }
 
 /// Removes what is named, or every receive that was made resumable; returns
@@ -35,7 +79,7 @@ pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
         true => match resume::unfinished(&options.destination, options.state_dir.as_deref()) {
             Ok(all) => all.into_iter().map(|one| one.name).collect(),
             Err(error) => {
-                messages.error(error);
+                refused(&error, messages);
                 return false;
             }
         },
@@ -50,7 +94,8 @@ pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
                     options.destination.join(name).as_os_str().as_bytes(),
                 );
                 line.push(b'\n');
-                let _ = io::stdout().write_all(&line);
+                // It is gone, whether or not anybody reads that.
+                let _ = write_stdout(&line);
             }
             Ok(false) => {
                 messages.error(format_args!(
@@ -85,7 +130,7 @@ fn abandon_one(options: &Unfinished, name: &OsStr) -> Result<bool, ResumeError> 
 /// The text of `--status`.
 struct Report<'a> {
     options: &'a Unfinished,
-    time: LocalTime,
+    time: LocalTime<SystemZone>,
     text: Vec<u8>,
 }
 
@@ -93,7 +138,7 @@ impl<'a> Report<'a> {
     fn new(options: &'a Unfinished) -> Self {
         Self {
             options,
-            time: LocalTime::system(),
+            time: local_time(!privilege::is_raised()),
             text: Vec::new(),
         }
     }
@@ -118,7 +163,10 @@ impl<'a> Report<'a> {
         for one in resume::leftovers(&options.destination, state)? {
             self.name(&one.name);
             if let Some(own) = &one.final_name {
-                self.say(": complete but for its name\n    rename it with: mv -nT ");
+                self.say(
+                    ": complete, and called as --atomic calls what it has not finished\n    if \
+                     that was stopped before the end, rename it with: mv -nT -- ",
+                );
                 let paths = [&one.name, own].map(|name| options.destination.join(name).into());
                 push_message(&mut self.text, quoted(&paths).as_bytes());
                 self.say("\n");
@@ -162,6 +210,13 @@ impl<'a> Report<'a> {
         push_message(&mut self.text, progress.hint.as_bytes());
         self.say("\n    to give up: ");
         self.remove(name);
+    }
+
+    fn nothing(&mut self) {
+        self.say("nothing unfinished in ");
+        let directory = self.options.destination.as_os_str();
+        push_message(&mut self.text, directory.as_bytes());
+        self.say("\n");
     }
 
     fn name(&mut self, name: &OsStr) {

@@ -66,6 +66,74 @@ fn wrong_options_are_refused_in_the_words_callers_look_for() {
     }
 }
 
+/// On a line of its own, behind the one that callers look for.
+#[test]
+fn a_slip_in_an_option_is_met_with_a_suggestion() {
+    for (option, hint) in [
+        ("--verfy", "Did you mean 'sendstream verify'?"),
+        ("--resume", "Did you mean '--resumable'?"),
+        (
+            "--restore",
+            "Without an option the stream is received: btrfs-recv-rs -f STREAM PATH",
+        ),
+    ] {
+        let output = run(&[option, "D"]);
+        assert_eq!(output.status.code(), Some(1), "{option}");
+        let expected = format!(
+            "btrfs-recv-rs: unrecognized option '{option}'\n{hint}\n\
+             Try 'btrfs-recv-rs --help' for more information\n"
+        );
+        assert_eq!(stderr(&output), expected);
+    }
+}
+
+/// The letters of other commands, but not in the place of `btrfs receive`.
+#[test]
+fn help_and_version_have_letters() {
+    for args in [&["-h"][..], &["receive", "-h"], &["D", "-qh"], &["help"]] {
+        let output = run(args);
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{args:?}"
+        );
+        assert!(output.stdout.starts_with(b"usage: "), "{args:?}");
+    }
+    assert!(run(&["-V"]).stdout.starts_with(b"btrfs-recv-rs "));
+    for (program, args, letter) in [
+        ("btrfs-receive", &["-h"][..], 'h'),
+        ("btrfs-receive", &["-V"], 'V'),
+        ("btrfs", &["receive", "-h"], 'h'),
+        ("btrfs", &["receive", "D", "-V"], 'V'),
+    ] {
+        let output = command(args).arg0(program).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{program} {args:?}");
+        let expected = format!("btrfs-recv-rs: invalid option '{letter}'\n");
+        assert!(stderr(&output).starts_with(&expected), "{program} {args:?}");
+    }
+    // A path, as ever.
+    let output = run(&["receive", "help"]);
+    assert!(stderr(&output).contains("realpath(help) failed"));
+}
+
+#[test]
+fn the_status_of_what_is_no_btrfs_is_an_error() {
+    for (path, text) in [
+        (
+            "/proc",
+            "ERROR: /proc doesn't belong to btrfs mount point\n",
+        ),
+        (
+            "/no/such",
+            "ERROR: cannot look into /no/such: No such file or directory\n",
+        ),
+    ] {
+        let output = run(&["--status", path]);
+        assert_eq!(output.status.code(), Some(1), "{path}");
+        assert!(output.stdout.is_empty());
+        assert_eq!(stderr(&output), text);
+    }
+}
+
 #[test]
 fn a_wrong_number_of_paths_shows_the_usage() {
     for (args, text) in [
@@ -142,12 +210,7 @@ fn may_be_called_btrfs_receive() {
 /// Half a manual page is no success.
 #[test]
 fn what_cannot_be_written_is_an_error() {
-    for args in [
-        &["--help"][..],
-        &["--version"],
-        &["--generate=man"],
-        &["--verify", "/dev/null"],
-    ] {
+    for args in [&["--help"][..], &["--version"], &["--generate=man"]] {
         let full = std::fs::File::options().write(true).open("/dev/full");
         let mut command = Command::new(env!("CARGO_BIN_EXE_btrfs-recv-rs"));
         let output = command.args(args).stdout(full.unwrap()).output().unwrap();
@@ -157,4 +220,14 @@ fn what_cannot_be_written_is_an_error() {
         assert!(stderr.starts_with("ERROR: cannot write"), "{stderr}");
         assert!(stderr.ends_with(end), "{stderr}");
     }
+}
+
+#[test]
+fn what_another_command_does_now_is_named() {
+    let output = run(&["--verify", "/archive"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let first = stderr(&output).lines().next();
+    let expected = "btrfs-recv-rs: --verify: use `sendstream verify`";
+    assert_eq!(first, Some(expected));
 }

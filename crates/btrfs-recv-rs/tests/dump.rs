@@ -127,6 +127,17 @@ fn prints_what_it_understood_before_an_error() {
     );
 }
 
+/// The hint is for a dump, and nothing calls the stream damaged.
+#[test]
+fn a_packed_stream_is_recognised() {
+    let output = with_input(dump(), b"\x1f\x8b\x08 and so on, for a while");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("compressed with gzip"), "{stderr}");
+    let hint = "to do: unpack it first: gzip -dc FILE | btrfs-recv-rs --dump\n";
+    assert!(stderr.ends_with(hint), "{stderr}");
+}
+
 #[test]
 fn empty_input_is_an_error() {
     let output = dump().output().unwrap();

@@ -142,3 +142,58 @@ fn the_options_of_a_list_need_an_extraction() {
     let text = stderr(&output.unwrap(), false);
     assert!(text.contains("needs --extract"), "{text}");
 }
+
+/// The extraction is complete, and who asked for its report has to learn that
+/// there is none. A reader that went away does not want it.
+#[test]
+fn a_report_that_is_lost_is_a_failure() {
+    let run = |stdout: std::process::Stdio, into: &Path| {
+        let input = fs::File::open(stored("full.v2.stream")).unwrap();
+        let mut command = program();
+        command.args(["--extract", "--json"]).arg(into);
+        let child = command.stdin(input).stdout(stdout);
+        let child = child.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let place = place();
+    let (full, gone) = (place.path().join("full"), place.path().join("gone"));
+    for directory in [&full, &gone] {
+        fs::create_dir(directory).unwrap();
+    }
+    let no_room = fs::File::options().write(true).open("/dev/full").unwrap();
+    let text = stderr(&run(no_room.into(), &full), false);
+    assert!(
+        text.ends_with(
+            "ERROR: the receive is complete, but its report is not: cannot write JSON to standard \
+             output: No space left on device\n"
+        ),
+        "{text}"
+    );
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let text = stderr(&run(writer.into(), &gone), true);
+    assert!(!text.contains("ERROR"), "{text}");
+    for directory in [full, gone] {
+        assert!(directory.join("s1").is_dir());
+    }
+}
+
+/// Whoever reads slowly gets everything, even from a pipe that does not block.
+#[test]
+fn a_report_waits_for_its_reader() {
+    use std::io::Read;
+    let place = place();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    let input = fs::File::open(stored("full.v2.stream")).unwrap();
+    let mut command = program();
+    command.args(["--extract", "--json"]).arg(place.path());
+    let mut child = command.stdin(input).stdout(writer).spawn().unwrap();
+    drop(command);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert!(child.wait().unwrap().success());
+    let last = text.lines().last().unwrap();
+    assert!(last.contains(r#""event":"end","success":true"#), "{last}");
+}

@@ -8,6 +8,7 @@ use crate::wire::Version;
 
 /// A place in the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Position {
     /// Which stream of the input, by headers seen, from 1; 0 before the
     /// first header.
@@ -15,6 +16,7 @@ pub struct Position {
     /// Which command of that stream, from 1; 0 for the header itself.
     pub command: u64,
     /// Bytes of input before the header or command.
+    #[cfg_attr(feature = "serde", serde(rename = "byte"))]
     pub offset: u64,
 }
 

@@ -82,13 +82,13 @@
 //! - `transform` adds the module `transform`: streams of a higher or lower
 //!   version, with other names or some paths only, split and joined. Upgrading
 //!   starts threads to compress.
-//! - `serde` adds `serde::Serialize` to [`Command`] and its parts, [`Position`]
-//!   and [`Error`], for formats with keys: JSON, TOML. Names that are not
-//!   UTF-8 are given as hexadecimal digits under the key with `_hex` appended;
+//! - `inspect` adds the module `inspect`: whether a stream can be received,
+//!   what it changes, what it holds, in which order several belong, and its
+//!   commands as text. It brings `decompress` along.
+//! - `serde` adds `serde::Serialize` to [`Command`] and its parts, [`Position`],
+//!   [`Error`] and what `inspect` finds, for formats with keys: JSON, TOML.
+//!   Names are strings, and those that are not UTF-8 `{"hex": "…"}`;
 //!   `docs/json.md` of the repository has all keys.
-//!
-//! `fuzzing` and `proptest` are for the project's own tests: what they add is
-//! no part of the public interface and may change in any release.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -100,6 +100,8 @@
 )]
 
 mod attr;
+#[cfg(any(feature = "inspect", feature = "serde"))]
+mod civil;
 mod command;
 mod decoder;
 #[cfg(feature = "decompress")]
@@ -107,18 +109,13 @@ pub mod decompress;
 mod encoder;
 mod error;
 mod frame;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
+#[cfg(feature = "inspect")]
+pub mod inspect;
 mod limits;
 mod reader;
 mod sequence;
 #[cfg(feature = "serde")]
-#[doc(hidden)]
 pub mod serial;
-#[cfg(feature = "proptest")]
-#[doc(hidden)]
-pub mod strategies;
 #[cfg(feature = "transform")]
 pub mod transform;
 mod wire;
@@ -130,7 +127,8 @@ pub use uuid::Uuid;
 pub use attr::{Attribute, RawAttribute, RawAttributes};
 pub use command::{
     CloneRange, Command, CommandBuf, CommandKind, CommandRef, Compression, EnableVerity,
-    EncodedWrite, PathError, StreamPath, SubvolumeName, Timespec,
+    EncodedWrite, NewSubvolume, PathError, SourceId, StreamPath, SubvolumeName, Timespec,
+    ValueError,
 };
 pub use decoder::{Decoded, Decoder, DecoderBuilder, Item};
 pub use encoder::Encoder;

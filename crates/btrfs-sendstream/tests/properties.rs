@@ -1,7 +1,10 @@
 //! What holds for every stream.
 
+#[path = "support/strategies.rs"]
+mod strategies;
+
 use btrfs_sendstream::{
-    Decoded, Decoder, Encoder, Error, Framer, Item, RawCommand, Reader, Version, strategies,
+    Decoded, Decoder, Encoder, Error, Framer, Item, RawCommand, Reader, Version,
 };
 use proptest::prelude::*;
 

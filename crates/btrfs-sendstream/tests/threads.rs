@@ -4,6 +4,9 @@
 use std::fs::File;
 
 use btrfs_sendstream::decompress::{DecodeError, Decompressor};
+use btrfs_sendstream::inspect::{
+    Chain, Checker, DiffError, Differ, Difference, Finding, Verifier, VerifyOptions, VerifyReport,
+};
 use btrfs_sendstream::transform::{
     Apart, Downgrade, Filter, Rewrite, Together, TransformError, Upgrade, UpgradeBuilder,
 };
@@ -56,4 +59,17 @@ fn transforms_are_sent() {
     sent::<Together>();
     sent::<Upgrade>();
     shared::<UpgradeBuilder>();
+}
+
+#[test]
+fn what_inspects_is_sent_and_what_it_finds_is_shared() {
+    sent::<Checker>();
+    sent::<Differ<File>>();
+    shared::<Verifier>();
+    shared::<VerifyOptions>();
+    shared::<VerifyReport>();
+    shared::<Finding>();
+    shared::<Chain>();
+    shared::<Difference>();
+    shared::<DiffError>();
 }

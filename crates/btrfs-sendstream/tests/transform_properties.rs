@@ -1,15 +1,18 @@
 //! What holds for every stream that goes through a transform.
 
+#[path = "support/strategies.rs"]
+mod strategies;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use btrfs_sendstream::decompress::Decompressor;
 use btrfs_sendstream::transform::{
-    Apart, Codec, Downgrade, Filter, Identity, Newer, Rewrite, Rules, Together, Transform,
-    TransformError, UnknownSize, Upgrade,
+    Apart, Codec, Downgrade, Filter, Identity, Newer, ParentEntry, Rewrite, Rules, Together,
+    Transform, TransformError, UnknownSize, Upgrade,
 };
 use btrfs_sendstream::{
-    Bytes, Command, Encoder, Item, Position, StreamPath, SubvolumeName, Uuid, Version, strategies,
+    Bytes, Command, Encoder, Item, Position, StreamPath, SubvolumeName, Uuid, Version,
 };
 use proptest::prelude::*;
 
@@ -256,6 +259,89 @@ proptest! {
     }
 }
 
+/// Lengths of files that a stream finds in its parent.
+const LENGTHS: [usize; 8] = [0, 1, 9, 10, 11, 20, 31, 64];
+
+/// Commands about a file of the parent and one of the stream.
+fn few_bytes() -> impl Strategy<Value = Vec<Command>> {
+    let mode = prop::sample::select(vec![0, 1, 3, 3, 3, 3, 0x10, 0x11]);
+    let action = (0..10_u8, any::<bool>(), 0..40_u64, 1..20_u64, mode);
+    prop::collection::vec(action, 1..8).prop_map(|actions| {
+        let path = |name: &str| StreamPath::parse(name.to_owned().into()).unwrap();
+        let time = btrfs_sendstream::Timespec::default();
+        let snapshot = Command::Snapshot {
+            name: SubvolumeName::parse("s".into()).unwrap(),
+            uuid: Uuid::from_u128(2),
+            ctransid: 1,
+            parent_uuid: Uuid::from_u128(1),
+            parent_ctransid: 1,
+        };
+        let new = Command::Mkfile {
+            path: path("new"),
+            ino: 300,
+        };
+        let mut commands = vec![snapshot, new];
+        for (what, is_new, offset, len, mode) in actions {
+            let path = path(if is_new { "new" } else { "old" });
+            commands.push(match what {
+                0 => Command::Utimes {
+                    path,
+                    atime: time,
+                    mtime: time,
+                    ctime: time,
+                    otime: None,
+                },
+                1 | 2 => Command::Truncate { path, size: offset },
+                3..6 => Command::Write {
+                    path,
+                    offset,
+                    data: vec![b'w'; len as usize].into(),
+                },
+                _ => Command::Fallocate {
+                    path,
+                    mode,
+                    offset,
+                    len,
+                },
+            });
+        }
+        commands.push(Command::End);
+        commands
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    /// What a downgrade does not refuse is right for a file of any length; with
+    /// the parent at hand nothing is refused.
+    #[test]
+    fn a_downgrade_never_depends_on_a_length_it_does_not_know(commands in few_bytes()) {
+        let original = items(Version::V2, commands.clone());
+        let downgrade = || Downgrade::builder(Version::V1).newer(Newer::Drop).build();
+        let alone = through(downgrade(), original.clone());
+        for len in LENGTHS {
+            let before = || BTreeMap::from([(b"old".to_vec(), vec![b'o'; len])]);
+            let expected = contents_after(before(), &commands);
+            if let Ok(alone) = &alone {
+                prop_assert_eq!(&contents_after(before(), &commands_of(alone)), &expected);
+            }
+            let with_parent = downgrade().with_parent(move |path| {
+                let size = len as u64;
+                let entry = ParentEntry { inode: 257, size };
+                Ok((path.as_bytes() == b"old").then_some(entry))
+            });
+            match through(with_parent, original.clone()) {
+                Ok(lower) => {
+                    prop_assert_eq!(&contents_after(before(), &commands_of(&lower)), &expected);
+                }
+                // A file of the stream that it comes back to.
+                Err(error) => prop_assert!(error.to_string().starts_with("new: "), "{}", error),
+            }
+        }
+    }
+}
+
 fn commands_of(items: &[Item]) -> Vec<Command> {
     let command = |item: &Item| match item {
         Item::Command(command) => Some(command.clone()),
@@ -351,7 +437,14 @@ fn bytes(kind: u8, len: usize) -> Bytes {
 
 /// What the data in these commands makes of files that are empty at first.
 fn contents(commands: &[Command]) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let mut files: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    contents_after(BTreeMap::new(), commands)
+}
+
+/// The same for files that may be there before.
+fn contents_after(
+    mut files: BTreeMap<Vec<u8>, Vec<u8>>,
+    commands: &[Command],
+) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut decompressor = Decompressor::new();
     for command in commands {
         let Some(path) = command.path() else { continue };
@@ -362,11 +455,18 @@ fn contents(commands: &[Command]) -> BTreeMap<Vec<u8>, Vec<u8>> {
                 let data = decompressor.decode_write(write).unwrap();
                 put(file, write.offset, data);
             }
-            // A hole leaves the size alone.
-            Command::Fallocate { offset, len, .. } => {
-                let end = (offset + len).min(file.len() as u64);
-                let zeros = vec![0; end.saturating_sub(*offset) as usize];
-                put(file, *offset, &zeros);
+            Command::Fallocate {
+                mode, offset, len, ..
+            } => {
+                let end = offset + len;
+                if mode & 1 == 0 {
+                    file.resize(file.len().max(end as usize), 0);
+                }
+                if mode & 0x12 != 0 {
+                    let end = end.min(file.len() as u64);
+                    let zeros = vec![0; end.saturating_sub(*offset) as usize];
+                    put(file, *offset, &zeros);
+                }
             }
             Command::Truncate { size, .. } => file.resize(*size as usize, 0),
             _ => {}

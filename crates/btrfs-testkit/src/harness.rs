@@ -15,6 +15,8 @@ pub struct Test {
     name: String,
     needs_btrfs: bool,
     program: Option<&'static str>,
+    /// A program that not every distribution has.
+    rare: Option<&'static str>,
     body: Box<dyn FnOnce() + Send>,
 }
 
@@ -25,6 +27,7 @@ impl Test {
             name: name.into(),
             needs_btrfs: true,
             program: None,
+            rare: None,
             body: Box::new(body),
         }
     }
@@ -43,11 +46,19 @@ impl Test {
         self
     }
 
+    /// Says that it needs a program that may not be to be had: without it the
+    /// test is ignored, even where the environment says that tests are a must.
+    pub fn needs_if_it_can_be_had(mut self, program: &'static str) -> Self {
+        self.rare = Some(program);
+        self
+    }
+
     fn into_trial(self) -> Trial {
         let Self {
             name,
             needs_btrfs,
             program,
+            rare,
             body,
         } = self;
         Trial::ignorable_test(name, move || {
@@ -56,6 +67,9 @@ impl Test {
             }
             if let Some(Err(reason)) = program.map(|it| crate::tool::run(it, ["--version"])) {
                 return unavailable(reason);
+            }
+            if let Some(Err(reason)) = rare.map(|it| crate::tool::run(it, ["--version"])) {
+                return Ok(ignored(&reason));
             }
             body();
             Ok(Completion::Completed)
@@ -122,5 +136,9 @@ fn unavailable(reason: String) -> Result<Completion, Failed> {
     if std::env::var_os("BTRFS_TESTS").is_some_and(|value| value == "required") {
         return Err(format!("BTRFS_TESTS=required, but: {reason}").into());
     }
-    Ok(Completion::ignored_with(reason.replace('\n', " ")))
+    Ok(ignored(&reason))
+}
+
+fn ignored(reason: &str) -> Completion {
+    Completion::ignored_with(reason.replace('\n', " "))
 }

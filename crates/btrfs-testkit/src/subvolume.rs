@@ -87,6 +87,23 @@ pub fn set_read_only(path: &Path, read_only: bool) {
     ]);
 }
 
+/// Sets the received UUID, written with or without hyphens, and the sender's
+/// transaction number, by the ioctl and nothing else: it stays writable if it
+/// is. Perl does it, as no command of btrfs-progs does.
+pub fn stamp(path: &Path, uuid: &str, transid: u64) {
+    // BTRFS_IOC_SET_RECEIVED_SUBVOL
+    const PROGRAM: &str = "\
+        my ($path, $uuid, $transid) = @ARGV; \
+        sysopen(my $root, $path, 0) or die \"$path: $!\"; \
+        my $args = pack('H32 Q Q x16 x16 Q x128', $uuid, $transid, 0, 0); \
+        ioctl($root, 0xC0C89425, $args) or die \"$path: $!\";";
+    let uuid = uuid.replace('-', "");
+    let arguments = [OsStr::new("-e"), OsStr::new(PROGRAM), path.as_os_str()];
+    let arguments = arguments.into_iter().map(OsStr::to_os_string);
+    let values = [uuid.into(), transid.to_string().into()];
+    tool::run("perl", arguments.chain(values)).unwrap_or_else(|error| panic!("{error}"));
+}
+
 /// Asks for the facts of a subvolume.
 pub fn facts(path: &Path) -> Facts {
     let shown = run(["subvolume".as_ref(), "show".as_ref(), path.as_os_str()]);

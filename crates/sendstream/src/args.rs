@@ -1,28 +1,31 @@
 //! The command line.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use btrfs_sendstream::transform::{Codec, Identity, Rewrite, Rules};
 use btrfs_sendstream::{StreamPath, SubvolumeName, Uuid};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Turn btrfs send streams into others that give the same tree, or a chosen
-/// part of it.
+use crate::input;
+
+/// Inspect btrfs send streams, and turn them into others that give the same
+/// tree, or a chosen part of it.
 ///
 /// Each command reads FILEs, or standard input if there is none, and writes
-/// to standard output, or to the file that --output names. What is read is
-/// checked as a receiver would: checksums, order, paths. Several streams in
-/// one input are welcome.
+/// to standard output; those that make a stream also to the file that --output
+/// names. What is read is checked as a receiver would: checksums, order, paths.
+/// Several streams in one input are welcome.
 #[derive(Debug, Parser)]
 #[command(
     version,
     max_term_width = 80,
-    after_help = "Exit status: 0 if everything was written; 1 if something failed, with the \
-                  reason and its place in the input on standard error (what was written of \
-                  that stream has no end then, so that no receiver takes it for complete); \
-                  2 if the command line is wrong."
+    after_help = "Exit status: 0 if everything was written and nothing is wrong with what was \
+                  inspected; 1 if something failed or is wrong, with the reason and its place \
+                  in the input on standard error (what was written of a stream that failed has \
+                  no end then, so that no receiver takes it for complete); 2 if the command \
+                  line is wrong."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -34,6 +37,51 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Request {
+    /// Check whether streams can be received, and in which order.
+    ///
+    /// Reads the streams in PATHs, files and directories, or in standard input,
+    /// to their end, without a filesystem: checksums, the order of commands,
+    /// attributes, the end command; that every compressed extent can be
+    /// decompressed; that names are made before they are used. Of the parent of
+    /// an incremental stream nothing is known: only contradictions are found.
+    ///
+    /// Prints what each subvolume is and needs; for several files also the order
+    /// to receive them in. The exit status is 1 if anything is wrong, or if
+    /// several files are given and a parent or clone source is in none of them.
+    ///
+    /// Directories are searched to the bottom, without following symbolic links.
+    /// A file that is compressed and a link that leads out of the directory are
+    /// errors; other files that are no send streams, FIFOs, sockets and devices,
+    /// and names that begin with a dot are skipped with a warning.
+    Verify(Verify),
+    /// Print the order in which to receive stored streams.
+    ///
+    /// Prints the files in PATHs, one to a line, so that each comes after its
+    /// parent and its clone sources. The exit status is 1 if a parent or clone
+    /// source is in none of them, if a stream is damaged, or if two hold
+    /// different subvolumes of one name; what is missing is named on standard
+    /// error. Directories are searched as by `verify`.
+    Order(Order),
+    /// Print which paths a stream creates, changes, renames and deletes.
+    ///
+    /// Temporary names that senders use are not shown. Works on streams of
+    /// `btrfs send --no-data` as well. Takes less than 2 KiB of memory for each
+    /// name that the stream uses, twice its bytes, and four times those of its
+    /// path; 4 GiB at most.
+    Diff(Diff),
+    /// Print the commands of streams.
+    ///
+    /// `text` is what `btrfs receive --dump` prints, of all streams of the
+    /// input. `json` is one object to a line with every field of a header or
+    /// command but the file data, of which it has the length; where it is:
+    /// `stream`, `command` and `byte`, as messages count them; and `total`, how
+    /// many bytes of the stream it takes. Times are local in `text` (see `TZ`),
+    /// and in UTC, to the nanosecond, in `json`. `summary` is what `verify`
+    /// prints about each subvolume, and how many commands of each kind it has.
+    ///
+    /// In `json` a name that is not UTF-8 is an object whose `hex` has the bytes
+    /// as hexadecimal digits; `docs/json.md` of the repository has all keys.
+    Dump(Dump),
     /// Make version 2: join and compress data, turn zeros into holes.
     ///
     /// Receivers store the extents as they are: Linux 5.18 or later does,
@@ -74,6 +122,92 @@ pub(crate) enum Request {
     Join(Io),
     /// Put streams one after the other, and check them.
     Cat(Io),
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    /// Files and directories; standard input if there are none.
+    #[arg(value_name = "PATH")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// How to print: text, or JSON, an object to a line.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+    /// Do not follow which names exist. Following them takes less than 512
+    /// bytes of memory for each name, 1 KiB for each directory, and the bytes
+    /// of the names; 4 GiB at most.
+    #[arg(long)]
+    pub(crate) no_names: bool,
+    /// Skip commands and attributes that are unknown, such as those of a
+    /// vendor, instead of refusing the stream.
+    #[arg(long)]
+    pub(crate) allow_unknown: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Order {
+    /// Files and directories.
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// How to print: text, or JSON, an object to a line.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+    /// End each name with a NUL byte instead of a line feed, for `xargs -0`.
+    /// Without it control characters in names are escaped.
+    #[arg(short = '0', long)]
+    pub(crate) null: bool,
+    /// Read the first command of each file only. Then clone sources are not
+    /// known, subvolumes after the first in a file are not seen, and damage is
+    /// not found.
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Diff {
+    /// Where to read; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    inputs: Vec<PathBuf>,
+    /// How to print: text, or JSON, an object to a line.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+impl Diff {
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = Option<&Path>> {
+        input::each(&self.inputs)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Dump {
+    /// Where to read; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    inputs: Vec<PathBuf>,
+    /// How to print.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: DumpFormat,
+}
+
+impl Dump {
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = Option<&Path>> {
+        input::each(&self.inputs)
+    }
+}
+
+/// How to print commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DumpFormat {
+    Text,
+    Json,
+    Summary,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -132,10 +266,19 @@ pub(crate) struct Downgrade {
     #[arg(short, long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=2))]
     pub(crate) to: u8,
-    /// Leave out commands that the version lacks (inode flags, verity)
-    /// instead of refusing the stream.
+    /// Leave out commands that the version lacks and that are not about the
+    /// content of files (inode flags, verity) instead of refusing the stream.
     #[arg(long)]
     pub(crate) drop_newer: bool,
+    /// Look up the sizes of files in DIR, the snapshot that the stream was made
+    /// against or a received copy of it.
+    ///
+    /// A stream does not say how long an existing file is, unless that changes,
+    /// so without it a hole in such a file is refused. Give the right
+    /// snapshot: from another one, files get a wrong size. For the first
+    /// stream of the input only.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) parent: Option<PathBuf>,
     /// Write a hole as zeros even if nothing shows that the file is that
     /// long. Wrong only where the sender's file has space preallocated beyond
     /// its end.

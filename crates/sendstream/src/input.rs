@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use btrfs_sendstream::Reader;
 use btrfs_sendstream::transform::{self, Output, Transform, TransformError};
+use sendstream_common::foreign::{Head, is_foreign};
 
 use crate::Failure;
 
@@ -52,4 +53,60 @@ fn fail(input: &str, error: TransformError) -> Failure {
         input: input.to_owned(),
         error,
     }
+}
+
+/// An input that remembers how it begins, for messages about one that is no
+/// stream.
+pub(crate) struct Input {
+    source: Box<dyn Read>,
+    name: String,
+    head: Head,
+}
+
+impl Input {
+    /// Opens a file, or standard input.
+    pub(crate) fn open(file: Option<&Path>) -> Result<Self, Failure> {
+        let file = file.unwrap_or(Path::new("-"));
+        Ok(Self {
+            source: open(file)?,
+            name: named(file),
+            head: Head::default(),
+        })
+    }
+
+    /// What messages call it.
+    pub(crate) fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    /// How it begins.
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// What to say of an error in it. `into` is where to put
+    /// the stream if it has to be unpacked first.
+    pub(crate) fn failure(self, error: btrfs_sendstream::Error, into: &str) -> Failure {
+        let foreign = is_foreign(&error).then(|| self.head.foreign(into));
+        Failure::Stream {
+            input: self.name,
+            error,
+            foreign,
+        }
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.head.push(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+/// The inputs of a command line; standard input if there are none.
+pub(crate) fn each(inputs: &[PathBuf]) -> impl Iterator<Item = Option<&Path>> {
+    let standard = inputs.is_empty().then_some(None);
+    let files = inputs.iter().map(|input| Some(input.as_path()));
+    files.chain(standard)
 }

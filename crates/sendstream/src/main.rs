@@ -1,17 +1,25 @@
-//! Turns btrfs send streams into others.
+//! Inspects btrfs send streams, and turns them into others.
 
 mod args;
+mod diff;
+mod dump;
 mod input;
 #[cfg(test)]
 mod manual;
+mod order;
 mod output;
+mod parent;
 mod split;
 mod transforms;
+mod verify;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use btrfs_sendstream::transform::TransformError;
 use clap::Parser;
+use sendstream_common::foreign::Foreign;
+use sendstream_common::text::push_message;
 
 use args::{Args, Request};
 use output::Destination;
@@ -23,11 +31,24 @@ enum Failure {
     #[error("{input}: {error}")]
     Input {
         input: String,
-        error: btrfs_sendstream::transform::TransformError,
+        error: TransformError,
     },
     /// A file that cannot be opened, written or finished.
     #[error("{file}: {error}")]
     File { file: String, error: io::Error },
+    /// An input that is damaged, or is no stream.
+    #[error("{input}: {error}")]
+    Stream {
+        input: String,
+        error: btrfs_sendstream::Error,
+        foreign: Option<Foreign>,
+    },
+    /// Commands that contradict each other.
+    #[error("{input}: {error}")]
+    Contradiction {
+        input: String,
+        error: btrfs_sendstream::inspect::DiffError,
+    },
     /// What was written could not be finished.
     #[error("{file}: {error}")]
     Finish {
@@ -37,22 +58,61 @@ enum Failure {
     /// A binary stream would be written to a terminal.
     #[error("a send stream is not for the terminal; redirect the output, or use --output FILE")]
     Terminal,
+    /// There is no standard output.
+    #[error(
+        "standard output is closed, or is /dev/null opened for reading and writing; use \
+         --output FILE, or --force --output /dev/null to discard the stream"
+    )]
+    Closed,
+}
+
+impl Failure {
+    /// Standard output could not be written.
+    fn output(error: io::Error) -> Self {
+        let file = "standard output".to_owned();
+        Self::File { file, error }
+    }
+
+    /// Whether nobody reads the output any more, who needs no message.
+    fn is_unread(&self) -> bool {
+        matches!(self, Self::File { error, .. } if error.kind() == io::ErrorKind::BrokenPipe)
+    }
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     match run(args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
-            // Nobody is left to tell if this fails.
-            let _ = writeln!(io::stderr(), "sendstream: {failure}{}", advice(&failure));
+            if !failure.is_unread() {
+                say(&format!("{failure}{}", advice(&failure)));
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(args: Args) -> Result<(), Failure> {
+/// Says something on standard error. Nobody is left to tell if this fails.
+fn say(text: &str) {
+    let mut out = b"sendstream: ".to_vec();
+    for (index, line) in text.lines().enumerate() {
+        if index > 0 {
+            out.push(b'\n');
+        }
+        push_message(&mut out, line.as_bytes());
+    }
+    out.push(b'\n');
+    let _ = io::stderr().write_all(&out);
+}
+
+/// Carries out a request; returns whether all is well with what was looked at.
+fn run(args: Args) -> Result<bool, Failure> {
     match args.request {
+        Request::Verify(options) => return verify::run(&options),
+        Request::Diff(options) => return diff::run(&options),
+        Request::Dump(options) => return dump::run(&options),
+        Request::Order(options) => return order::run(&options),
         Request::Split(options) => split::run(&options, args.verbose),
         Request::Upgrade(options) => {
             transforms::upgrade(&options, Destination::open(&options.io)?, args.verbose)
@@ -73,21 +133,37 @@ fn run(args: Args) -> Result<(), Failure> {
             transforms::simple(together, &io, Destination::open(&io)?)
         }
         Request::Cat(io) => transforms::simple((), &io, Destination::open(&io)?),
-    }
+    }?;
+    Ok(true)
 }
 
 /// What to do next, where there is something.
-fn advice(failure: &Failure) -> &'static str {
+fn advice(failure: &Failure) -> String {
+    match failure {
+        Failure::Stream {
+            foreign: Some(foreign),
+            ..
+        } => format!("\n({}; {})", foreign.likely, foreign.to_do),
+        Failure::Input { error, .. } => advice_on_input(error).to_owned(),
+        Failure::Stream { .. }
+        | Failure::Contradiction { .. }
+        | Failure::File { .. }
+        | Failure::Finish { .. }
+        | Failure::Terminal
+        | Failure::Closed => String::new(),
+    }
+}
+
+fn advice_on_input(error: &TransformError) -> &'static str {
     use btrfs_sendstream::transform::TransformErrorKind as Kind;
-    let Failure::Input { error, .. } = failure else {
-        return "";
-    };
     match error.kind() {
         Kind::Newer { .. } => "\n(--drop-newer leaves such commands out)",
         Kind::UnknownSize { .. } => {
-            "\n(--assume-size takes the file to be long enough, which is wrong only if the \
-             sender's file has space preallocated beyond its end)"
+            "\n(--parent DIR looks the size up in the parent snapshot; --assume-size takes the file \
+             to be long enough, which is wrong only if the sender's file has space preallocated \
+             beyond its end)"
         }
+        Kind::UnknownGrowth { .. } => "\n(--parent DIR looks the size up in the parent snapshot)",
         Kind::HoleTooLong { .. } => "\n(--max-zeros sets the limit)",
         Kind::Crossing { .. } => {
             "\n(filter by a wider path; if the stream is incremental, a full one may do)"

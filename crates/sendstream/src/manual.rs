@@ -28,12 +28,21 @@ fn text() -> String {
         if !synopsis.is_empty() {
             synopsis += ".br\n";
         }
+        let operand = sub.get_positionals().next();
+        let names = operand.and_then(|operand| operand.get_value_names());
+        let name = names.and_then(|names| names.first()).unwrap();
+        let operand = if operand.is_some_and(Arg::is_required_set) {
+            format!(".IR {name} ...")
+        } else {
+            format!(".RI [ {name} ]...")
+        };
         synopsis += &format!(
-            ".B sendstream {}\n.RI [ options ]\n.RI [ FILE ]...\n",
+            ".B sendstream {}\n.RI [ options ]\n{operand}\n",
             sub.get_name()
         );
         commands += &format!(".SS {}\n{}", sub.get_name(), about(sub));
         let own = sub.get_arguments().filter(|arg| !is_common(arg));
+        let own = own.filter(|arg| !arg.is_positional());
         commands += &own.map(option).collect::<String>();
     }
     let options: String = common

@@ -3,11 +3,12 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use btrfs_sendstream::Writer;
+use rustix::fs::{FileType, OFlags, Stat, fcntl_getfl, fstat, stat};
 use tempfile::TempPath;
 
 use crate::Failure;
@@ -38,6 +39,7 @@ impl Destination {
         match &io.output {
             Some(path) => Self::create(path, io.force),
             None if io::stdout().is_terminal() => Err(Failure::Terminal),
+            None if was_closed(io::stdout().as_fd()) => Err(Failure::Closed),
             None => Self::standard_output(),
         }
     }
@@ -89,6 +91,21 @@ impl Destination {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a standard descriptor was closed when the program began. Rust then
+/// opens `/dev/null` in its place, for reading and writing, and everything
+/// written would be lost without an error. Shells open `/dev/null` for writing
+/// only.
+fn was_closed(descriptor: BorrowedFd<'_>) -> bool {
+    let both = fcntl_getfl(descriptor).is_ok_and(|flags| flags.contains(OFlags::RDWR));
+    let (here, null) = (fstat(descriptor), stat("/dev/null"));
+    both && here.is_ok_and(|here| null.is_ok_and(|null| is_same_device(&here, &null)))
+}
+
+fn is_same_device(one: &Stat, other: &Stat) -> bool {
+    let kinds = [one, other].map(|it| FileType::from_raw_mode(it.st_mode));
+    kinds == [FileType::CharacterDevice; 2] && one.st_rdev == other.st_rdev
 }
 
 fn create(path: &Path, replace: bool) -> io::Result<(File, Option<Unfinished>)> {

@@ -7,7 +7,7 @@ use btrfs_sendstream::{Command, Item, Version};
 
 use crate::args;
 use crate::output::Destination;
-use crate::{Failure, input, transforms};
+use crate::{Failure, input, say};
 
 /// Bytes of a subvolume's name in a file name; with the rest it stays within
 /// the 255 bytes that a name can have.
@@ -59,7 +59,7 @@ impl Files {
         self.count += 1;
         let path = self.directory.join(file_name(self.count, name));
         if self.verbose {
-            transforms::tell(&path.display().to_string());
+            say(&path.display().to_string());
         }
         let mut file = Destination::create(&path, false)?;
         let failed = |error| Failure::Finish {

@@ -1,7 +1,5 @@
 //! One input to one output.
 
-use std::io::{self, Write};
-
 use btrfs_sendstream::Version;
 use btrfs_sendstream::transform::{
     Downgrade, Newer, Transform, UnknownSize, Upgrade, UpgradeStats,
@@ -9,7 +7,8 @@ use btrfs_sendstream::transform::{
 
 use crate::args::{self, Io};
 use crate::output::Destination;
-use crate::{Failure, input};
+use crate::parent::Parent;
+use crate::{Failure, input, say};
 
 /// Transforms with nothing to tell afterwards.
 pub(crate) fn simple(
@@ -38,7 +37,7 @@ pub(crate) fn upgrade(
     let written = destination.writer.written().offset;
     destination.finish()?;
     if verbose {
-        tell(&summary(upgrade.stats(), written));
+        say(&summary(upgrade.stats(), written));
     }
     Ok(())
 }
@@ -71,19 +70,20 @@ pub(crate) fn downgrade(
         builder = builder.unknown_size(UnknownSize::Assume);
     }
     let mut downgrade = builder.build();
+    if let Some(directory) = &options.parent {
+        let parent = Parent::open(directory).map_err(|error| Failure::File {
+            file: directory.display().to_string(),
+            error,
+        })?;
+        downgrade = downgrade.with_parent(move |path| parent.look_up(path));
+    }
     input::run(&options.io.inputs, &mut downgrade, &mut destination.writer)?;
     destination.finish()?;
     if downgrade.dropped() > 0 {
-        tell(&format!(
+        say(&format!(
             "{} commands were left out that version {target} lacks",
             downgrade.dropped()
         ));
     }
     Ok(())
-}
-
-/// Says something on standard error.
-pub(crate) fn tell(text: &str) {
-    // Nobody is left to tell if this fails.
-    let _ = writeln!(io::stderr(), "sendstream: {text}");
 }

@@ -137,6 +137,85 @@ fn failures_say_where_and_leave_no_file() {
     assert!(fails(&["cat"], b"", 1).contains("empty"));
 }
 
+/// A file of the parent with a hole up to its end, and beyond.
+fn hole_in_an_existing_file() -> Vec<u8> {
+    use btrfs_sendstream::{Command, StreamPath, SubvolumeName, Uuid, Version, Writer};
+    let mut writer = Writer::new(Vec::new());
+    writer.header(Version::V2).unwrap();
+    let snapshot = Command::Snapshot {
+        name: SubvolumeName::parse(&b"s"[..]).unwrap(),
+        uuid: Uuid::from_u128(2),
+        ctransid: 2,
+        parent_uuid: Uuid::from_u128(1),
+        parent_ctransid: 1,
+    };
+    let hole = Command::Fallocate {
+        path: StreamPath::parse(&b"directory/file"[..]).unwrap(),
+        mode: 3,
+        offset: 4,
+        len: 100,
+    };
+    for command in [snapshot, hole, Command::End] {
+        writer.command(&command).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+#[test]
+fn sizes_are_looked_up_in_the_parent() {
+    let stream = hole_in_an_existing_file();
+    let said = fails(&["downgrade"], &stream, 1);
+    assert!(
+        said.contains("directory/file: a hole up to byte 104"),
+        "{said}"
+    );
+    assert!(
+        said.contains("--parent DIR") && said.contains("--assume-size"),
+        "{said}"
+    );
+    let parent = tempfile::tempdir().unwrap();
+    let at = parent.path().to_str().unwrap();
+    fs::create_dir(parent.path().join("directory")).unwrap();
+    fs::write(parent.path().join("directory/file"), b"123456789").unwrap();
+    let lower = ok(&["downgrade", "--parent", at], &stream);
+    let mut reader = btrfs_sendstream::Reader::new(&lower[..]);
+    let writes: Vec<_> = std::iter::from_fn(|| reader.next_owned().unwrap())
+        .filter_map(|item| match item {
+            btrfs_sendstream::Item::Command(btrfs_sendstream::Command::Write {
+                offset,
+                data,
+                ..
+            }) => Some((offset, data.to_vec())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(writes, [(4, vec![0; 5])]);
+    // No link leads to a file elsewhere.
+    fs::rename(parent.path().join("directory"), parent.path().join("other")).unwrap();
+    std::os::unix::fs::symlink("other", parent.path().join("directory")).unwrap();
+    fails(&["downgrade", "--parent", at], &stream, 1);
+    let said = fails(&["downgrade", "--parent", "/no/such"], &stream, 1);
+    assert!(said.contains("/no/such: No such file"), "{said}");
+}
+
+#[test]
+fn a_closed_output_is_an_error() {
+    let run = |redirection: &str| {
+        Command::new("sh")
+            .args(["-c", &format!("\"$0\" cat \"$1\" {redirection}")])
+            .arg(env!("CARGO_BIN_EXE_sendstream"))
+            .arg(kernel_stream("full.v1"))
+            .output()
+            .unwrap()
+    };
+    let closed = run(">&-");
+    let said = String::from_utf8_lossy(&closed.stderr);
+    assert_eq!(closed.status.code(), Some(1), "{said}");
+    assert!(said.contains("standard output is closed"), "{said}");
+    assert!(run(">/dev/null").status.success());
+    assert!(run(">&- -f -o /dev/null").status.success());
+}
+
 #[test]
 fn what_cannot_be_expressed_comes_with_advice() {
     let two = fs::read(kernel_stream("multi.v1")).unwrap();

@@ -30,6 +30,9 @@
 mod cache;
 mod change;
 mod file;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(fuzzing), allow(unreachable_pub))]
+pub mod fuzzing;
 mod metadata;
 mod openat2;
 mod proc;

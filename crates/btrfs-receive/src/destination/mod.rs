@@ -34,8 +34,9 @@ pub trait Destination {
     /// `finish` or `abandon` is applied to.
     ///
     /// What the root of a snapshot would hand down to new inodes is taken
-    /// off it and returned, and so are its times, so that the caller can
-    /// merge them with what the stream says and apply them at the end.
+    /// off it and returned, and so are its times, and the owner and the mode
+    /// that would let others in, so that the caller can merge them with what
+    /// the stream says and apply them at the end.
     ///
     /// # Errors
     /// The name exists, the parent was not found, or the call failed. An
@@ -108,7 +109,10 @@ pub struct Withheld {
     /// Inode flags of the root (`BTRFS_INODE_*`, as FILEATTR carries them),
     /// if some of them were taken off because new inodes inherit them.
     pub attributes: Option<u64>,
-    /// Permission bits, if the root had the setgid bit, which is taken off.
+    /// Owner and group, if the root was given to the receiver.
+    pub owner: Option<(u32, u32)>,
+    /// Permission bits, if others were taken away: all that let anybody else
+    /// in, or the setgid bit alone.
     pub mode: Option<u32>,
     /// Times of access and of modification. Names that come and go in the
     /// root while inodes are created move them, also where the sender's did

@@ -1,6 +1,7 @@
 //! Whether a stream can be received at a destination, without writing there.
 //!
-//! A [`DryRun`] verifies a stream as [`verify`](crate::verify) does, with or
+//! A [`DryRun`] verifies a stream as
+//! [`Verifier`](btrfs_sendstream::inspect::Verifier) does, with or
 //! without file data in it, and looks up at the destination whatever a
 //! receive would ask of it: whether names are free, parents and clone sources
 //! there and the right ones, whether kernel and filesystem store compressed
@@ -15,14 +16,15 @@ mod space;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use btrfs_sendstream::{CloneRange, Command, CommandBuf, Item, Position, SubvolumeName};
+use btrfs_sendstream::inspect::{Checker, SubvolumeSummary, VerifyOptions, VerifyReport};
+use btrfs_sendstream::{
+    CloneRange, Command, CommandBuf, Item, NewSubvolume, Position, SourceId, SubvolumeName,
+};
 use uuid::Uuid;
 
-use crate::error::{Cause, Occupant, OpenError};
+use crate::error::{Cause, Failure, Occupant, OpenError};
 use crate::options::Options;
-use crate::plan::op::{NewSubvolume, SourceId};
 use crate::source::NoSource;
-use crate::verify::{Checker, Problem, SubvolumeSummary, VerifyOptions, VerifyReport};
 pub use place::{DecodeReason, Place};
 pub use rights::MissingCapability;
 pub use sources::FoundSource;
@@ -31,7 +33,7 @@ pub use space::Space;
 
 /// Looks up what a receive would.
 ///
-/// Memory: that of a [`Verifier`](crate::verify::Verifier), of a
+/// Memory: that of a [`Verifier`](btrfs_sendstream::inspect::Verifier), of a
 /// [`Resolver`](crate::source::Resolver), and what the report lists.
 pub struct DryRun {
     place: Place,
@@ -45,6 +47,7 @@ pub struct DryRun {
 #[must_use]
 pub struct DryRunBuilder {
     jail: Option<PathBuf>,
+    refuse_writable: bool,
     force_decompress: bool,
     atomic: bool,
     receive: Options,
@@ -57,6 +60,13 @@ impl DryRunBuilder {
     /// As [`BtrfsDestinationBuilder::jail`](crate::BtrfsDestinationBuilder::jail).
     pub fn jail(mut self, directory: impl Into<PathBuf>) -> Self {
         self.jail = Some(directory.into());
+        self
+    }
+
+    /// As
+    /// [`BtrfsDestinationBuilder::refuse_writable_sources`](crate::BtrfsDestinationBuilder::refuse_writable_sources).
+    pub fn refuse_writable_sources(mut self, refuse: bool) -> Self {
+        self.refuse_writable = refuse;
         self
     }
 
@@ -74,9 +84,8 @@ impl DryRunBuilder {
         self
     }
 
-    /// What else the receive would be asked for. Limits, the flag to stop and
-    /// whether unknown commands are passed over are those of
-    /// [`verify`](Self::verify).
+    /// What else the receive would be asked for. Limits and whether unknown
+    /// commands are passed over are those of [`verify`](Self::verify).
     pub fn receive(mut self, options: Options) -> Self {
         self.receive = options;
         self
@@ -133,9 +142,14 @@ impl std::fmt::Debug for DryRun {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct DryRunReport {
-    /// What the stream holds. What would fail at the destination is among the
-    /// findings, with the cause that the receive would give.
+    /// What the stream holds, and what is wrong with it at any destination.
     pub stream: VerifyReport,
+    /// What would fail at this destination, in the order of the input, with
+    /// the cause that the receive would give; the first
+    /// [`VerifyReport::MAX_FINDINGS`].
+    pub failures: Vec<Failure>,
+    /// How many there are beyond those listed.
+    pub more_failures: u64,
     /// What was found for each subvolume of [`VerifyReport::subvolumes`].
     pub forecasts: Vec<Forecast>,
     /// Space needed and space there is. Not enough of it is no finding: how
@@ -146,7 +160,7 @@ pub struct DryRunReport {
 impl DryRunReport {
     /// Whether nothing speaks against a receive.
     pub fn is_good(&self) -> bool {
-        self.stream.is_good() && self.space.is_enough()
+        self.stream.is_good() && self.failures.is_empty() && self.space.is_enough()
     }
 }
 
@@ -205,7 +219,8 @@ impl DryRun {
     pub fn run(&mut self, input: impl Read) -> DryRunReport {
         let mut reader = self.options.reader(input);
         let mut run = Run {
-            checker: Checker::new(self.options.clone()),
+            checker: Checker::new(self.options),
+            failures: Failures::default(),
             forecasts: Vec::new(),
             current: None,
             name: self.receive.name.clone(),
@@ -214,22 +229,17 @@ impl DryRun {
         self.sources.begin_input();
         let mut end = 0;
         loop {
-            if self.options.cancel.is_cancelled() {
+            if self.receive.cancel.is_cancelled() {
                 run.checker.cancelled(reader.position());
                 break;
             }
             match reader.next_owned() {
                 Ok(Some(item)) => {
                     let start = std::mem::replace(&mut end, reader.consumed());
-                    let (at, version) = (reader.position(), reader.version());
-                    let command = match &item {
-                        // Shares names and data with it.
-                        Item::Command(command) => Some(command.clone()),
-                        _ => None,
-                    };
-                    run.checker.item(item, at, end - start, version);
-                    if let Some(command) = command {
-                        self.command(&command, at, &mut run);
+                    let at = reader.position();
+                    run.checker.item(&item, at, end - start);
+                    if let Item::Command(command) = &item {
+                        self.command(command, at, &mut run);
                         if self.receive.stop_at_end && matches!(command, Command::End) {
                             break;
                         }
@@ -246,6 +256,8 @@ impl DryRun {
         let stream = run.checker.finish();
         DryRunReport {
             space: self.place.space(&stream, &run.forecasts),
+            failures: run.failures.listed,
+            more_failures: run.failures.more,
             forecasts: run.forecasts,
             stream,
         }
@@ -254,24 +266,26 @@ impl DryRun {
     fn command(&mut self, command: &CommandBuf, at: Position, run: &mut Run) {
         if let Some(new) = NewSubvolume::from_command(command) {
             self.end_subvolume(run);
-            self.begin(&new, command, at, run);
+            self.begin(&new, at, run);
             return;
         }
-        let Some((new, forecast)) = &mut run.current else {
+        let Run {
+            current, failures, ..
+        } = run;
+        let Some((new, forecast)) = current else {
             return;
         };
         if self.receive.leaves_out(command).is_some() {
             return;
         }
         if let Some(cause) = refused::refusal(command, self.place.node_size) {
-            run.checker.find(at, Some(command), Problem::from(cause));
+            failures.add(at, command, cause);
         }
         if let Some(missing) = self.place.rights.missing(command)
             && !forecast.missing_capabilities.contains(&missing)
         {
             forecast.missing_capabilities.push(missing);
-            let problem = Problem::from(missing.cause());
-            run.checker.find(at, Some(command), problem);
+            failures.add(at, command, missing.cause());
         }
         match command {
             Command::End => self.end_subvolume(run),
@@ -288,34 +302,35 @@ impl DryRun {
                 }
                 None => forecast.stored += write.data.len() as u64,
             },
-            Command::Clone(clone) if clone.source_uuid != new.uuid => {
+            Command::Clone(clone) if !new.is_source_of(clone) => {
                 if let Err(cause) = self.clone_source(clone, forecast) {
-                    run.checker.find(at, Some(command), Problem::from(cause));
+                    failures.add(at, command, cause);
                 }
             }
             _ => {}
         }
     }
 
-    fn begin(&mut self, new: &NewSubvolume, command: &CommandBuf, at: Position, run: &mut Run) {
+    fn begin(&mut self, new: &NewSubvolume, at: Position, run: &mut Run) {
         let chosen = run.name.take();
         run.begun += 1;
         let name = chosen.unwrap_or_else(|| new.name.borrow().to_owned());
-        let new = NewSubvolume {
-            name,
-            ..new.clone()
-        };
+        let mut new = new.clone();
+        new.name = name;
         let mut forecast = Forecast::default();
-        let created = match self.receive.name.is_some() && run.begun > 1 {
-            true => Err(Cause::SecondSubvolume),
-            false => self.creation(&new, &mut forecast),
+        let created = if self.receive.name.is_some() && run.begun > 1 {
+            Err(Cause::SecondSubvolume)
+        } else {
+            self.creation(&new, &mut forecast)
         };
         if let Err(cause) = created {
             if let Cause::NameTaken { by } = &cause {
                 forecast.occupied = Some(*by);
             }
             forecast.failed = true;
-            run.checker.find(at, Some(command), Problem::from(cause));
+            let operation = new.command().name();
+            let failure = Failure::new(at, operation, new.name.as_bytes(), cause);
+            run.failures.push(failure);
         }
         run.current = Some((new, forecast));
     }
@@ -363,10 +378,34 @@ impl DryRun {
 /// One input.
 struct Run {
     checker: Checker,
+    failures: Failures,
     forecasts: Vec<Forecast>,
     current: Option<(NewSubvolume, Forecast)>,
     /// What the first subvolume is to be called, until it begins.
     name: Option<SubvolumeName>,
     /// Subvolumes that began.
     begun: u64,
+}
+
+/// What would fail, up to a limit.
+#[derive(Default)]
+struct Failures {
+    listed: Vec<Failure>,
+    more: u64,
+}
+
+impl Failures {
+    fn add(&mut self, at: Position, command: &CommandBuf, cause: Cause) {
+        let path = command.path().unwrap_or_default();
+        let operation = command.kind().name();
+        self.push(Failure::new(at, operation, path.as_bytes(), cause));
+    }
+
+    fn push(&mut self, failure: Failure) {
+        if self.listed.len() < VerifyReport::MAX_FINDINGS {
+            self.listed.push(failure);
+        } else {
+            self.more += 1;
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use btrfs_sendstream::inspect::{Kernel, Needs, VerifyReport};
 use btrfs_sendstream::{Compression, EncodedWrite};
 use rustix::fs::{
     Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, accessat, fstatvfs, openat, statat,
@@ -17,7 +18,6 @@ use crate::destination::btrfs::{Naming, or_the_same, taken};
 use crate::error::{Cause, OpenError};
 use crate::plan::op::NewSubvolume;
 use crate::sys;
-use crate::verify::{Kernel, Needs, VerifyReport};
 
 /// Longest extent that the kernel takes compressed, in bytes.
 const MAX_EXTENT: u64 = 128 * 1024;
@@ -115,10 +115,8 @@ impl Place {
     /// Whether a subvolume could be created, as far as can be told without
     /// doing it.
     pub(super) fn check_creation(&self, new: &NewSubvolume) -> Result<(), Cause> {
-        let call = match new.parent {
-            None => "BTRFS_IOC_SUBVOL_CREATE",
-            Some(_) => "BTRFS_IOC_SNAP_CREATE_V2",
-        };
+        // The private directory comes first.
+        let call = "mkdirat";
         let name = self.naming.while_built(new);
         let name = name.as_bytes();
         if statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
@@ -145,7 +143,10 @@ impl Place {
         let compression = Compression::from_number(write.compression.unwrap_or(0));
         if self.force_decompress {
             Some(DecodeReason::Asked)
-        } else if self.kernel.is_some_and(|kernel| kernel < Needs::ENCODED) {
+        } else if self
+            .kernel
+            .is_some_and(|kernel| kernel < Needs::ENCODED_WRITE)
+        {
             Some(DecodeReason::Kernel)
         } else if !self.rights.has(CapabilitySet::SYS_ADMIN) {
             Some(DecodeReason::Capability("CAP_SYS_ADMIN"))

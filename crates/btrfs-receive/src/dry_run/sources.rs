@@ -60,7 +60,7 @@ impl Sources {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             openat(CWD, path, flags, Mode::empty())
         };
-        let mut resolver = Resolver::builder();
+        let mut resolver = Resolver::builder().refuse_writable_sources(how.refuse_writable);
         if let Some(jail) = &how.jail {
             let fd = open(jail).map_err(|errno| OpenError::new("open", jail, errno))?;
             resolver = resolver.jail(fd);

@@ -1,6 +1,6 @@
 //! How much space a stream will take, roughly.
 
-use crate::verify::SubvolumeSummary;
+use btrfs_sendstream::inspect::SubvolumeSummary;
 
 /// What an inode takes with its names and items, in bytes: more than the half
 /// KiB or so that it is, for leaves that are not full.

@@ -14,7 +14,7 @@ mod root;
 mod tests;
 mod times;
 
-use btrfs_sendstream::{Bytes, Command, CommandBuf, Position, StreamPath};
+use btrfs_sendstream::{Bytes, Command, CommandBuf, Position};
 
 use crate::destination::Withheld;
 use crate::error::{Cause, Failure};
@@ -140,7 +140,7 @@ fn op_of(command: CommandBuf, at: Position) -> Result<Option<Op>, Failure> {
 /// # Errors
 /// A value is out of the range that the operation can carry, or the stream
 /// has no file data.
-pub(crate) fn convert(command: CommandBuf) -> Result<Option<Op>, Cause> {
+fn convert(command: CommandBuf) -> Result<Option<Op>, Cause> {
     let create = |path, kind| {
         Ok(Some(Op::Create {
             path,
@@ -149,66 +149,47 @@ pub(crate) fn convert(command: CommandBuf) -> Result<Option<Op>, Cause> {
             mode: None,
         }))
     };
+    command.check_values()?;
     let op = match command {
         Command::Subvol { .. } | Command::Snapshot { .. } | Command::End => return Ok(None),
         // The file did change, and how is not in the stream.
         Command::UpdateExtent { .. } => return Err(Cause::NoFileData),
-        Command::Mkfile { path, .. } => return create(not_root(path)?, NewInode::File),
-        Command::Mkdir { path, .. } => return create(not_root(path)?, NewInode::Directory),
+        Command::Mkfile { path, .. } => return create(path, NewInode::File),
+        Command::Mkdir { path, .. } => return create(path, NewInode::Directory),
         Command::Symlink { path, target, .. } => {
-            return create(not_root(path)?, NewInode::Symlink { target });
+            return create(path, NewInode::Symlink { target });
         }
         Command::Mknod {
             path, rdev, mode, ..
         } => {
             let kind = NewInode::Device {
-                mode: special_mode(mode, &[S_IFCHR, S_IFBLK])?,
+                mode: narrow("mode", mode)?,
                 rdev,
             };
-            return create(not_root(path)?, kind);
+            return create(path, kind);
         }
         Command::Mkfifo { path, mode, .. } => {
-            let mode = special_mode(mode, &[S_IFIFO])?;
-            return create(not_root(path)?, NewInode::Fifo { mode });
+            let mode = narrow("mode", mode)?;
+            return create(path, NewInode::Fifo { mode });
         }
         Command::Mksock { path, mode, .. } => {
-            let mode = special_mode(mode, &[S_IFSOCK])?;
-            return create(not_root(path)?, NewInode::Socket { mode });
+            let mode = narrow("mode", mode)?;
+            return create(path, NewInode::Socket { mode });
         }
-        Command::Rename { path, to } => Op::Rename {
-            path: not_root(path)?,
-            to: not_root(to)?,
-        },
-        Command::Link { path, existing } => Op::Link {
-            path: not_root(path)?,
-            existing: not_root(existing)?,
-        },
-        Command::Unlink { path } => Op::Unlink {
-            path: not_root(path)?,
-        },
-        Command::Rmdir { path } => Op::Rmdir {
-            path: not_root(path)?,
-        },
+        Command::Rename { path, to } => Op::Rename { path, to },
+        Command::Link { path, existing } => Op::Link { path, existing },
+        Command::Unlink { path } => Op::Unlink { path },
+        Command::Rmdir { path } => Op::Rmdir { path },
         Command::SetXattr { path, name, data } => Op::SetXattr { path, name, data },
         Command::RemoveXattr { path, name } => Op::RemoveXattr { path, name },
         Command::Write { path, offset, data } => Op::Write {
             path,
-            offset: file_range(offset, data.len() as u64)?,
+            offset,
             data: vec![data],
         },
-        Command::Clone(clone) => {
-            file_range(clone.offset, clone.len)?;
-            file_range(clone.source_offset, clone.len)?;
-            Op::Clone(clone)
-        }
-        Command::EncodedWrite(write) => {
-            file_range(write.offset, write.unencoded_file_len)?;
-            Op::EncodedWrite(write)
-        }
-        Command::Truncate { path, size } => Op::Truncate {
-            path,
-            size: file_range(size, 0)?,
-        },
+        Command::Clone(clone) => Op::Clone(clone),
+        Command::EncodedWrite(write) => Op::EncodedWrite(write),
+        Command::Truncate { path, size } => Op::Truncate { path, size },
         Command::Fallocate {
             path,
             mode,
@@ -217,17 +198,17 @@ pub(crate) fn convert(command: CommandBuf) -> Result<Option<Op>, Cause> {
         } => Op::Fallocate {
             path,
             mode,
-            offset: file_range(offset, len)?,
+            offset,
             len,
         },
         Command::Chmod { path, mode } => Op::Chmod {
             path,
-            mode: narrow("mode", mode, 0o7777)?,
+            mode: narrow("mode", mode)?,
         },
         Command::Chown { path, uid, gid } => Op::Chown {
             path,
-            uid: narrow("uid", uid, MAX_ID)?,
-            gid: narrow("gid", gid, MAX_ID)?,
+            uid: narrow("uid", uid)?,
+            gid: narrow("gid", gid)?,
         },
         Command::Utimes {
             path, atime, mtime, ..
@@ -242,53 +223,10 @@ pub(crate) fn convert(command: CommandBuf) -> Result<Option<Op>, Cause> {
     Ok(Some(op))
 }
 
-const S_IFMT: u64 = 0o170_000;
-const S_IFIFO: u64 = 0o010_000;
-const S_IFCHR: u64 = 0o020_000;
-const S_IFBLK: u64 = 0o060_000;
-const S_IFSOCK: u64 = 0o140_000;
-
-/// (uid_t) -1 means "leave as it is" to chown(2).
-const MAX_ID: u64 = u32::MAX as u64 - 1;
-
-/// Creating, renaming or removing the root itself is never meant.
-fn not_root(path: StreamPath) -> Result<StreamPath, Cause> {
-    if path.is_root() {
-        Err(Cause::RootItself)
-    } else {
-        Ok(path)
-    }
-}
-
-fn special_mode(mode: u64, types: &[u64]) -> Result<u32, Cause> {
-    if types.contains(&(mode & S_IFMT)) {
-        narrow("mode", mode, S_IFMT | 0o7777)
-    } else {
-        Err(Cause::OutOfRange {
-            what: "mode",
-            value: mode.into(),
-        })
-    }
-}
-
-fn narrow(what: &'static str, value: u64, max: u64) -> Result<u32, Cause> {
-    let out_of_range = Cause::OutOfRange {
+/// A number that was checked, in the type of the operation.
+fn narrow(what: &'static str, value: u64) -> Result<u32, Cause> {
+    u32::try_from(value).map_err(|_| Cause::OutOfRange {
         what,
         value: value.into(),
-    };
-    if value > max {
-        return Err(out_of_range);
-    }
-    u32::try_from(value).map_err(|_| out_of_range)
-}
-
-/// `offset`, if the range ends within what `off_t` can express.
-fn file_range(offset: u64, len: u64) -> Result<u64, Cause> {
-    match offset.checked_add(len) {
-        Some(end) if i64::try_from(end).is_ok() => Ok(offset),
-        _ => Err(Cause::OutOfRange {
-            what: "end of range",
-            value: i128::from(offset) + i128::from(len),
-        }),
-    }
+    })
 }

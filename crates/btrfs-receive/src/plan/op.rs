@@ -1,82 +1,9 @@
 //! What a destination is asked to do.
 
 use btrfs_sendstream::{
-    Bytes, CloneRange, Command, CommandBuf, EnableVerity, EncodedWrite, Position, StreamPath,
-    SubvolumeName, Timespec,
+    Bytes, CloneRange, EnableVerity, EncodedWrite, Position, StreamPath, Timespec,
 };
-use uuid::Uuid;
-
-/// The subvolume that a SUBVOL or SNAPSHOT command asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NewSubvolume {
-    /// Its name, one component.
-    pub name: SubvolumeName,
-    /// Becomes the received UUID.
-    pub uuid: Uuid,
-    /// ctransid on the sender's filesystem; becomes the stransid.
-    pub ctransid: u64,
-    /// The parent to take a snapshot of; `None` for a full stream.
-    pub parent: Option<SourceId>,
-}
-
-impl NewSubvolume {
-    /// A subvolume: empty, or a snapshot of `parent`.
-    pub fn new(name: SubvolumeName, uuid: Uuid, ctransid: u64, parent: Option<SourceId>) -> Self {
-        Self {
-            name,
-            uuid,
-            ctransid,
-            parent,
-        }
-    }
-
-    /// What a SUBVOL or SNAPSHOT command asks for; `None` for other commands.
-    pub fn from_command(command: &CommandBuf) -> Option<Self> {
-        let (name, uuid, ctransid, parent) = match command {
-            Command::Subvol {
-                name,
-                uuid,
-                ctransid,
-            } => (name, uuid, ctransid, None),
-            Command::Snapshot {
-                name,
-                uuid,
-                ctransid,
-                parent_uuid,
-                parent_ctransid,
-            } => {
-                let parent = SourceId {
-                    uuid: *parent_uuid,
-                    ctransid: *parent_ctransid,
-                };
-                (name, uuid, ctransid, Some(parent))
-            }
-            _ => return None,
-        };
-        Some(Self::new(name.clone(), *uuid, *ctransid, parent))
-    }
-}
-
-impl NewSubvolume {
-    /// The name of the command that asks for it.
-    pub(crate) fn operation(&self) -> &'static str {
-        match self.parent {
-            None => "subvol",
-            Some(_) => "snapshot",
-        }
-    }
-}
-
-/// How a stream names a subvolume to take a snapshot of or to clone from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct SourceId {
-    /// The sender's received UUID of it, else its UUID there.
-    pub uuid: Uuid,
-    /// Its ctransid on the sender's filesystem: a hint, never a condition.
-    pub ctransid: u64,
-}
+pub use btrfs_sendstream::{NewSubvolume, SourceId};
 
 /// An [`Op`] and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

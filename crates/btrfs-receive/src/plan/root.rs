@@ -49,6 +49,14 @@ impl RootAttributes {
                 });
             }
         }
+        // The owner before the mode, of which a change of owner can take bits.
+        if let Some((uid, gid)) = withheld.owner {
+            restore(Op::Chown {
+                path: root_path(),
+                uid,
+                gid,
+            });
+        }
         if let Some(mode) = withheld.mode {
             restore(Op::Chmod {
                 path: root_path(),

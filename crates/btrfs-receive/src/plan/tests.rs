@@ -284,6 +284,7 @@ fn the_root_comes_last_and_its_times_last_of_all() {
 fn what_was_taken_off_the_root_comes_back_unless_the_stream_says_otherwise() {
     let withheld = Withheld {
         default_acl: Some(Bytes::from_static(b"acl")),
+        owner: None,
         compression: Some(Bytes::from_static(b"zstd")),
         attributes: Some(0x800),
         mode: Some(0o2755),

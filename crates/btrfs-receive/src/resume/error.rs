@@ -79,18 +79,6 @@ pub enum ResumeError {
         /// The journal.
         path: PathBuf,
     },
-    /// Something else has the name of the directory for unfinished receives.
-    #[error(
-        "{}: not a directory for the state of unfinished receives, but {found}; move it away, or \
-         keep the state elsewhere",
-        path.display()
-    )]
-    NotOurs {
-        /// Its path.
-        path: PathBuf,
-        /// What it is.
-        found: &'static str,
-    },
     /// A checkpoint was changed while the stream was compared.
     #[error("{}: the checkpoint was changed meanwhile; receive again", path.display())]
     CheckpointChanged {
@@ -142,6 +130,19 @@ pub enum ResumeError {
          another, or keep the state elsewhere"
     )]
     Reserved,
+    /// Something else has the name of the directory that holds the state of
+    /// unfinished receives, a received subvolume for instance.
+    #[error(
+        "{}: {what}, and not the directory that holds the state of unfinished receives, which has \
+         this name",
+        path.display()
+    )]
+    FolderTaken {
+        /// Its path.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// Going on needs `CAP_SYS_ADMIN`, which this process does not have.
     #[error("receives can be resumed only with CAP_SYS_ADMIN: the kernel is asked what differs")]
     NotPrivileged,

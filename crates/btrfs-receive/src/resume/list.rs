@@ -110,7 +110,7 @@ pub fn abandon(
     let place = Place::open(directory.as_ref(), state)?;
     let store = match place.store(name, false) {
         Ok(Some(store)) => store,
-        Ok(None) | Err(ResumeError::NotOurs { .. }) => return Ok(false),
+        Ok(None) => return Ok(false),
         Err(error) => return Err(error),
     };
     match store.read() {
@@ -205,12 +205,11 @@ pub fn delete_leftover(
     Ok(true)
 }
 
-/// What there is of each unfinished receive, by the name of its subvolume. Nothing
-/// where something else has the name of the directory.
+/// What there is of each unfinished receive, by the name of its subvolume.
 fn look_at_all(place: &Place) -> Result<Vec<(Vec<u8>, Seen)>, ResumeError> {
     let folder = match open_folder(&place.base, &place.path) {
         Ok(Some(folder)) => folder,
-        Ok(None) | Err(ResumeError::NotOurs { .. }) => return Ok(Vec::new()),
+        Ok(None) => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
     let path = place.path.join(FOLDER);

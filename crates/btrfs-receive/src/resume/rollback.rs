@@ -25,8 +25,8 @@ use super::error::ResumeError;
 use super::journal::Checkpoint;
 use super::state::{Active, Place, is_intact};
 use super::store::open_directory;
-use crate::destination::btrfs::BtrfsDestination;
 use crate::destination::btrfs::checkpoint::{DeferredFlags, attributes, snapshot};
+use crate::destination::btrfs::{BtrfsDestination, THREAD_STACK};
 use crate::destination::{Begun, Destination, Finished};
 use crate::error::{Cause, Failure, ReceiveError};
 use crate::plan::op::{NewSubvolume, Step};
@@ -137,6 +137,7 @@ impl Rollback {
         thread::scope(|scope| {
             let sender = thread::Builder::new()
                 .name("btrfs-changes".into())
+                .stack_size(THREAD_STACK)
                 .spawn_scoped(scope, move || sys::send_changes(root, base, input))
                 .map_err(|error| system("clone", error))?;
             let mut output = File::from(output);

@@ -18,6 +18,7 @@ use super::store::{
     Entry, FOLDER, Store, entry, list, open_directory, open_folder, remove_empty_folder,
 };
 use crate::destination::btrfs::checkpoint::Snapshot;
+use crate::destination::btrfs::private::{Private, is_unguessable};
 use crate::plan::op::NewSubvolume;
 use crate::receiver::Paused;
 use crate::sys::{self, SubvolumeInfo};
@@ -108,6 +109,7 @@ impl Place {
         }
         if self.is_complete(&new.name, new) {
             // The receive that completed it may have been stopped before this.
+            self.bring_back(&new.name, Uuid::nil(), &new.name);
             self.sync_names()?;
             self.tidy(new)?;
             return Ok(Begun::Complete);
@@ -127,6 +129,8 @@ impl Place {
             journal => journal,
         };
         let complete = journal.as_ref().map_or(&built_as, |it| &it.built_as);
+        let working = journal.as_ref().map_or(Uuid::nil(), |it| it.working);
+        self.bring_back(&new.name, working, complete);
         if self.is_complete(complete, new) {
             // Only its name was missing.
             self.rename(complete, &new.name)?;
@@ -164,6 +168,30 @@ impl Place {
         let journal = Journal::new(new, built_as, identity, &options.hint, now());
         store.write(&journal)?;
         Ok(Begun::Fresh(Active::new(store, journal, raw)))
+    }
+
+    /// A receiver that is killed while it creates a subvolume, or gives it its
+    /// name, leaves it under another for that moment. Brings the half-built one
+    /// back, deletes what was about to become one.
+    fn bring_back(&self, name: &SubvolumeName, working: Uuid, built_as: &SubvolumeName) {
+        let at = &self.directory;
+        for found in list(at).unwrap_or_default() {
+            if !is_unguessable(&found, name.as_bytes()) {
+                continue;
+            }
+            match entry(at, &found) {
+                Entry::Subvolume(info) if info.uuid == working => {
+                    let flags = RenameFlags::NOREPLACE;
+                    let _ = renameat_with(at, &found[..], at, built_as.as_bytes(), flags);
+                }
+                Entry::Subvolume(_) | Entry::Nothing => {}
+                Entry::Other => {
+                    if let Some(private) = Private::left(at, &found) {
+                        private.empty(working, built_as.as_bytes());
+                    }
+                }
+            }
+        }
     }
 
     /// Whether `name` is the complete result.

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use btrfs_sendstream::SubvolumeName;
 use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstat, fsync, mkdirat, openat,
-    renameat, statat, unlinkat,
+    AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fstat, fsync, mkdirat, openat, renameat,
+    statat, unlinkat,
 };
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::error::ResumeError;
 use super::journal::{FORMAT, Journal, Unreadable};
@@ -227,28 +228,38 @@ impl Store {
 /// Opens the directory of all unfinished receives; `None` if there is none.
 ///
 /// # Errors
-/// Its name is taken by something else. A subvolume was received under that
-/// name, and what is in it is somebody else's word.
+/// Something else has its name. A subvolume of that name was received, and what
+/// it holds came with a stream. What somebody else owns or can write to is not
+/// to be believed either: what the journal names is deleted.
 pub(super) fn open_folder(base: impl AsFd, path: &Path) -> Result<Option<OwnedFd>, ResumeError> {
     let path = path.join(FOLDER);
-    let stat = match statat(&base, FOLDER, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
-        Err(Errno::NOENT) => return Ok(None),
-        Err(errno) => return Err(ResumeError::system("fstatat", &path, errno)),
+    let failed = |call| {
+        let path = path.clone();
+        move |errno| ResumeError::system(call, &path, errno)
     };
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        let found = "something that is no directory";
-        return Err(ResumeError::NotOurs { path, found });
-    }
+    let taken = |what| {
+        Err(ResumeError::FolderTaken {
+            path: path.clone(),
+            what,
+        })
+    };
     let folder = match open_directory(&base, FOLDER.as_bytes()) {
         Ok(folder) => folder,
         Err(Errno::NOENT) => return Ok(None),
-        Err(errno) => return Err(ResumeError::system("openat", &path, errno)),
+        Err(Errno::NOTDIR | Errno::LOOP) => return taken("no directory"),
+        Err(errno) => return Err(failed("openat")(errno)),
     };
-    let inode = fstat(&folder).map_err(|errno| ResumeError::system("fstat", &path, errno))?;
-    if inode.st_ino == ROOT_INODE {
-        let found = "a subvolume";
-        return Err(ResumeError::NotOurs { path, found });
+    let found = fstat(&folder).map_err(failed("fstat"))?;
+    let around = fstat(&base).map_err(failed("fstat"))?;
+    if found.st_ino == ROOT_INODE {
+        return taken("a subvolume");
+    }
+    // Who owns the directory around it can replace everything in any case.
+    if ![geteuid().as_raw(), around.st_uid].contains(&found.st_uid) {
+        return taken("a directory of another user");
+    }
+    if found.st_mode & 0o022 != 0 {
+        return taken("a directory that other users can write to");
     }
     Ok(Some(folder))
 }

@@ -1,9 +1,8 @@
 //! What went wrong.
 
-use btrfs_sendstream::serial::{Fields, Object};
 use serde::ser::Serializer;
 
-use super::objects;
+use super::{Fields, Object, objects};
 use crate::error::{Cause, Failure, ReceiveError, StopReason};
 use crate::source::{Candidate, NoSource};
 
@@ -13,8 +12,6 @@ const MAX_CANDIDATES: usize = 32;
 objects! {
     /// `reason`, `first_failure` and `report`.
     ReceiveError;
-    /// `kind`, the class in one word, and `message`, what happened in English.
-    StopReason;
     /// Where, `operation`, `path` and `cause`.
     Failure;
     /// `kind`, the class in one word; `message`, what happened in English; of
@@ -30,10 +27,20 @@ impl Fields for ReceiveError {
     }
 }
 
+/// `kind`, the class in one word, and `message`, what happened in English.
+impl serde::Serialize for StopReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Stream(error) => error.serialize(serializer),
+            Self::Failures | Self::Cancelled => Object::of(self, serializer),
+        }
+    }
+}
+
 impl Fields for StopReason {
     fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error> {
         let kind = match self {
-            Self::Stream(error) => return error.fields(object),
+            Self::Stream(_) => "stream",
             Self::Failures => "failures",
             Self::Cancelled => "cancelled",
         };
@@ -62,6 +69,17 @@ impl Fields for Cause {
             }
             Self::NotRenamed { error, .. } | Self::StampStays { error } => {
                 object.optional("errno", error.raw_os_error())
+            }
+            Self::Moved {
+                subvolume_id,
+                called,
+                ..
+            } => {
+                object.field("subvolume_id", subvolume_id)?;
+                if called.is_empty() {
+                    return Ok(());
+                }
+                object.bytes("called", called)
             }
             Self::LeftIncomplete { cause } => object.field("cause", &**cause),
             Self::NoSource(none) => none.fields(object),
@@ -98,15 +116,16 @@ fn kind(cause: &Cause) -> &'static str {
         Cause::NameTaken { .. } => "name_taken",
         Cause::BuildNameTaken { .. } => "build_name_taken",
         Cause::NotRenamed { .. } => "not_renamed",
+        Cause::Moved { .. } => "moved",
         Cause::SecondSubvolume => "second_subvolume",
         Cause::LeftIncomplete { .. } => "left_incomplete",
         Cause::NoFileData => "no_file_data",
-        Cause::Name(_) => "name",
         Cause::NotRegularFile { .. } => "not_regular_file",
         Cause::Undecodable(_) => "undecodable",
         Cause::SourceNotFound { .. } => "source_not_found",
         Cause::NotExtracted { .. } => "not_extracted",
         Cause::BadExtraction { .. } => "bad_extraction",
+        Cause::NameNotStored { .. } => "name_not_stored",
         Cause::ListNotWritten { .. } => "list_not_written",
         Cause::SourceTooShort { .. } => "source_too_short",
         Cause::Limit { .. } => "limit",

@@ -1,14 +1,31 @@
 //! What happens during a receive.
 
-use btrfs_sendstream::serial::{Fields, Object};
-use serde::ser::Serializer;
+use btrfs_sendstream::{CommandBuf, Position};
+use serde::ser::{Serialize, Serializer};
 
-use super::objects;
+use super::{Fields, Object};
 use crate::observer::Event;
 
-objects! {
-    /// `event`, its name, and its fields.
-    Event<'_>;
+/// `event`, its name, and its fields.
+impl Serialize for Event<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        /// The fields of a command are its own.
+        #[derive(serde::Serialize)]
+        struct OfCommand<'a> {
+            event: &'static str,
+            #[serde(flatten)]
+            at: Position,
+            #[serde(flatten)]
+            command: &'a CommandBuf,
+        }
+        match *self {
+            Self::Command { command, at } => {
+                let event = name(self);
+                OfCommand { event, at, command }.serialize(serializer)
+            }
+            _ => Object::of(self, serializer),
+        }
+    }
 }
 
 impl Fields for Event<'_> {
@@ -23,14 +40,13 @@ impl Fields for Event<'_> {
                 new.fields(object)?;
                 object.optional("parent", parent)
             }
-            Self::Progress {
-                at,
-                commands,
-                files,
-            } => {
+            Self::Progress { at, totals } => {
                 at.fields(object)?;
-                object.field("commands", &commands)?;
-                object.field("files", &files)
+                object.field("commands", &totals.commands)?;
+                object.field("files", &totals.files)?;
+                object.field("written", &totals.written)?;
+                object.field("cloned", &totals.cloned)?;
+                object.field("subvolumes", &totals.subvolumes)
             }
             #[cfg(feature = "resume")]
             Self::Comparing { new, offset } | Self::Resumed { new, offset } => {
@@ -44,10 +60,7 @@ impl Fields for Event<'_> {
                 at.fields(object)?;
                 object.field("offset", &offset)
             }
-            Self::Command { command, at } => {
-                at.fields(object)?;
-                command.fields(object)
-            }
+            Self::Command { at, .. } => at.fields(object),
             Self::Failed(failure) => failure.fields(object),
             Self::NotDeleted { subvolume, cause } => {
                 object.bytes("name", subvolume.name.as_bytes())?;

@@ -1,9 +1,8 @@
 //! What a receive did.
 
-use btrfs_sendstream::serial::{Fields, Object};
 use serde::ser::Serializer;
 
-use super::objects;
+use super::{Fields, Object, objects};
 use crate::report::{Lack, NotKept, SourceUsed, SubvolumeReport};
 
 objects! {
@@ -50,7 +49,9 @@ impl Fields for SourceUsed {
         if let Some(path) = &self.path {
             object.bytes("path", path)?;
         }
-        object.field("vouched_for", &self.vouched_for)
+        object.field("vouched_for", &self.vouched_for)?;
+        object.field("writable", &self.writable)?;
+        object.field("may_have_changed", &self.may_have_changed)
     }
 }
 

@@ -89,6 +89,9 @@ impl SubvolumeState {
 pub enum Verdict {
     /// It can serve.
     Suitable,
+    /// It is writable, but its received UUID is the one wanted. It serves if
+    /// no candidate is suitable; see [the last resort](super#the-last-resort).
+    LastResort,
     /// It is writable, so its content may be another by now. Only a caller
     /// who insists can make it a source: [`Choice::DangerouslyUseWritable`](super::Choice).
     Writable,

@@ -13,10 +13,11 @@ use crate::plan::op::SourceId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Choice {
-    /// The first of the list, if it is suitable: what is chosen when nobody
-    /// is asked.
+    /// The first of the list, if it is suitable or a last resort: what is
+    /// chosen when nobody is asked.
     Best,
-    /// The suitable candidate with this subvolume id.
+    /// The candidate with this subvolume id, if it is suitable or a last
+    /// resort.
     Subvolume(u64),
     /// The candidate with this subvolume id, even if it is **writable**.
     ///

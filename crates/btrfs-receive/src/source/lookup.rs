@@ -10,6 +10,8 @@ use super::choice::{Choice, Chooser};
 use super::mount::Opened;
 use super::no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
 use super::reach::{self, Reach};
+use super::survey::Survey;
+use super::walk::Walk;
 use super::{Named, Source, rank, uuid};
 use crate::plan::op::SourceId;
 use crate::sys;
@@ -25,8 +27,29 @@ const MAX_PATHS: usize = 32;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Remembered {
     pub(super) id: u64,
-    /// The caller insisted.
-    pub(super) even_if_writable: bool,
+    pub(super) accept: Accept,
+}
+
+/// Which subvolumes may be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accept {
+    /// Suitable ones.
+    Suitable,
+    /// A last resort too.
+    LastResort,
+    /// Any writable one too: the caller insists.
+    Writable,
+}
+
+impl Accept {
+    fn allows(self, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Suitable => true,
+            Verdict::LastResort => self != Self::Suitable,
+            Verdict::Writable => self == Self::Writable,
+            _ => false,
+        }
+    }
 }
 
 /// A search in progress.
@@ -43,6 +66,8 @@ pub(super) struct Lookup<'a> {
 pub(super) struct Excluded {
     pub(super) under_construction: Option<u64>,
     pub(super) rejected: HashSet<u64>,
+    /// Writable ones, even as the last resort.
+    pub(super) writable: bool,
 }
 
 impl Excluded {
@@ -74,6 +99,16 @@ impl<'a> Lookup<'a> {
         excluded: &'a Excluded,
     ) -> Self {
         reach.begin_lookup();
+        Self::sharing(wanted, reach, named, excluded)
+    }
+
+    /// A lookup that uses the map of the one before.
+    pub(super) fn sharing(
+        wanted: SourceId,
+        reach: &'a mut Reach,
+        named: &'a [Named],
+        excluded: &'a Excluded,
+    ) -> Self {
         Self {
             wanted,
             reach,
@@ -84,8 +119,8 @@ impl<'a> Lookup<'a> {
     }
 
     /// Searches until something can be opened. The subvolumes are walked only
-    /// if what the UUID tree has does not do.
-    pub(super) fn run(mut self, ask_uuid_tree: bool) -> Result<Source, Box<NoSource>> {
+    /// if what the UUID tree has does not do. Also tells what was accepted.
+    pub(super) fn run(mut self, ask_uuid_tree: bool) -> Result<(Source, Accept), Box<NoSource>> {
         if self.wanted.uuid.is_nil() {
             // Every subvolume that was not received has a nil received UUID.
             return Err(self.no_source());
@@ -95,49 +130,43 @@ impl<'a> Lookup<'a> {
             self.search_uuid_tree();
         }
         if let Some(source) = self.open_best() {
-            return Ok(source);
+            return Ok((source, Accept::Suitable));
         }
         // A stream can name many sources; walking for each would take long.
         if let Some(walk) = self.reach.old_walk() {
             let ids = walk.with_uuid(self.wanted.uuid);
             self.consider_all(&ids);
             if let Some(source) = self.open_best() {
-                return Ok(source);
+                return Ok((source, Accept::Suitable));
             }
         }
         self.search_by_walking();
-        if let Some(source) = self.open_best() {
-            return Ok(source);
-        }
-        Err(self.no_source())
+        self.open_best_or_last().ok_or_else(|| self.no_source())
     }
 
-    /// Searches everywhere and has the caller choose. Also tells whether a
-    /// writable subvolume was insisted on.
+    /// Searches everywhere and has the caller choose. Also tells what was
+    /// accepted.
     pub(super) fn run_chosen(
         mut self,
         ask_uuid_tree: bool,
         chooser: &mut Chooser,
-    ) -> Result<(Source, bool), Box<NoSource>> {
+    ) -> Result<(Source, Accept), Box<NoSource>> {
         if self.wanted.uuid.is_nil() {
             return Err(self.no_source());
         }
         self.consider_everything(ask_uuid_tree);
         let choice = chooser.ask(self.wanted, &self.found.candidates);
-        let even_if_writable = matches!(choice, Choice::DangerouslyUseWritable(_));
-        let source = match choice {
-            Choice::Best => self.open_best(),
-            Choice::Subvolume(id) | Choice::DangerouslyUseWritable(id) => self
-                .open_chosen(id, even_if_writable)
-                .map_err(|verdict| self.judge(id, verdict))
-                .ok(),
+        let chosen = match choice {
+            Choice::Best => self.open_best_or_last(),
+            Choice::Subvolume(id) => self.open_or_judge(id, Accept::LastResort),
+            Choice::DangerouslyUseWritable(id) => self.open_or_judge(id, Accept::Writable),
             Choice::Decline => None,
         };
-        if let Some(source) = source {
-            return Ok((source, even_if_writable));
+        if let Some(chosen) = chosen {
+            return Ok(chosen);
         }
         for candidate in &mut self.found.candidates {
-            if candidate.verdict == Verdict::Suitable {
+            if matches!(candidate.verdict, Verdict::Suitable | Verdict::LastResort) {
                 candidate.verdict = Verdict::NotChosen;
             }
         }
@@ -145,11 +174,17 @@ impl<'a> Lookup<'a> {
     }
 
     /// Considers everything there is: the candidates, best first.
-    pub(super) fn survey(mut self, ask_uuid_tree: bool) -> Vec<Candidate> {
+    pub(super) fn survey(mut self, ask_uuid_tree: bool) -> Survey {
         if !self.wanted.uuid.is_nil() {
             self.consider_everything(ask_uuid_tree);
         }
-        self.found.candidates
+        Survey {
+            wanted: self.wanted,
+            missing: self.missing(),
+            candidates: self.found.candidates,
+            left_out: self.found.left_out,
+            searches: self.found.searches,
+        }
     }
 
     fn consider_everything(&mut self, ask_uuid_tree: bool) {
@@ -158,9 +193,9 @@ impl<'a> Lookup<'a> {
             self.search_uuid_tree();
         }
         self.search_by_walking();
-        let order: HashMap<u64, usize> = self
-            .order()
+        let order: HashMap<u64, usize> = [Verdict::Suitable, Verdict::LastResort]
             .into_iter()
+            .flat_map(|verdict| self.order(verdict))
             .enumerate()
             .map(|(rank, (_, id))| (id, rank))
             .collect();
@@ -172,13 +207,24 @@ impl<'a> Lookup<'a> {
 
     /// Opens the subvolume of a choice made earlier, if it still can serve.
     pub(super) fn reopen(&mut self, chosen: Remembered) -> Option<Source> {
-        self.open_chosen(chosen.id, chosen.even_if_writable).ok()
+        self.open_chosen(chosen.id, chosen.accept).ok()
     }
 
-    fn open_chosen(&mut self, id: u64, even_if_writable: bool) -> Result<Source, Verdict> {
-        match self.open_named(id, even_if_writable) {
+    fn open_chosen(&mut self, id: u64, accept: Accept) -> Result<Source, Verdict> {
+        match self.open_named(id, accept) {
             Some(source) => Ok(source),
-            None => self.open_found(id, even_if_writable),
+            None => self.open_found(id, accept),
+        }
+    }
+
+    /// Opens a candidate, or notes why it cannot serve.
+    fn open_or_judge(&mut self, id: u64, accept: Accept) -> Option<(Source, Accept)> {
+        match self.open_chosen(id, accept) {
+            Ok(source) => Some((source, accept)),
+            Err(verdict) => {
+                self.judge(id, verdict);
+                None
+            }
         }
     }
 
@@ -196,8 +242,9 @@ impl<'a> Lookup<'a> {
         for named in named.iter().filter(|named| named.serves(self.wanted.uuid)) {
             let (state, verdict) = match sys::subvolume_info(&named.fd) {
                 Ok(info) => {
-                    let verdict = self.named_verdict(named, info.read_only);
-                    (Some((&info).into()), verdict)
+                    let state = SubvolumeState::from(&info);
+                    let verdict = self.named_verdict(named, &state);
+                    (Some(state), verdict)
                 }
                 Err(errno) => (None, reach::verdict(errno)),
             };
@@ -231,11 +278,7 @@ impl<'a> Lookup<'a> {
         match self.reach.fresh_walk() {
             Ok((place, walk)) => {
                 let ids = walk.with_uuid(self.wanted.uuid);
-                let outcome = SearchOutcome::Searched {
-                    subvolumes: walk.subvolumes(),
-                    unopened: walk.unopened(),
-                    cut_short: walk.cut_short(),
-                };
+                let outcome = walked(walk);
                 self.consider_all(&ids);
                 self.searched(place, outcome);
             }
@@ -286,11 +329,11 @@ impl<'a> Lookup<'a> {
     }
 
     /// Whether a subvolume that the caller named can serve.
-    fn named_verdict(&self, named: &Named, read_only: bool) -> Verdict {
+    fn named_verdict(&self, named: &Named, state: &SubvolumeState) -> Verdict {
         match self.excluded.verdict(named.id) {
             Some(verdict) => verdict,
-            None if read_only || named.even_if_writable => Verdict::Suitable,
-            None => Verdict::Writable,
+            None if state.read_only || named.even_if_writable => Verdict::Suitable,
+            None => self.writable_verdict(state),
         }
     }
 
@@ -301,18 +344,29 @@ impl<'a> Lookup<'a> {
         } else if state.matches(self.wanted.uuid).is_none() {
             Verdict::OtherUuid
         } else if !state.read_only {
-            Verdict::Writable
+            self.writable_verdict(state)
         } else {
             Verdict::Suitable
         }
     }
 
-    /// The suitable candidates, best first, with their places in the list.
-    fn order(&self) -> Vec<(usize, u64)> {
+    /// Whether a writable subvolume that nobody insists on can serve. Its own
+    /// UUID says what it was, its received UUID what it holds.
+    fn writable_verdict(&self, state: &SubvolumeState) -> Verdict {
+        if state.received_uuid == self.wanted.uuid && !self.excluded.writable {
+            Verdict::LastResort
+        } else {
+            Verdict::Writable
+        }
+    }
+
+    /// The candidates with this verdict, best first, with their places in the
+    /// list.
+    fn order(&self, verdict: Verdict) -> Vec<(usize, u64)> {
         let mut places = Vec::new();
         let mut suitable = Vec::new();
         for (place, candidate) in self.found.candidates.iter().enumerate() {
-            if candidate.verdict == Verdict::Suitable
+            if candidate.verdict == verdict
                 && let (Some(matched_by), Some(state)) = (candidate.matched_by, &candidate.state)
             {
                 places.push((place, candidate.id));
@@ -325,10 +379,23 @@ impl<'a> Lookup<'a> {
             .collect()
     }
 
-    /// Opens the best candidate that can be opened.
+    /// Opens the best suitable candidate that can be opened.
     fn open_best(&mut self) -> Option<Source> {
-        for (place, id) in self.order() {
-            match self.open_chosen(id, false) {
+        self.open_first(Verdict::Suitable, Accept::Suitable)
+    }
+
+    /// The same, or else the best last resort.
+    fn open_best_or_last(&mut self) -> Option<(Source, Accept)> {
+        if let Some(source) = self.open_best() {
+            return Some((source, Accept::Suitable));
+        }
+        let source = self.open_first(Verdict::LastResort, Accept::LastResort)?;
+        Some((source, Accept::LastResort))
+    }
+
+    fn open_first(&mut self, verdict: Verdict, accept: Accept) -> Option<Source> {
+        for (place, id) in self.order(verdict) {
+            match self.open_chosen(id, accept) {
                 Ok(source) => return Some(source),
                 Err(verdict) => self.found.candidates.get_mut(place)?.verdict = verdict,
             }
@@ -336,7 +403,7 @@ impl<'a> Lookup<'a> {
         None
     }
 
-    fn open_named(&mut self, id: u64, even_if_writable: bool) -> Option<Source> {
+    fn open_named(&mut self, id: u64, accept: Accept) -> Option<Source> {
         let mut serving = self.named.iter().filter(|it| it.serves(self.wanted.uuid));
         let named = serving.find(|it| it.id == id)?;
         let fd = named.fd.try_clone().ok()?;
@@ -345,20 +412,23 @@ impl<'a> Lookup<'a> {
             fd,
             path: None,
         };
-        match self.named_verdict(named, opened.info.read_only) {
-            Verdict::Suitable => {}
-            Verdict::Writable if even_if_writable => {}
-            _ => return None,
+        let verdict = self.named_verdict(named, &SubvolumeState::from(&opened.info));
+        if !accept.allows(verdict) {
+            return None;
         }
-        Some(self.source(opened, MatchedBy::Name))
+        let matched_by = match (verdict, accept) {
+            // That it was named is not why it serves.
+            (Verdict::LastResort, Accept::LastResort) => MatchedBy::ReceivedUuid,
+            _ => MatchedBy::Name,
+        };
+        Some(self.source(opened, matched_by))
     }
 
-    fn open_found(&mut self, id: u64, even_if_writable: bool) -> Result<Source, Verdict> {
+    fn open_found(&mut self, id: u64, accept: Accept) -> Result<Source, Verdict> {
         let opened = self.reach.open(id)?;
         let state = SubvolumeState::from(&opened.info);
         match (self.verdict(id, &state), state.matches(self.wanted.uuid)) {
-            (Verdict::Suitable, Some(matched_by)) => Ok(self.source(opened, matched_by)),
-            (Verdict::Writable, Some(matched_by)) if even_if_writable => {
+            (verdict, Some(matched_by)) if accept.allows(verdict) => {
                 Ok(self.source(opened, matched_by))
             }
             (verdict, _) => Err(verdict),
@@ -367,14 +437,17 @@ impl<'a> Lookup<'a> {
 
     fn source(&mut self, opened: Opened, matched_by: MatchedBy) -> Source {
         let from_top = || self.reach.opener.path_from_top(&opened.info).ok();
-        Source {
+        let mut source = Source {
             wanted: self.wanted,
             id: opened.info.id,
             path: opened.path.clone().or_else(from_top),
             matched_by,
             state: SubvolumeState::from(&opened.info),
+            may_have_changed: false,
             fd: opened.fd,
-        }
+        };
+        source.may_have_changed = !source.is_unchanged_in(&source);
+        source
     }
 
     fn no_source(mut self) -> Box<NoSource> {
@@ -417,7 +490,15 @@ impl<'a> Lookup<'a> {
     }
 }
 
-fn failed(errno: Errno) -> SearchOutcome {
+pub(super) fn walked(walk: &Walk) -> SearchOutcome {
+    SearchOutcome::Searched {
+        subvolumes: walk.subvolumes(),
+        unopened: walk.unopened(),
+        cut_short: walk.cut_short(),
+    }
+}
+
+pub(super) fn failed(errno: Errno) -> SearchOutcome {
     SearchOutcome::Failed {
         os_error: errno.raw_os_error(),
     }

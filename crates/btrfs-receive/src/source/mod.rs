@@ -18,8 +18,8 @@
 //! a moment ago can be the parent of the next.
 //!
 //! # How it chooses
-//! Writable subvolumes are passed over, unless the caller insists. Of the
-//! others, best first:
+//! Writable subvolumes are passed over, unless the caller insists or there is
+//! nothing else ([below](#the-last-resort)). Of the others, best first:
 //! 1. received from the very state that the stream names;
 //! 2. the subvolume itself, in that state;
 //! 3. the subvolume itself, in whatever state the transaction ids suggest: the
@@ -29,8 +29,34 @@
 //! Among equals the one least changed since it was received, then what is not
 //! a snapshot of another candidate, then the lowest id.
 //!
-//! A caller can look at the candidates ([`Resolver::survey`]) and make the
-//! choice itself ([`ResolverBuilder::choose_with`]).
+//! A caller can look at the candidates ([`Resolver::survey`]), at all that a
+//! filesystem holds ([`Resolver::list`]), and make the choice itself
+//! ([`ResolverBuilder::choose_with`]).
+//!
+//! # The last resort
+//! If no read-only subvolume can serve, a writable one is taken whose
+//! *received* UUID is the one wanted; never one that has it as its own UUID.
+//! Tools that receive, make the result writable and mark it as received again
+//! continue from such a subvolume. [`ResolverBuilder::refuse_writable_sources`]
+//! rules it out.
+//!
+//! The report says so ([`SourceUsed::writable`]), and whether the subvolume
+//! may have changed since it was marked as received
+//! ([`SourceUsed::may_have_changed`]). It has not if neither its ctransid nor
+//! the transaction id of any inode in it is above its rtransid. The inodes
+//! matter after a power cut: what `fsync` had saved comes back, and leaves
+//! ctransid as it was. Access times count as a change. Looking at the inodes
+//! takes `CAP_SYS_ADMIN`; without it, every such subvolume may have changed.
+//!
+//! - For a **parent** this is looked up in the snapshot that was taken of it.
+//!   The kernel takes a snapshot in one transaction, after writing back what
+//!   the files have in memory: it holds the parent as it was at one moment,
+//!   whatever is being written meanwhile, and nothing that changes later
+//!   reaches it. A file that another process is writing may be caught half
+//!   written, as after a power cut.
+//! - For a **clone source** it is looked up when the subvolume is complete,
+//!   since files are cloned one after another. If the source is changed
+//!   meanwhile, the clones may hold the old data or the new.
 
 mod candidate;
 mod choice;
@@ -39,8 +65,10 @@ mod mount;
 mod no_source;
 mod rank;
 mod reach;
+mod survey;
 #[cfg(test)]
 mod tests;
+mod unchanged;
 mod uuid;
 mod walk;
 
@@ -61,9 +89,10 @@ pub use candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
 pub use choice::Choice;
 pub use mount::top_level;
 pub use no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
+pub use survey::{Listing, Subvolume, Survey};
 
 use choice::Chooser;
-use lookup::{Excluded, Lookup, Remembered};
+use lookup::{Accept, Excluded, Lookup, Remembered};
 use mount::Opener;
 use reach::Reach;
 
@@ -87,6 +116,7 @@ pub struct Source {
     path: Option<Bytes>,
     matched_by: MatchedBy,
     state: SubvolumeState,
+    may_have_changed: bool,
 }
 
 impl Source {
@@ -117,7 +147,16 @@ impl Source {
         &self.state
     }
 
-    /// The entry for a report.
+    /// Whether `subvolume`, which is this one or a snapshot of it, certainly
+    /// holds what this one held when it became read-only, or when its received
+    /// UUID was set.
+    pub(crate) fn is_unchanged_in(&self, subvolume: impl AsFd) -> bool {
+        self.state.read_only
+            || (self.state.received_uuid == self.wanted.uuid
+                && unchanged::since(subvolume, self.state.rtransid))
+    }
+
+    /// The entry for a report, with what was known when it was opened.
     pub fn used(&self) -> SourceUsed {
         SourceUsed {
             wanted: self.wanted,
@@ -126,6 +165,8 @@ impl Source {
             path: self.path.clone(),
             vouched_for: self.matched_by == MatchedBy::Name
                 && !(self.state.read_only && self.state.matches(self.wanted.uuid).is_some()),
+            writable: !self.state.read_only,
+            may_have_changed: self.may_have_changed,
         }
     }
 }
@@ -161,7 +202,9 @@ impl Named {
 /// Finds the subvolume for a [`SourceId`] on one filesystem.
 ///
 /// A choice, once made, holds for as long as the subvolume can serve, so that
-/// clones read from the parent that the snapshot was taken of.
+/// clones read from the parent that the snapshot was taken of. That of
+/// [the last resort](crate::source#the-last-resort), unless a caller made it,
+/// holds until the subvolume under construction is finished or given up.
 ///
 /// Memory: at most 64 open sources, 16,384 remembered choices, a map of
 /// 65,536 subvolumes (about 10 MiB), and, during a lookup, 4096 candidates.
@@ -184,6 +227,7 @@ pub struct ResolverBuilder {
     jail: Option<OwnedFd>,
     named: Vec<(OwnedFd, Option<Uuid>)>,
     writable_names: bool,
+    refuse_writable: bool,
     chooser: Option<Chooser>,
 }
 
@@ -194,6 +238,7 @@ impl Default for ResolverBuilder {
             jail: None,
             named: Vec::new(),
             writable_names: false,
+            refuse_writable: false,
             chooser: None,
         }
     }
@@ -210,7 +255,8 @@ impl ResolverBuilder {
     }
 
     /// Prefers a subvolume, given by its root directory, whenever its UUID or
-    /// received UUID is the one wanted. If it is writable it is passed over.
+    /// received UUID is the one wanted. If it is writable it is passed over,
+    /// as any other would be.
     #[must_use]
     pub fn prefer(mut self, subvolume: OwnedFd) -> Self {
         self.named.push((subvolume, None));
@@ -218,7 +264,8 @@ impl ResolverBuilder {
     }
 
     /// Makes a subvolume, given by its root directory, the source for `uuid`,
-    /// whatever its own UUIDs are. If it is writable it is passed over.
+    /// whatever its own UUIDs are. If it is writable it is passed over, as any
+    /// other would be.
     ///
     /// The caller vouches that its content is that of the subvolume `uuid`:
     /// if it is not, the result is not what was sent.
@@ -234,6 +281,17 @@ impl ResolverBuilder {
     #[must_use]
     pub fn dangerously_allow_writable_names(mut self, allow: bool) -> Self {
         self.writable_names = allow;
+        self
+    }
+
+    /// Takes no writable subvolume, not even as
+    /// [the last resort](crate::source#the-last-resort): it is missing then.
+    /// What the caller insists on, by
+    /// [`dangerously_allow_writable_names`](Self::dangerously_allow_writable_names)
+    /// or [`Choice::DangerouslyUseWritable`], is not refused. Default `false`.
+    #[must_use]
+    pub fn refuse_writable_sources(mut self, refuse: bool) -> Self {
+        self.refuse_writable = refuse;
         self
     }
 
@@ -284,7 +342,10 @@ impl ResolverBuilder {
             reach: Reach::new(opener, self.jail),
             ask_uuid_tree: self.ask_uuid_tree,
             named: Vec::new(),
-            excluded: Excluded::default(),
+            excluded: Excluded {
+                writable: self.refuse_writable,
+                ..Excluded::default()
+            },
             chooser: self.chooser,
             choices: HashMap::new(),
             open: VecDeque::new(),
@@ -387,12 +448,11 @@ impl Resolver {
         }
         let chosen = self.choices.get(&wanted).copied();
         let mut lookup = Lookup::new(wanted, &mut self.reach, &self.named, &self.excluded);
-        let (source, even_if_writable) = match (chosen, &mut self.chooser) {
-            (Some(chosen), _) if let Some(source) = lookup.reopen(chosen) => {
-                (source, chosen.even_if_writable)
-            }
-            (_, Some(chooser)) => lookup.run_chosen(self.ask_uuid_tree, chooser)?,
-            (_, None) => (lookup.run(self.ask_uuid_tree)?, false),
+        let again = chosen.and_then(|it| Some((lookup.reopen(it)?, it.accept)));
+        let (source, accept) = match (again, &mut self.chooser) {
+            (Some(again), _) => again,
+            (None, Some(chooser)) => lookup.run_chosen(self.ask_uuid_tree, chooser)?,
+            (None, None) => lookup.run(self.ask_uuid_tree)?,
         };
         if chosen.map(|it| it.id) != Some(source.id) {
             tell(&source);
@@ -400,7 +460,7 @@ impl Resolver {
         let source = Arc::new(source);
         let chosen = Remembered {
             id: source.id,
-            even_if_writable,
+            accept,
         };
         if self.choices.len() >= MAX_CHOICES {
             self.choices.clear();
@@ -411,10 +471,67 @@ impl Resolver {
         Ok(source)
     }
 
-    /// All candidates for `wanted`, the suitable ones first, best first; at
-    /// most 4096. Changes no choice.
-    pub fn survey(&mut self, wanted: SourceId) -> Vec<Candidate> {
+    /// All candidates for `wanted`: the suitable ones first, best first, then
+    /// those that would be the last resort; and what could not be looked at.
+    /// Changes no choice.
+    ///
+    /// ```no_run
+    /// use std::fs::File;
+    ///
+    /// use btrfs_receive::SourceId;
+    /// use btrfs_receive::btrfs_sendstream::Uuid;
+    /// use btrfs_receive::source::Resolver;
+    ///
+    /// # let parent = Uuid::nil();
+    /// let mut resolver = Resolver::new(File::open("/backup")?)?;
+    /// let survey = resolver.survey(SourceId::from(parent));
+    /// match survey.best() {
+    ///     Some(candidate) => println!("send the difference to {candidate}"),
+    ///     None if survey.is_exhaustive() => println!("send all of it"),
+    ///     None => println!("not seen; missing: {:?}", survey.missing),
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn survey(&mut self, wanted: SourceId) -> Survey {
         Lookup::new(wanted, &mut self.reach, &self.named, &self.excluded).survey(self.ask_uuid_tree)
+    }
+
+    /// Does for each of `wanted` what [`survey`](Self::survey) does, in the
+    /// same order; the subvolumes are walked only once.
+    pub fn survey_all(&mut self, wanted: impl IntoIterator<Item = SourceId>) -> Vec<Survey> {
+        self.reach.begin_lookup();
+        let mut surveys = Vec::new();
+        for wanted in wanted {
+            let (reach, named, excluded) = (&mut self.reach, &self.named, &self.excluded);
+            let lookup = Lookup::sharing(wanted, reach, named, excluded);
+            surveys.push(lookup.survey(self.ask_uuid_tree));
+        }
+        surveys
+    }
+
+    /// The subvolumes of the filesystem, and how many could not be looked at:
+    /// at most 65,536.
+    ///
+    /// With a jail, those inside it. Without `CAP_DAC_READ_SEARCH`, those
+    /// beneath the root of the mount.
+    ///
+    /// ```no_run
+    /// use std::fs::File;
+    ///
+    /// use btrfs_receive::source::Resolver;
+    ///
+    /// let listing = Resolver::new(File::open("/backup")?)?.list();
+    /// for subvolume in &listing.subvolumes {
+    ///     let path = subvolume.path.as_deref().unwrap_or(b"?");
+    ///     println!("{} {}", path.escape_ascii(), subvolume.state.received_uuid);
+    /// }
+    /// if !listing.is_exhaustive() {
+    ///     println!("there may be more: {}", listing.search);
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn list(&mut self) -> Listing {
+        survey::list(&mut self.reach)
     }
 
     /// Tells which subvolume is being received, by its id: it is never a
@@ -425,6 +542,12 @@ impl Resolver {
         if id.is_none() {
             self.open.clear();
             self.reach.forget();
+            // Something read-only may be there by now. What a caller chose
+            // stays.
+            if self.chooser.is_none() {
+                self.choices
+                    .retain(|_, chosen| chosen.accept != Accept::LastResort);
+            }
         }
     }
 

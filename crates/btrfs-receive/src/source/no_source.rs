@@ -41,6 +41,23 @@ pub struct Search {
     pub outcome: SearchOutcome,
 }
 
+impl Search {
+    /// Whether nothing in that place stayed unseen. Never for the UUID tree:
+    /// it can be out of date, and has no room for more than about 2,000
+    /// snapshots with one received UUID.
+    pub fn is_exhaustive(&self) -> bool {
+        let in_full = matches!(
+            self.outcome,
+            SearchOutcome::Searched {
+                unopened: 0,
+                cut_short: false,
+                ..
+            }
+        );
+        in_full && self.place != SearchPlace::UuidTree
+    }
+}
+
 /// What was searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -64,7 +81,10 @@ pub enum SearchOutcome {
         /// For the UUID tree: subvolumes that have the UUID. Else: subvolumes
         /// looked at.
         subvolumes: usize,
-        /// Subvolumes that could not be opened.
+        /// Subvolumes that are known to be there and could not be opened. In
+        /// a directory that is no subvolume, and without the right to search
+        /// every directory, those beside it are among them: they look the
+        /// same.
         unopened: usize,
         /// Whether there were more than are looked at: 65,536 subvolumes, 128
         /// of them within each other.
@@ -137,10 +157,10 @@ impl NoSource {
             true => "no subvolume here is",
             false => "no usable subvolume here is",
         };
-        write!(
-            f,
-            "{what}, or was received from, the {role} {uuid} (ctransid {ctransid})"
-        )?;
+        write!(f, "{what}, or was received from, the {role} {uuid}")?;
+        if ctransid != 0 {
+            write!(f, " (ctransid {ctransid})")?;
+        }
         for search in &self.searches {
             write!(f, "\n  searched: {search}")?;
             if self.candidates.is_empty()
@@ -257,6 +277,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Suitable => f.write_str("suitable"),
+            Self::LastResort => f.write_str("writable, so only the last resort"),
             Self::Writable => f.write_str("it is writable, so it may have changed"),
             Self::UnderConstruction => f.write_str("it is the one being received"),
             Self::Rejected => f.write_str("it could not be used"),

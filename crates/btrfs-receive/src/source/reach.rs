@@ -120,8 +120,13 @@ impl Reach {
         if let Ok(walk) = Walk::of_filesystem(&mut self.opener) {
             return Ok((SearchPlace::Filesystem, walk));
         }
-        let root = mount_root(self.opener.mount())?;
-        Ok((SearchPlace::Mount, Walk::below(root, fsid)?))
+        let walk = Walk::below(mount_root(self.opener.mount())?, fsid)?;
+        let place = if walk.begins_at_top() {
+            SearchPlace::Filesystem
+        } else {
+            SearchPlace::Mount
+        };
+        Ok((place, walk))
     }
 }
 

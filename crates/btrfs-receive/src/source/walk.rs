@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::io::{Errno, Result};
+use rustix::thread::CapabilitySet;
 use uuid::Uuid;
 
 use super::mount::{self, MAX_DEPTH, Opened, Opener, TOP_LEVEL};
@@ -100,6 +101,19 @@ impl Walk {
         self.places.len()
     }
 
+    /// The ids of the subvolumes in the map, in order.
+    pub(super) fn ids(&self) -> Vec<u64> {
+        let mut ids: Vec<u64> = self.places.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Whether every subvolume of the filesystem lies below the start.
+    pub(super) fn begins_at_top(&self) -> bool {
+        let top = self.places.get(&TOP_LEVEL);
+        top.is_some_and(|place| place.dir_id.is_none())
+    }
+
     /// How many more there are that could not be opened.
     pub(super) fn unopened(&self) -> usize {
         self.unopened
@@ -168,8 +182,9 @@ impl Walk {
         while let Some(next) = pending.pop() {
             let opened = match open(&next.parent, next.child) {
                 Ok(opened) => opened,
-                // In the same subvolume as the start, but not beneath it.
-                Err(Errno::ACCESS) if next.within.is_none() => continue,
+                // In the same subvolume as the start, but not beneath it: or
+                // in a directory that may not be searched.
+                Err(Errno::ACCESS) if next.within.is_none() && may_search_all() => continue,
                 Err(_) => {
                     self.unopened += 1;
                     continue;
@@ -228,6 +243,12 @@ impl Walk {
             }
         }
     }
+}
+
+/// Whether no permission of a directory keeps this process from searching it.
+fn may_search_all() -> bool {
+    let all = CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE;
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.intersects(all))
 }
 
 /// The start of a walk as if it had been found.

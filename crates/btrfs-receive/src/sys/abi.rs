@@ -83,6 +83,17 @@ pub(super) struct SubvolumeHandle {
     pub(super) generation: u32,
 }
 
+/// `MAX_HANDLE_SZ` (`linux/exportfs.h`).
+pub(super) const MAX_HANDLE_BYTES: usize = 128;
+
+/// `struct file_handle` with room for any payload.
+#[repr(C)]
+pub(super) struct HandleBuffer {
+    pub(super) handle_bytes: u32,
+    pub(super) handle_type: i32,
+    pub(super) bytes: [u8; MAX_HANDLE_BYTES],
+}
+
 /// `fh_type` of a btrfs file handle without parent (`linux/exportfs.h`).
 pub(super) const FILEID_BTRFS_WITHOUT_PARENT: i32 = 0x4D;
 

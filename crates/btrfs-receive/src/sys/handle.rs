@@ -8,7 +8,55 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use linux_raw_sys::btrfs::BTRFS_FIRST_FREE_OBJECTID;
 use rustix::io::{Errno, Result};
 
-use super::abi::{FILEID_BTRFS_WITHOUT_PARENT, HANDLE_BYTES, SubvolumeHandle};
+use super::abi::{
+    FILEID_BTRFS_WITHOUT_PARENT, HANDLE_BYTES, HandleBuffer, MAX_HANDLE_BYTES, SubvolumeHandle,
+};
+
+/// What the kernel knows a file by. On most disk filesystems it is made of
+/// the inode number and of a number that is another one when the inode number
+/// is used again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileHandle {
+    /// `handle_type`.
+    pub(crate) kind: i32,
+    /// `f_handle`.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// `name_to_handle_at(2)` with `AT_EMPTY_PATH`. Takes no privileges.
+///
+/// # Errors
+/// `EOPNOTSUPP` where the filesystem has no handles.
+pub(crate) fn file_handle(file: impl AsFd) -> Result<FileHandle> {
+    let mut handle = HandleBuffer {
+        handle_bytes: MAX_HANDLE_BYTES as u32,
+        handle_type: 0,
+        bytes: [0; MAX_HANDLE_BYTES],
+    };
+    let mut mount_id = 0;
+    let file = file.as_fd().as_raw_fd();
+    // SAFETY: the path is a C string; the call writes at most `handle_bytes`
+    // behind the 8-byte head that `HandleBuffer` shares with
+    // `struct file_handle`, and one integer.
+    let done = unsafe {
+        libc::name_to_handle_at(
+            file,
+            c"".as_ptr(),
+            (&raw mut handle).cast(),
+            &raw mut mount_id,
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    if done < 0 {
+        let error = io::Error::last_os_error();
+        return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+    }
+    let used = handle.handle_bytes as usize;
+    Ok(FileHandle {
+        kind: handle.handle_type,
+        bytes: handle.bytes.get(..used).ok_or(Errno::OVERFLOW)?.to_vec(),
+    })
+}
 
 /// `open_by_handle_at(2)` with the handle of a subvolume's root: opens it
 /// wherever it lies, also outside of what is mounted. `mount` is any

@@ -22,11 +22,11 @@ mod thread;
 mod xflags;
 
 pub(crate) use data::{EncodedRange, Verity, enable_verity, encoded_write, ficlonerange};
-pub(crate) use handle::{open_inode, open_subvolume};
+pub(crate) use handle::{FileHandle, file_handle, open_inode, open_subvolume};
 pub(crate) use lookup::{
     RootRef, containing_subvolume, ino_lookup_user, inode_path, subvolume_rootrefs,
 };
-pub(crate) use search::{Key, tree_search};
+pub(crate) use search::{Key, tree_search, tree_search_since};
 pub(crate) use send::send_changes;
 pub(crate) use subvolume::{
     SubvolumeInfo, fs_info, set_received_subvol, snap_create, snap_destroy, subvol_create,

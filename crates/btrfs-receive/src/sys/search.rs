@@ -36,6 +36,20 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// Before every other.
+    pub(crate) const MIN: Self = Self {
+        objectid: 0,
+        item_type: 0,
+        offset: 0,
+    };
+
+    /// After every other.
+    pub(crate) const MAX: Self = Self {
+        objectid: u64::MAX,
+        item_type: u8::MAX,
+        offset: u64::MAX,
+    };
+
     /// The key after this one.
     fn next(self) -> Option<Self> {
         let Self {
@@ -83,12 +97,27 @@ pub(crate) fn tree_search(
     tree: u64,
     min: Key,
     max: Key,
+    visit: impl FnMut(Item<'_>) -> ControlFlow<()>,
+) -> Result<()> {
+    tree_search_since(fd, tree, (min, max), 0, visit)
+}
+
+/// As [`tree_search`], but shows only what lies in blocks that were written in
+/// the transaction `since` or later.
+///
+/// # Errors
+/// As there.
+pub(crate) fn tree_search_since(
+    fd: impl AsFd,
+    tree: u64,
+    (min, max): (Key, Key),
+    since: u64,
     mut visit: impl FnMut(Item<'_>) -> ControlFlow<()>,
 ) -> Result<()> {
     let mut from = min;
     let mut buffer = vec![0; HEAD + FIRST_BUFFER / 8];
     while from <= max {
-        let items = match search(&fd, tree, from, max, &mut buffer) {
+        let items = match search(&fd, tree, (from, max), since, &mut buffer) {
             Ok(items) => items,
             Err(Errno::OVERFLOW) => {
                 grow(&mut buffer)?;
@@ -119,7 +148,13 @@ pub(crate) fn tree_search(
 }
 
 /// One call: the number of items that the buffer holds afterwards.
-fn search(fd: impl AsFd, tree: u64, min: Key, max: Key, buffer: &mut [u64]) -> Result<u32> {
+fn search(
+    fd: impl AsFd,
+    tree: u64,
+    (min, max): (Key, Key),
+    since: u64,
+    buffer: &mut [u64],
+) -> Result<u32> {
     let (head, body) = buffer.split_first_chunk_mut::<HEAD>().ok_or(Errno::INVAL)?;
     *head = [
         tree,
@@ -127,7 +162,7 @@ fn search(fd: impl AsFd, tree: u64, min: Key, max: Key, buffer: &mut [u64]) -> R
         max.objectid,
         min.offset,
         max.offset,
-        0,
+        since,
         u64::MAX,
         pair(min.item_type.into(), max.item_type.into()),
         pair(u32::MAX, 0),

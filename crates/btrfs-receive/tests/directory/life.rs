@@ -119,6 +119,146 @@ fn names_that_are_taken_are_left_alone() {
     assert_eq!(names(place.path()), ["s"]);
 }
 
+/// A whole subvolume called `name`: the one that [`incremental`] builds on, as
+/// of this transid, with one block in `f`.
+fn state(name: &str, transid: u64, content: &[u8]) -> Vec<u8> {
+    let attributes = [
+        attr::path(name),
+        attr::uuid(OWN_UUID),
+        attr::ctransid(transid),
+    ];
+    let stream = RawStream::header(1).command(1, attributes);
+    let stream = stream.mkfile("f").write("f", 0, &content.repeat(4096));
+    stream.end().into_bytes()
+}
+
+/// The sender made its subvolume writable, changed it, and sealed it again: it
+/// has the same UUID, and another content.
+fn another_state_of_the_parent_is_refused() {
+    let child = incremental("child").end().into_bytes();
+    // An incremental stream, and a full one that clones from it.
+    let clones = RawStream::header(1)
+        .command(
+            1,
+            [attr::path("clones"), attr::uuid([3; 16]), attr::ctransid(9)],
+        )
+        .mkfile("f")
+        .clone_block("f", OWN_UUID, "f");
+    let clones = clones.end().into_bytes();
+    let (old, new) = (state("old", 5, b"o"), state("new", 6, b"n"));
+    for order in [[&old, &new], [&new, &old]] {
+        let place = place();
+        for stream in order {
+            extract(stream, place.path());
+        }
+        for (name, stream) in [("child", &child), ("clones", &clones)] {
+            let report = extract(stream, place.path()).report;
+            let content = fs::read(place.path().join(name).join("f")).unwrap();
+            assert!(content == b"o".repeat(4096), "{name}");
+            let used = &report.subvolumes[0];
+            let source = used.parent.as_ref().or(used.clone_sources.first());
+            assert_eq!(source.unwrap().path.as_deref(), Some(&b"old"[..]));
+        }
+    }
+    let place = place();
+    extract(&new, place.path());
+    for stream in [&child, &clones] {
+        let why = cause(try_extract(stream, place.path()));
+        let text = why.to_string();
+        let Cause::BadExtraction { name, problem, .. } = why else {
+            panic!("{text}");
+        };
+        let expected = ExtractionProblem::OtherState {
+            found: 6,
+            wanted: 5,
+        };
+        assert_eq!((&name[..], problem), (&b"new"[..], expected));
+    }
+    assert_eq!(names(place.path()), ["clones.incomplete", "new"]);
+    // Its name is not taken by the same subvolume.
+    let why = cause(try_extract(&state("new", 5, b"o"), place.path()));
+    let is_other = matches!(
+        why,
+        Cause::NameTaken {
+            by: Occupant::NoSubvolume
+        }
+    );
+    assert!(is_other, "{why}");
+    // As the error advises where both are one snapshot.
+    let record = &records(place.path())[0];
+    let text = fs::read_to_string(record).unwrap();
+    fs::write(record, text.replace("transid 6", "transid 5")).unwrap();
+    extract(&child, place.path());
+}
+
+/// Two subvolumes on the sender were received from one subvolume, so that a
+/// stream has one UUID for both.
+fn a_clone_from_another_state_of_oneself_is_found() {
+    let place = place();
+    extract(&state("old", 5, b"o"), place.path());
+    let attributes = [attr::path("new"), attr::uuid(OWN_UUID), attr::ctransid(6)];
+    let stream = RawStream::header(1).command(1, attributes);
+    let stream = stream
+        .mkfile("f")
+        .write("f", 0, &b"n".repeat(4096))
+        .mkfile("g")
+        .clone_block("g", OWN_UUID, "f");
+    extract(&stream.end().into_bytes(), place.path());
+    let content = fs::read(place.path().join("new/g")).unwrap();
+    assert!(content == b"o".repeat(4096));
+}
+
+fn records_of_earlier_versions_are_read() {
+    let place = place();
+    extract(&state("s", 5, b"o"), place.path());
+    let record = records(place.path()).remove(0);
+    let name = record.file_name().unwrap().to_str().unwrap().to_owned();
+    let uuid = name.strip_suffix(".5").unwrap();
+    let text = fs::read_to_string(&record).unwrap();
+    let lines = text.lines().map(|line| match line.strip_prefix("born ") {
+        Some(born) => {
+            let words: Vec<_> = born.split(' ').take(2).collect();
+            format!("born {}\n", words.join(" "))
+        }
+        None => format!("{line}\n"),
+    });
+    fs::write(record.with_file_name(uuid), lines.collect::<String>()).unwrap();
+    fs::remove_file(&record).unwrap();
+    // A later state, and leftovers of a write, are in nobody's way.
+    extract(&state("later", 6, b"n"), place.path());
+    fs::write(record.with_file_name(format!("{uuid}.5.new")), "cut").unwrap();
+    fs::create_dir(record.with_file_name(format!("{uuid}.links"))).unwrap();
+    extract(&incremental("child").end().into_bytes(), place.path());
+    let content = fs::read(place.path().join("child/f")).unwrap();
+    assert!(content == b"o".repeat(4096));
+}
+
+/// Within one tick of the kernel's clock, with the inode number of the one
+/// before it, or on a clock that was set back.
+fn a_directory_made_in_the_same_moment_is_another_one() {
+    let place = place();
+    extract(&state("s", 5, b"o"), place.path());
+    let record = &records(place.path())[0];
+    let text = fs::read_to_string(record).unwrap();
+    let born = text.lines().find(|line| line.starts_with("born")).unwrap();
+    let handle = born.split(' ').nth(3).expect("a handle");
+    let s = place.path().join("s");
+    fs::rename(&s, place.path().join("moved")).unwrap();
+    fs::create_dir(&s).unwrap();
+    let made = fs::metadata(&s).unwrap().created().unwrap();
+    let made = made.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let same = format!("born {} {} {handle}", made.as_secs(), made.subsec_nanos());
+    fs::write(record, text.replace(born, &same)).unwrap();
+    let why = cause(try_extract(
+        &incremental("child").end().into_bytes(),
+        place.path(),
+    ));
+    let Cause::BadExtraction { problem, .. } = why else {
+        panic!("{why}");
+    };
+    assert_eq!(problem, ExtractionProblem::Replaced);
+}
+
 fn what_is_not_the_parent_any_more_is_refused() {
     let place = place();
     let at = |name: &str| place.path().join(name);
@@ -314,6 +454,22 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::anywhere(
             "what_is_not_the_parent_any_more_is_refused",
             what_is_not_the_parent_any_more_is_refused,
+        ),
+        Test::anywhere(
+            "another_state_of_the_parent_is_refused",
+            another_state_of_the_parent_is_refused,
+        ),
+        Test::anywhere(
+            "a_clone_from_another_state_of_oneself_is_found",
+            a_clone_from_another_state_of_oneself_is_found,
+        ),
+        Test::anywhere(
+            "records_of_earlier_versions_are_read",
+            records_of_earlier_versions_are_read,
+        ),
+        Test::anywhere(
+            "a_directory_made_in_the_same_moment_is_another_one",
+            a_directory_made_in_the_same_moment_is_another_one,
         ),
         Test::anywhere(
             "links_that_were_planted_lead_nowhere",

@@ -9,6 +9,7 @@ mod compare;
 mod fidelity;
 mod hostile;
 mod life;
+mod names;
 #[path = "../destinations/operation.rs"]
 mod operation;
 mod property;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     let all = [
         fidelity::tests(),
         life::tests(),
+        names::tests(),
         hostile::tests(),
         property::tests(),
     ];

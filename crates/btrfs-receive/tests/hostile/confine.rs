@@ -234,7 +234,7 @@ pub(crate) fn incremental(version: u32, name: &str, parent: [u8; 16]) -> RawStre
     let attributes = [
         attr::path(name),
         attr::uuid(OWN_UUID),
-        attr::ctransid(9),
+        attr::ctransid(5),
         attr::clone_uuid(parent),
         attr::clone_ctransid(5),
     ];

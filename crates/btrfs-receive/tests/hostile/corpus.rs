@@ -130,14 +130,18 @@ fn a_dry_run_foretells() {
             "none" => None,
             _ => Some(case.at),
         };
-        let found = forecast.stream.findings.first().map(|it| Place {
-            stream: it.at.stream,
-            command: it.at.command,
-            offset: it.at.offset,
+        let (findings, failures) = (&forecast.stream.findings, &forecast.failures);
+        let found = findings.first().map(|it| it.at);
+        let failed = failures.first().map(|it| it.at);
+        let found = found.into_iter().chain(failed).min().map(|at| Place {
+            stream: at.stream,
+            command: at.command,
+            offset: at.offset,
         });
         if found != expected {
-            let findings = &forecast.stream.findings;
-            wrong.push(format!("expected {expected:?}, found {findings:?}"));
+            wrong.push(format!(
+                "expected {expected:?}, found {findings:?}, {failures:?}"
+            ));
         }
         wrong
     });

@@ -5,12 +5,14 @@ mod fallbacks;
 mod fidelity;
 mod flags;
 mod inheritance;
+mod last_resort;
 mod policies;
 mod privileges;
 mod receive;
 mod resume;
 mod resume_places;
 mod resume_tampered;
+mod seal;
 mod sources;
 mod support;
 
@@ -31,8 +33,10 @@ fn main() -> ExitCode {
         flags::tests(),
         fallbacks::tests(),
         sources::tests(),
+        last_resort::tests(),
         privileges::tests(),
         policies::tests(),
+        seal::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())
 }

@@ -237,7 +237,7 @@ fn what_was_there_before_is_never_deleted() {
     subvolume::delete(&leftover);
     receive(&full, pair.to.path());
     let error = receive_with(deleting(), &full[..full.len() / 2], pair.to.path()).unwrap_err();
-    assert_eq!(error.report.subvolumes[0].outcome, Outcome::NotCreated);
+    assert_eq!(error.report.subvolumes[0].outcome, Outcome::AlreadyComplete);
     assert_received(&first, &pair.received("first"));
 }
 

@@ -158,7 +158,7 @@ fn what_lacks_a_capability_is_an_error() {
         });
         let error = receive_without(dropped, &stream, to.path()).unwrap_err();
         // Foretold, and by a name.
-        let finding = &forecast.stream.findings[0];
+        let finding = &forecast.failures[0];
         let missing = forecast.forecasts[0].missing_capabilities[0];
         assert!(
             format!("{dropped:?}").contains(&missing.name[4..]),

@@ -255,27 +255,40 @@ fn other_files_in_the_state_do_not_hang() {
 fn a_folder_that_was_received_is_refused() {
     let pair = Pair::new();
     let folder = pair.received(FOLDER);
-    let refused = || {
-        let destination = BtrfsDestination::open(pair.to.path()).unwrap();
+    let refuse = |expected| {
+        let directory = pair.to.path();
+        let destination = BtrfsDestination::open(directory).unwrap();
         let options = ResumeOptions::default();
         let refused = ResumableReceiver::new(destination, Options::default(), options);
-        let refused = refused.unwrap_err();
-        assert!(matches!(refused, ResumeError::NotOurs { .. }), "{refused}");
-        assert!(unfinished(pair.to.path(), None).unwrap().is_empty());
-        assert!(!abandon(pair.to.path(), None, b"first").unwrap());
-        leftovers(pair.to.path(), None).unwrap()
+        let mut refusals = vec![refused.unwrap_err()];
+        refusals.extend(unfinished(directory, None).err());
+        refusals.extend(leftovers(directory, None).err());
+        refusals.extend(abandon(directory, None, b"first").err());
+        assert_eq!(refusals.len(), 4);
+        for refused in refusals {
+            let is_expected = matches!(
+                refused,
+                ResumeError::FolderTaken { what, ref path } if what == expected && *path == folder
+            );
+            assert!(is_expected, "{refused}");
+        }
     };
     subvolume::create(&folder);
     fs::create_dir(folder.join("first")).unwrap();
-    let listed = refused();
-    assert_eq!((listed.len(), &*listed[0].name), (1, FOLDER.as_ref()));
-    assert_eq!(fs::read_dir(folder.join("first")).unwrap().count(), 0);
+    fs::write(folder.join("first/state"), "").unwrap();
+    refuse("a subvolume");
+    assert_eq!(fs::read_dir(folder.join("first")).unwrap().count(), 1);
     subvolume::delete(&folder);
-    fs::write(&folder, b"x").unwrap();
-    assert!(refused().is_empty());
+    fs::write(&folder, "").unwrap();
+    refuse("no directory");
     fs::remove_file(&folder).unwrap();
-    std::os::unix::fs::symlink(pair.from.path(), &folder).unwrap();
-    assert!(refused().is_empty());
+    fs::create_dir(&folder).unwrap();
+    files::set_mode(&folder, 0o777).unwrap();
+    refuse("a directory that other users can write to");
+    files::set_mode(&folder, 0o755).unwrap();
+    std::os::unix::fs::chown(&folder, Some(1000), None).unwrap();
+    refuse("a directory of another user");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
 }
 
 /// It was compared with what it was, then something else took its place.

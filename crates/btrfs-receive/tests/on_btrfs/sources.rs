@@ -5,12 +5,12 @@ use std::process::Command;
 
 use btrfs_receive::dry_run::{DryRun, DryRunReport, FoundSource};
 use btrfs_receive::source::{Candidate, Choice};
-use btrfs_receive::verify::Problem;
 use btrfs_receive::{BtrfsDestination, Cause, Options, ReceiveError, Receiver, Report, SourceId};
 use btrfs_sendstream::{Bytes, SubvolumeName};
+use btrfs_testkit::raw::{OWN_UUID, RawStream, attr};
 use btrfs_testkit::{LoopFilesystem, Mount, Sender, Test, files, subvolume, test};
 
-use crate::support::{Pair, assert_received};
+use crate::support::{Pair, Script, assert_received};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -27,6 +27,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_parent_that_is_gone),
         test!(a_parent_outside_the_jail),
         test!(a_clone_source_beside_the_parent),
+        test!(a_clone_source_is_called_what_it_is),
+        test!(a_clone_from_another_state_of_the_subvolume_itself),
         test!(a_dry_run_takes_the_input_for_received),
         test!(a_dry_run_sees_what_is_in_the_way),
         test!(a_dry_run_takes_the_options_of_the_receive),
@@ -35,7 +37,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// Receives, and compares with what a dry run said before.
-fn try_receive(stream: &[u8], into: &Path) -> Result<Report, Box<ReceiveError>> {
+pub(crate) fn try_receive(stream: &[u8], into: &Path) -> Result<Report, Box<ReceiveError>> {
     let before = std::fs::read_dir(into).unwrap().count();
     let forecast = DryRun::open(into).unwrap().run(stream);
     assert_eq!(std::fs::read_dir(into).unwrap().count(), before);
@@ -45,7 +47,7 @@ fn try_receive(stream: &[u8], into: &Path) -> Result<Report, Box<ReceiveError>> 
 }
 
 #[track_caller]
-fn receive(stream: &[u8], into: &Path) -> Report {
+pub(crate) fn receive(stream: &[u8], into: &Path) -> Report {
     try_receive(stream, into).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -55,12 +57,9 @@ fn assert_predicted(forecast: &DryRunReport, result: Result<&Report, &ReceiveErr
         Ok(report) => report,
         Err(error) => {
             let failure = error.first_failure.as_ref().unwrap();
-            let finding = &forecast.stream.findings[0];
-            assert_eq!(finding.at, failure.at, "{finding}");
-            let Problem::Operation(cause) = &finding.problem else {
-                panic!("{finding}");
-            };
-            assert_eq!(cause.to_string(), failure.cause.to_string());
+            let foretold = &forecast.failures[0];
+            assert_eq!(foretold.at, failure.at, "{foretold}");
+            assert_eq!(foretold.cause.to_string(), failure.cause.to_string());
             return;
         }
     };
@@ -79,14 +78,14 @@ fn assert_predicted(forecast: &DryRunReport, result: Result<&Report, &ReceiveErr
 }
 
 /// A change that clones from the parent, as `first` and `second`.
-struct Change {
-    pair: Pair,
-    first: PathBuf,
-    second: PathBuf,
+pub(crate) struct Change {
+    pub(crate) pair: Pair,
+    pub(crate) first: PathBuf,
+    pub(crate) second: PathBuf,
 }
 
 impl Change {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let pair = Pair::new();
         let work = pair.work();
         std::fs::create_dir(work.join("directory")).unwrap();
@@ -106,15 +105,15 @@ impl Change {
         }
     }
 
-    fn to(&self) -> &Path {
+    pub(crate) fn to(&self) -> &Path {
         self.pair.to.path()
     }
 
-    fn full(&self) -> Vec<u8> {
+    pub(crate) fn full(&self) -> Vec<u8> {
         Sender::new(&self.first).version(2).to_vec()
     }
 
-    fn difference(&self) -> Vec<u8> {
+    pub(crate) fn difference(&self) -> Vec<u8> {
         Sender::new(&self.second)
             .parent(&self.first)
             .version(2)
@@ -123,7 +122,7 @@ impl Change {
 
     /// Receives the difference into `mount`.
     #[track_caller]
-    fn assert_arrives(&self, mount: &Path) -> Report {
+    pub(crate) fn assert_arrives(&self, mount: &Path) -> Report {
         let report = receive(&self.difference(), mount);
         assert!(report.fallbacks.is_none(), "{:?}", report.fallbacks);
         assert_received(&self.second, &mount.join("second"));
@@ -131,7 +130,7 @@ impl Change {
     }
 }
 
-fn directory(path: &Path) -> PathBuf {
+pub(crate) fn directory(path: &Path) -> PathBuf {
     std::fs::create_dir(path).unwrap();
     path.to_owned()
 }
@@ -310,7 +309,7 @@ fn a_parent_that_is_gone() {
     try_receive(&change.difference(), change.to()).unwrap_err();
 }
 
-fn no_source(error: &ReceiveError) -> String {
+pub(crate) fn no_source(error: &ReceiveError) -> String {
     let failure = error.first_failure.as_ref().unwrap();
     assert!(matches!(*failure.cause, Cause::NoSource(_)), "{failure}");
     failure.to_string()
@@ -363,6 +362,57 @@ fn a_clone_source_beside_the_parent() {
     assert_eq!(used.subvolume_id, id);
 }
 
+/// Only regular files have data to clone.
+fn a_clone_source_is_called_what_it_is() {
+    let to = LoopFilesystem::new();
+    let tree = |name: &str| {
+        Script::full(name)
+            .file("file")
+            .fifo("fifo")
+            .symlink("link", "file")
+            .directory("directory")
+    };
+    for (source, found) in [
+        ("fifo", "FIFO"),
+        ("link", "symbolic link"),
+        ("directory", "directory"),
+        ("", "directory"),
+    ] {
+        let name = format!("from {found} {source}");
+        let stream = tree(&name).clone_own(source, "file", (0, 0, 4096)).end();
+        let error = crate::support::try_receive(&stream, to.path()).unwrap_err();
+        let cause = error.first_failure.unwrap().cause;
+        let Cause::NotRegularFile { found: said } = *cause else {
+            panic!("{cause}");
+        };
+        assert_eq!(said, found);
+    }
+}
+
+/// The sender has received two states of one subvolume, so that both have the
+/// same received UUID: the ctransid tells which of them a clone reads.
+fn a_clone_from_another_state_of_the_subvolume_itself() {
+    let to = LoopFilesystem::new();
+    let state = |name: &str, ctransid| {
+        let attributes = [
+            attr::path(name),
+            attr::uuid(OWN_UUID),
+            attr::ctransid(ctransid),
+        ];
+        RawStream::header(1).command(1, attributes).mkfile("f")
+    };
+    // `clone_block` names the ctransid 5.
+    let old = state("old", 5).write("f", 0, &b"o".repeat(4096));
+    receive(&old.end().into_bytes(), to.path());
+    let new = state("new", 6)
+        .write("f", 0, &b"n".repeat(4096))
+        .mkfile("g")
+        .clone_block("g", OWN_UUID, "f");
+    receive(&new.end().into_bytes(), to.path());
+    let content = std::fs::read(to.path().join("new/g")).unwrap();
+    assert!(content == b"o".repeat(4096));
+}
+
 /// Parents and names that come earlier in the input; without file data.
 fn a_dry_run_takes_the_input_for_received() {
     let change = Change::new();
@@ -375,7 +425,7 @@ fn a_dry_run_takes_the_input_for_received() {
     assert!(matches!(second.parent, Some(FoundSource::Earlier(_))));
     let twice = [change.full(), change.full()].concat();
     let forecast = DryRun::open(change.to()).unwrap().run(&twice[..]);
-    assert_eq!(forecast.stream.findings.len(), 1);
+    assert_eq!(forecast.failures.len(), 1);
     let no_data = Sender::new(&change.first).no_data().to_vec();
     let forecast = DryRun::open(change.to()).unwrap().run(&no_data[..]);
     assert!(forecast.is_good(), "{forecast:#?}");
@@ -458,6 +508,6 @@ fn a_dry_run_sees_what_is_in_the_way() {
     subvolume::set_read_only(&change.first, true);
     let beside = directory(&change.pair.from.path().join("beside"));
     let forecast = DryRun::open(beside).unwrap().run(&difference[..]);
-    let finding = forecast.stream.findings[0].to_string();
+    let finding = forecast.failures[0].to_string();
     assert!(finding.contains("has 5 bytes"), "{finding}");
 }

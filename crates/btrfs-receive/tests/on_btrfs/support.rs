@@ -219,6 +219,15 @@ impl Script {
         })
     }
 
+    pub(crate) fn fifo(self, at: &str) -> Self {
+        self.command(&Command::Mkfifo {
+            path: path(at),
+            ino: 0,
+            rdev: 0,
+            mode: 0o10_644,
+        })
+    }
+
     pub(crate) fn symlink(self, at: &str, target: &str) -> Self {
         self.command(&Command::Symlink {
             path: path(at),

@@ -1,9 +1,12 @@
 //! Upgrades and downgrades.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use btrfs_receive::btrfs_sendstream::transform::{
-    Codec, Downgrade, Newer, Transform, TransformErrorKind, Upgrade,
+    Codec, Downgrade, Newer, ParentEntry, Transform, Upgrade,
 };
 use btrfs_receive::btrfs_sendstream::{Command, Version};
 use btrfs_testkit::history::{Differential, Mode};
@@ -20,6 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(random_histories_arrive_upgraded),
         test!(random_histories_arrive_downgraded),
         test!(random_histories_arrive_downgraded_from_a_compressed_filesystem),
+        test!(holes_of_existing_files_arrive_downgraded),
         test!(extents_are_stored_compressed, "zstd"),
         test!(extents_are_stored_compressed, "zlib"),
         test!(zeros_become_holes),
@@ -30,8 +34,8 @@ fn upgrade() -> Upgrade {
     Upgrade::new()
 }
 
-/// Inode flags are left out. A hole that nothing proves to lie inside its file
-/// would be refused.
+/// Inode flags are left out. A hole would be refused if nothing shows how long
+/// its file is.
 fn downgrade() -> Downgrade {
     let builder = Downgrade::builder(Version::V1);
     builder.newer(Newer::Drop).build()
@@ -66,18 +70,82 @@ fn random_histories_arrive_upgraded() {
     .run();
 }
 
-fn downgraded(stream: &[u8], directory: &std::path::Path) -> Result<(), String> {
-    let stream = match transformed(stream, downgrade()) {
-        Ok(stream) => stream,
-        // Nothing in the stream shows that the hole lies inside its file.
-        Err(error) if matches!(error.kind(), TransformErrorKind::UnknownSize { .. }) => {
-            return receive(stream, directory);
-        }
-        Err(error) => return Err(error.to_string()),
+/// The received parent of a stream, to look sizes up in.
+fn with_parent(stream: &[u8], directory: &Path) -> Downgrade {
+    let Some(Command::Snapshot { parent_uuid, .. }) = commands(stream).into_iter().next() else {
+        return downgrade();
     };
+    let wanted = Some(parent_uuid.to_string());
+    let parent = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| subvolume::facts(path).received_uuid == wanted)
+        .expect("the parent was received");
+    downgrade().with_parent(move |path| {
+        let path = parent.join(OsStr::from_bytes(path.as_bytes()));
+        match std::fs::symlink_metadata(path) {
+            Ok(facts) => Ok(Some(ParentEntry {
+                inode: facts.ino(),
+                size: facts.size(),
+            })),
+            Err(_) => Ok(None),
+        }
+    })
+}
+
+/// With the parent at hand, nothing is refused.
+fn downgraded(stream: &[u8], directory: &Path) -> Result<(), String> {
+    let transform = with_parent(stream, directory);
+    let stream = transformed(stream, transform).map_err(|error| error.to_string())?;
     let newer = |command: &Command| command.kind().since() > Version::V1;
     assert!(!commands(&stream).iter().any(newer));
     receive(&stream, directory)
+}
+
+/// What kernels send about holes: inside a file and up to its end, with and
+/// without a new size, and beyond the end, where space is preallocated.
+fn holes_of_existing_files_arrive_downgraded() {
+    let (from, to) = (LoopFilesystem::new(), LoopFilesystem::new());
+    let work = subvolume::create(&from.path().join("work"));
+    let file = |name: &str| work.join(name);
+    let names = [
+        "inside",
+        "to the end",
+        "beyond",
+        "shrinks",
+        "new name",
+        "grows",
+    ];
+    for name in names {
+        std::fs::write(file(name), files::pattern(1, 100_000, false)).unwrap();
+        // Space beyond the end.
+        files::preallocate(&file(name), 100_000, 400_000, true).unwrap();
+    }
+    let first = subvolume::snapshot_read_only(&work, &from.path().join("first"));
+    let punch = |name: &str, offset: u64, len: u64| {
+        files::punch(&file(name), offset, len).unwrap();
+    };
+    let resize = |name: &str, size: u64| files::truncate(&file(name), size).unwrap();
+    punch("inside", 8192, 8192);
+    punch("to the end", 8192, 200_000);
+    punch("beyond", 204_800, 102_400);
+    punch("shrinks", 8192, 300_000);
+    resize("shrinks", 50_000);
+    punch("new name", 8192, 8192);
+    punch("new name", 204_800, 102_400);
+    std::fs::rename(file("new name"), file("name")).unwrap();
+    punch("grows", 8192, 8192);
+    punch("grows", 204_800, 102_400);
+    resize("grows", 250_000);
+    let second = subvolume::snapshot_read_only(&work, &from.path().join("second"));
+    let full = Mode::V2.apply(Sender::new(&first)).to_vec();
+    let change = Mode::V2.apply(Sender::new(&second).parent(&first)).to_vec();
+    let is_hole = |command: &&Command| matches!(command, Command::Fallocate { .. });
+    assert!(commands(&change).iter().filter(is_hole).count() >= 6);
+    for (snapshot, stream) in [(&first, full), (&second, change)] {
+        downgraded(&stream, to.path()).unwrap();
+        assert_received(snapshot, &to.path().join(snapshot.file_name().unwrap()));
+    }
 }
 
 fn random_histories_arrive_downgraded() {

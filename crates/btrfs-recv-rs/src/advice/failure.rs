@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use btrfs_receive::resume::ResumeError;
 use btrfs_receive::{Cause, Failure};
+use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
@@ -27,7 +29,7 @@ pub(crate) fn on_failure(
                 Errno::NOSPC if failure.operation != "set_xattr" => {
                     Some(no_space(destination, to_come))
                 }
-                errno => on_errno(failure, errno),
+                errno => on_errno(failure, errno, destination),
             }
         }
         other => on_cause(failure, other),
@@ -53,16 +55,32 @@ fn on_cause(failure: &Failure, cause: &Cause) -> Option<Advice> {
             "run btrfs scrub on the sender's side, then send again; without compressed data if it \
              stays",
         ),
+        Cause::Moved { .. } => Advice::new(
+            "another process renamed or moved the subvolume during the receive",
+            "leave subvolumes alone while they are received; delete that one, then receive again",
+        ),
         Cause::DataLost { .. } => Advice::new(
             "the disk failed, or is full",
             "look at dmesg and btrfs device stats before receiving again",
         ),
+        Cause::Resume(error) => return on_resume(error),
         Cause::Escape { .. } => Advice::new(
             "the stream is hostile or damaged, or another process changes the subvolume meanwhile",
             "keep others away from it; if it happens again, do not trust the sender",
         ),
         _ => return None,
     })
+}
+
+/// What to say about a state that cannot be used.
+pub(crate) fn on_resume(error: &ResumeError) -> Option<Advice> {
+    match error {
+        ResumeError::FolderTaken { .. } => Some(Advice::new(
+            "a subvolume of this name was received, or somebody else made the directory",
+            "move it away, or name another directory for the state with --state-dir",
+        )),
+        _ => None,
+    }
 }
 
 /// An incremental stream met a tree that it was not made for.
@@ -74,9 +92,26 @@ fn other_parent() -> Advice {
     )
 }
 
-fn on_errno(failure: &Failure, errno: Errno) -> Option<Advice> {
+fn is_creation(operation: &str) -> bool {
+    operation == "subvol" || operation == "snapshot"
+}
+
+/// Whether the filesystem or its mount is read-only; also if that is not known.
+fn is_mounted_read_only(path: &Path) -> bool {
+    let facts = rustix::fs::statvfs(path);
+    facts.map_or(true, |facts| {
+        facts.f_flag.contains(StatVfsMountFlags::RDONLY)
+    })
+}
+
+fn on_errno(failure: &Failure, errno: Errno, destination: &Path) -> Option<Advice> {
     let operation = failure.operation;
     Some(match errno {
+        Errno::ROFS if is_creation(operation) && !is_mounted_read_only(destination) => Advice::new(
+            "PATH lies inside a read-only subvolume, such as a snapshot that was received",
+            "receive into a directory beside that subvolume; leave the subvolume read-only, or no \
+             incremental stream can be received on top of it any more",
+        ),
         Errno::ROFS => Advice::new(
             "the filesystem is mounted read-only, or the kernel made it read-only after an error",
             "look at dmesg; if there is no error, mount it writable (mount -o remount,rw)",

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 
 use rustix::thread::{CapabilitySet, capabilities};
 
-pub(crate) use failure::on_failure;
-pub(crate) use input::{Head, on_stream_error};
+pub(crate) use failure::{on_failure, on_resume};
+pub(crate) use input::on_stream_error;
 
 /// What an error does not say by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

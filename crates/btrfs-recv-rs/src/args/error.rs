@@ -51,6 +51,14 @@ pub(crate) enum UsageError {
     /// Two options ask for different things.
     #[error("{} and {} cannot be used together", dashed(*.0), dashed(*.1))]
     TwoModes(Mode, Mode),
+    /// An option that another command has now.
+    #[error("{option}: use `{instead}`")]
+    Moved {
+        /// The option with its dashes.
+        option: &'static str,
+        /// The command to use.
+        instead: &'static str,
+    },
     /// An option that would do nothing.
     #[error("{}", Misplaced(.option, .modes, *.mode))]
     Misplaced {
@@ -131,7 +139,7 @@ impl fmt::Display for Count {
         f.write_str(match info.map(|info| info.operands) {
             Some(Operands::None) => "exactly 0 arguments expected",
             Some(Operands::Some(_)) => "at least 1 argument expected",
-            Some(Operands::One(_) | Operands::Any(_)) | None => "exactly 1 argument expected",
+            Some(Operands::One(_)) | None => "exactly 1 argument expected",
         })?;
         if info.is_some_and(|info| info.option.is_some()) {
             write!(f, " with {}", dashed(mode))?;

@@ -7,6 +7,7 @@ pub(crate) mod option;
 mod parse;
 mod policy;
 mod resume;
+mod suggest;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ pub(crate) use help::{help, usage};
 pub(crate) use parse::parse;
 pub(crate) use policy::CloneSource;
 pub(crate) use resume::{Resume, Unfinished};
+pub(crate) use suggest::hint;
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,14 +43,10 @@ pub(crate) enum Request {
     Status(Unfinished),
     /// `--abandon`.
     Abandon(Unfinished),
-    /// `--verify`.
-    Verify(Verify),
     /// `--chain`.
     Chain(Chain),
     /// `--dry-run`: what would be received, where.
     DryRun(Receive),
-    /// `--diff`: what to print, [`Format::Text`] or [`Format::Json`].
-    Diff(Dump),
     /// Nothing else.
     Receive(Receive),
 }
@@ -58,33 +56,6 @@ pub(crate) enum Request {
 pub(crate) struct Dump {
     /// The stream's file, if not standard input.
     pub(crate) input: Option<PathBuf>,
-    /// How.
-    pub(crate) format: Format,
-}
-
-/// How to print.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// Lines for people and for programs that know them.
-    #[default]
-    Text,
-    /// A JSON object to a line.
-    Json,
-    /// What a stream holds, counted.
-    Summary,
-}
-
-/// What to verify.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Verify {
-    /// Files and directories; standard input if there are none.
-    pub(crate) paths: Vec<PathBuf>,
-    /// Whether to follow names.
-    pub(crate) names: bool,
-    /// Whether to print JSON.
-    pub(crate) json: bool,
-    /// Whether unknown commands and attributes are passed over.
-    pub(crate) allow_unknown: bool,
 }
 
 /// A set of streams to receive.

@@ -16,14 +16,10 @@ pub(crate) enum Mode {
     Abandon,
     /// `--extract`.
     Extract,
-    /// `--verify`.
-    Verify,
     /// `--chain`.
     Chain,
     /// `--dry-run`.
     DryRun,
-    /// `--diff`.
-    Diff,
 }
 
 /// What a mode expects besides options.
@@ -35,8 +31,6 @@ pub(crate) enum Operands {
     One(&'static str),
     /// One or more, shown like this.
     Some(&'static str),
-    /// Any number, shown like this.
-    Any(&'static str),
 }
 
 impl Operands {
@@ -46,7 +40,6 @@ impl Operands {
             Self::None => count == 0,
             Self::One(_) => count == 1,
             Self::Some(_) => count >= 1,
-            Self::Any(_) => true,
         }
     }
 
@@ -54,7 +47,7 @@ impl Operands {
     pub(crate) fn shown(self) -> Option<&'static str> {
         match self {
             Self::None => None,
-            Self::One(name) | Self::Some(name) | Self::Any(name) => Some(name),
+            Self::One(name) | Self::Some(name) => Some(name),
         }
     }
 }
@@ -84,7 +77,8 @@ pub(crate) struct Section {
 pub(crate) struct Opt {
     /// What the parser calls it.
     pub(crate) id: Id,
-    /// Its letter. Only options of `btrfs receive` have one.
+    /// Its letter. One that `btrfs receive` does not have is not there when
+    /// the program is called by that name.
     pub(crate) short: Option<u8>,
     /// Its name without dashes.
     pub(crate) long: Option<&'static str>,

@@ -8,8 +8,8 @@ use crate::generate::Generate;
 use super::error::{UsageError, info};
 use super::getopt::{self, Arg, Spec};
 use super::option::{Mode, Operands, Opt};
-use super::table::{Id, options};
-use super::{Chain, Dump, Extract, Format, Receive, Request, Resume, Unfinished, Verify, policy};
+use super::table::{Id, MOVED, options};
+use super::{Chain, Dump, Extract, Receive, Request, Resume, Unfinished, policy};
 
 /// Reads a command line, the program's name first.
 ///
@@ -26,10 +26,26 @@ pub(crate) fn parse(
     let mut args = args.into_iter().peekable();
     let program = args.next().unwrap_or_default();
     let called_receive = Path::new(&program).file_name().is_some_and(is_verb);
-    if !called_receive {
-        args.next_if(|arg| is_verb(arg));
+    let has_verb = called_receive || args.next_if(|arg| is_verb(arg)).is_some();
+    let mut args: Vec<_> = args.collect();
+    let mut specs: Vec<_> = options().map(spec).collect();
+    if called_receive {
+        // `btrfs receive` refuses these letters, and callers look for how.
+        for spec in &mut specs {
+            if matches!(spec.id.id, Id::Help | Id::Version) {
+                spec.short = None;
+            }
+        }
     }
-    let specs: Vec<_> = options().map(spec).collect();
+    if let [word] = args.as_mut_slice()
+        && !has_verb
+        && word == "help"
+    {
+        *word = "--help".into();
+    }
+    if let Some(error) = moved(&args) {
+        return Err(error);
+    }
     let mut given = Given::default();
     for arg in getopt::split(&specs, args, !posixly_correct).map_err(UsageError::of)? {
         let (option, value) = match arg {
@@ -49,6 +65,17 @@ pub(crate) fn parse(
         given.options.push(option);
     }
     given.request()
+}
+
+/// Whether there is an option that another command has now. Only whole names:
+/// what is shorter may be the beginning of another option.
+fn moved(args: &[OsString]) -> Option<UsageError> {
+    let options = args.iter().take_while(|arg| *arg != "--");
+    let mut names = options.filter_map(|arg| arg.to_str()?.split('=').next());
+    names.find_map(|name| {
+        let (option, instead) = MOVED.iter().copied().find(|(option, _)| *option == name)?;
+        Some(UsageError::Moved { option, instead })
+    })
 }
 
 /// How [`getopt`] sees an option.
@@ -76,8 +103,6 @@ struct Given {
     input: Option<PathBuf>,
     report: Option<PathBuf>,
     verbosity: u8,
-    format: Format,
-    no_names: bool,
     chain: Vec<PathBuf>,
     receive: Receive,
 }
@@ -91,8 +116,6 @@ impl Default for Given {
             input: None,
             report: None,
             verbosity: 1,
-            format: Format::Text,
-            no_names: false,
             chain: Vec::new(),
             receive: Receive::default(),
         }
@@ -134,15 +157,11 @@ impl Given {
             Id::Dump => self.modes.push(Mode::Dump),
             Id::Extract => self.modes.push(Mode::Extract),
             Id::ExtractReport => self.report = Some(value.into()),
-            Id::Verify => self.modes.push(Mode::Verify),
             Id::DryRun => self.modes.push(Mode::DryRun),
-            Id::Diff => self.modes.push(Mode::Diff),
             Id::Chain => {
                 self.modes.push(Mode::Chain);
                 self.chain.push(value.into());
             }
-            Id::NoNames => self.no_names = true,
-            Id::Format => self.format = format(value)?,
             Id::Quiet => self.verbosity = 0,
             // Counts up from where a -q before it left off: -q -v is the
             // default level.
@@ -172,18 +191,7 @@ impl Given {
         Ok(match mode {
             Mode::Status => Request::Status(self.unfinished()),
             Mode::Abandon => Request::Abandon(self.unfinished()),
-            Mode::Dump => Request::Dump(self.dump()),
-            Mode::Diff => Request::Diff(self.dump()),
-            Mode::Verify => {
-                // A file is a file, however it is given.
-                self.paths.extend(self.input);
-                Request::Verify(Verify {
-                    paths: self.paths,
-                    names: !self.no_names,
-                    json: self.receive.json,
-                    allow_unknown: self.receive.allow_unknown,
-                })
-            }
+            Mode::Dump => Request::Dump(Dump { input: self.input }),
             Mode::Chain => {
                 let mut sources = std::mem::take(&mut self.chain);
                 sources.extend(self.input.take());
@@ -197,16 +205,6 @@ impl Given {
                 receive: self.receive(),
             }),
         })
-    }
-
-    fn dump(self) -> Dump {
-        Dump {
-            input: self.input,
-            format: match self.receive.json {
-                true => Format::Json,
-                false => self.format,
-            },
-        }
     }
 
     fn receive(mut self) -> Receive {
@@ -236,11 +234,6 @@ impl Given {
         if let Some(option) = self.options.iter().find(misplaced) {
             return Err(UsageError::misplaced(option, mode));
         }
-        if mode == Mode::Diff && self.format == Format::Summary {
-            let (option, value) = ("--format", "summary".into());
-            let why = "it goes with --dump only";
-            return Err(UsageError::unusable(option, value, why));
-        }
         let operands = info(mode).map_or(Operands::None, |info| info.operands);
         let given = self.paths.len();
         if !operands.fit(given) {
@@ -254,18 +247,6 @@ fn generate(value: OsString) -> Result<Generate, UsageError> {
     let found = value.to_str().and_then(Generate::from_name);
     let option = "--generate";
     found.ok_or(UsageError::Value { option, value })
-}
-
-fn format(value: OsString) -> Result<Format, UsageError> {
-    match value.to_str() {
-        Some("text") => Ok(Format::Text),
-        Some("json") => Ok(Format::Json),
-        Some("summary") => Ok(Format::Summary),
-        _ => Err(UsageError::Value {
-            option: "--format",
-            value,
-        }),
-    }
 }
 
 /// A decimal number without sign; empty counts as 0.

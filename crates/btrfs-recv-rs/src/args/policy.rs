@@ -54,11 +54,12 @@ pub(super) fn parent(value: OsString) -> Result<PathBuf, UsageError> {
 
 /// `--clone-source`: a path, or a UUID, a colon and a path.
 pub(super) fn clone_source(value: OsString) -> Result<CloneSource, UsageError> {
-    let uuid = |bytes: &[u8]| Uuid::try_parse_ascii(bytes).ok();
-    let (stands_for, path) = match value.as_bytes().split_at_checked(36) {
-        Some((head, [b':', path @ ..])) if let Some(uuid) = uuid(head) => (Some(uuid), path),
-        _ => (None, value.as_bytes()),
-    };
+    let whole = value.as_bytes();
+    let uuid_and_path = whole.split_at_checked(36).and_then(|(uuid, rest)| {
+        let uuid = Uuid::try_parse_ascii(uuid).ok()?;
+        Some((Some(uuid), rest.strip_prefix(b":")?))
+    });
+    let (stands_for, path) = uuid_and_path.unwrap_or((None, whole));
     if path.is_empty() {
         let why = "it names nothing";
         return Err(UsageError::unusable("--clone-source", value, why));

@@ -39,12 +39,8 @@ pub(crate) enum Id {
     Dump,
     Extract,
     ExtractReport,
-    Verify,
-    NoNames,
     Chain,
     DryRun,
-    Diff,
-    Format,
     Sandbox,
     Quiet,
     Verbose,
@@ -81,11 +77,6 @@ pub(crate) const MODES: &[ModeInfo] = &[
         operands: Operands::One("DIR"),
     },
     ModeInfo {
-        mode: Mode::Verify,
-        option: Some("verify"),
-        operands: Operands::Any("[FILE|DIR]..."),
-    },
-    ModeInfo {
         mode: Mode::Chain,
         option: Some("chain"),
         operands: Operands::One("PATH"),
@@ -95,20 +86,13 @@ pub(crate) const MODES: &[ModeInfo] = &[
         option: Some("dry-run"),
         operands: Operands::One("PATH"),
     },
-    ModeInfo {
-        mode: Mode::Diff,
-        option: Some("diff"),
-        operands: Operands::None,
-    },
 ];
 
 const EVERY_MODE: &[Mode] = &[
     Mode::Receive,
     Mode::Dump,
-    Mode::Verify,
     Mode::Chain,
     Mode::DryRun,
-    Mode::Diff,
     Mode::Extract,
 ];
 
@@ -121,13 +105,12 @@ const BTRFS_MODES: &[Mode] = &[Mode::Receive, Mode::Chain, Mode::DryRun];
 /// Those of them that take one input.
 const ONE_INPUT: &[Mode] = &[Mode::Receive, Mode::Extract, Mode::DryRun];
 
-/// For streams with commands that are unknown.
-const READING_MODES: &[Mode] = &[
-    Mode::Receive,
-    Mode::Extract,
-    Mode::Chain,
-    Mode::DryRun,
-    Mode::Verify,
+/// Options that this command had once, and the command to use now.
+pub(crate) const MOVED: &[(&str, &str)] = &[
+    ("--verify", "sendstream verify"),
+    ("--no-names", "sendstream verify --no-names"),
+    ("--diff", "sendstream diff"),
+    ("--format", "sendstream dump --format=FORMAT"),
 ];
 
 /// The options, in the order of `--help`.
@@ -214,9 +197,12 @@ const RECEIVING: &[Opt] = &[
     .value("SOURCE", Hint::File)
     .modes(&[Mode::Chain])
     .manual(
-        "Receive every stream in <SOURCE>, a file or a directory, into <PATH>, each after its \
-         parent and clone sources; may be repeated. All are read and checked before the first \
-         is received. A subvolume that is in <PATH> already, complete and under its name, is \
+        "Receive every stream in <SOURCE>, a file or a directory and what lies below it, into \
+         <PATH>, each after its parent and clone sources; may be repeated. All are read and \
+         checked before the first is received. Nothing is received if a file in a directory \
+         may be a stream and cannot be read as one: it is compressed, or a symbolic link \
+         leads out of the directory. Other files, and names that begin with a dot, are \
+         skipped with a warning. A subvolume that is in <PATH> already, complete and under its name, is \
          skipped. The first failure is the end. \
          Every <SOURCE> is read twice and has to be a regular file.",
     ),
@@ -320,7 +306,7 @@ const POLICIES: &[Opt] = &[
         "allow-unknown",
         "skip commands and attributes that are unknown, such as those of a vendor",
     )
-    .modes(READING_MODES)
+    .modes(RECEIVING_MODES)
     .manual(
         "Skip commands and attributes that are unknown, such as those of a vendor, instead of \
          refusing the stream. What they stand for is missing from the result. \
@@ -439,7 +425,7 @@ const INSTEAD: &[Opt] = &[
     .manual(
         "Print the commands of all streams in the input, one to a line, and receive \
              nothing. There must be no <PATH>. Times are local, see `TZ`. \
-             `--format` prints it in other ways.",
+             sendstream(1) prints JSON and summaries.",
     ),
     Opt::new(
         Id::Extract,
@@ -466,8 +452,8 @@ const INSTEAD: &[Opt] = &[
     .manual(
         "Write to <FILE> what the extraction does not keep, a JSON object to a line: \
          `subvolume`, `path`, `lacks`, the values that were sent, and the `errno` of the \
-         refusal. A name that is not UTF-8 is given as hexadecimal digits, under the key \
-         followed by `_hex`.",
+         refusal. A name that is not UTF-8 is an object whose `hex` has the bytes as \
+         hexadecimal digits.",
     ),
     Opt::new(
         Id::Generate,
@@ -477,50 +463,6 @@ const INSTEAD: &[Opt] = &[
     .value("WHAT", Hint::Words(Generate::NAMES))
     .modes(EVERY_MODE)
     .manual("Print the manual page (`man`), or completions for a shell (`bash`, `zsh` or `fish`)."),
-    Opt::new(
-        Id::Format,
-        "format",
-        "how --dump and --diff print: text, or json, an object to a line; --dump also summary",
-    )
-    .value("FORMAT", Hint::Words(&["text", "json", "summary"]))
-    .modes(&[Mode::Dump, Mode::Diff])
-    .manual(
-        "How `--dump` and `--diff` print: `text`, or `json`, one object to a line. A name that is \
-         not UTF-8 is given as hexadecimal digits, under the key followed by `_hex`.\n\
-         With `json`, `--dump` prints every field of every header and command but the file data, \
-         of which it prints the length; where it is: `stream`, `command` and `byte`, as messages \
-         count them; and `total`, how many bytes of the stream it takes. Times are in UTC, to the \
-         nanosecond.\n\
-         `summary`, with `--dump` only: what `--verify` prints about each subvolume, and how many \
-         commands of each kind it has.",
-    ),
-    Opt::new(
-        Id::Verify,
-        "verify",
-        "check whether the streams in files and directories, or the input, can be received, and \
-         in which order",
-    )
-    .modes(&[Mode::Verify])
-    .manual(
-        "Read the streams in <FILE>s and <DIR>s, or in the input, to their end, without a \
-         filesystem: checksums, the order of commands, attributes, the end command; that every \
-         compressed extent can be decompressed; that names are made before they are used. Of \
-         the parent of an incremental stream nothing is known: only contradictions are found. \
-         Prints what each subvolume is and takes; for several files also the order to receive \
-         them in. The exit status is 1 if anything is wrong, or if several files are given and \
-         a parent or clone source is in none of them. In a directory, files that are no send \
-         streams are passed over with a warning.",
-    ),
-    Opt::new(
-        Id::NoNames,
-        "no-names",
-        "with --verify, do not follow which names exist: takes no memory for them",
-    )
-    .modes(&[Mode::Verify])
-    .manual(
-        "Do not follow which names exist. Following them takes less than 512 bytes for each \
-         name, 1 KiB for each directory, and the bytes of the names; 4 GiB at most.",
-    ),
     Opt::new(
         Id::DryRun,
         "dry-run",
@@ -534,24 +476,14 @@ const INSTEAD: &[Opt] = &[
          `btrfs send --no-data`. Options of a receive may be given as they would be to it. \
          The exit status is 0 if nothing speaks against a receive.",
     ),
-    Opt::new(
-        Id::Diff,
-        "diff",
-        "print which paths the stream creates, changes, renames and deletes",
-    )
-    .modes(&[Mode::Diff])
-    .manual(
-        "Print which paths the streams in the input create, link, change, rename and delete. \
-         Temporary names that senders use do not show. Works on streams of \
-         `btrfs send --no-data` as well. Takes less than 2 KiB for each name that the stream \
-         uses, twice its bytes, and four times those of its path; 4 GiB at most.",
-    ),
     Opt::new(Id::Help, "help", "print this help")
         .established()
+        .short(b'h')
         .modes(EVERY_MODE)
         .manual("Print the options."),
     Opt::new(Id::Version, "version", "print the version")
         .established()
+        .short(b'V')
         .modes(EVERY_MODE)
         .manual("Print the version."),
 ];
@@ -582,21 +514,13 @@ const MESSAGES: &[Opt] = &[
         "json",
         "print what happens, and what was found or done, as JSON lines on standard output",
     )
-    .modes(&[
-        Mode::Receive,
-        Mode::Extract,
-        Mode::Chain,
-        Mode::Verify,
-        Mode::DryRun,
-        Mode::Diff,
-    ])
+    .modes(RECEIVING_MODES)
     .manual(
         "Print JSON on standard output, an object to a line, and nothing else there: of a receive \
-         its events and in the end a report; what `--verify` and `--dry-run` find; with `--diff` \
-         the same as `--format=json`. The last line of all but `--diff` has the key `success`. \
-         Messages go to standard error as without it, `At snapshot` lines too. A name that is not \
-         UTF-8 is given as hexadecimal digits, under the key followed by `_hex`. `docs/json.md` of \
-         the repository has all keys.",
+         its events and in the end a report; what `--dry-run` finds. The last line has the key \
+         `success`. Messages go to standard error as without it, `At snapshot` lines too. A name \
+         that is not UTF-8 is an object whose `hex` has the bytes as hexadecimal digits. \
+         `docs/json.md` of the repository has all keys.",
     ),
     Opt::new(Id::Quiet, "quiet", "print errors and warnings only")
         .established()

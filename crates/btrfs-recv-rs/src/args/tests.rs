@@ -96,7 +96,6 @@ fn dump_takes_no_path() {
         parse_line("x --dump -f - -E 1"),
         Ok(Request::Dump(Dump {
             input: Some("-".into()),
-            ..Dump::default()
         }))
     );
     assert_eq!(
@@ -249,4 +248,19 @@ fn options_that_are_gone_say_why() {
         assert!(matches!(error, UsageError::Gone { .. }), "{error}");
         assert!(error.to_string().contains(reason), "{error}");
     }
+}
+
+#[test]
+fn what_another_command_does_now_is_named() {
+    for (line, expected) in [
+        ("x --verify D", "--verify: use `sendstream verify`"),
+        (
+            "x --dump --format=json",
+            "--format: use `sendstream dump --format=FORMAT`",
+        ),
+        ("x --diff -f F", "--diff: use `sendstream diff`"),
+    ] {
+        assert_eq!(parse_line(line).unwrap_err().to_string(), expected);
+    }
+    assert!(parse_line("x -- --verify").is_ok());
 }

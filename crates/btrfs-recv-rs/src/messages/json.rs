@@ -1,16 +1,16 @@
 //! `--json`: what happens, on standard output, an object to a line.
 
-use std::path::Path;
+use std::cell::OnceCell;
+use std::io;
 use std::time::{Duration, Instant};
 
 use btrfs_receive::{Event, Failure, Report};
-use btrfs_sendstream::serial::{Fields, Object};
-use serde::{Serialize, Serializer};
+use sendstream_common::{json, text::strerror};
+use serde::Serialize;
 
 use super::Messages;
 use super::line::write_stdout;
 use crate::advice::Advice;
-use crate::json;
 use crate::signals::Signal;
 
 /// Progress is told this often at most.
@@ -19,6 +19,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// What is remembered from line to line.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
+    /// Why a line could not be written, if one could not.
+    lost: OnceCell<io::Error>,
     /// When progress was told last.
     progress: Option<Instant>,
 }
@@ -80,21 +82,15 @@ struct End {
     signal: Option<String>,
 }
 
-/// A file, by the name it was given.
-pub(crate) struct File<'a>(pub(crate) Option<&'a Path>);
-
-impl Fields for File<'_> {
-    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error> {
-        match self.0 {
-            Some(path) => object.bytes("file", path.as_os_str().as_encoded_bytes()),
-            None => Ok(()),
+impl Lines {
+    /// Writes a line. Nobody reading it is no failure.
+    fn write(&self, line: &[u8]) {
+        if let Err(error) = write_stdout(line)
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            // The first tells the reason.
+            let _ = self.lost.set(error);
         }
-    }
-}
-
-impl Serialize for File<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Object::of(self, serializer)
     }
 }
 
@@ -112,9 +108,28 @@ impl Messages {
 
     /// A line of JSON, if that is wanted. Nobody reading it is no failure.
     pub(crate) fn emit(&self, event: &str, fields: impl Serialize) {
-        if self.is_json() {
-            write_stdout(&json::line(&Line { event, fields }));
+        if let Some(lines) = &self.json {
+            lines.write(&json::line(&Line { event, fields }));
         }
+    }
+
+    /// Whether JSON was written, if it was wanted; says so if it was not.
+    /// `success`: nothing else failed. A disk that is full or fails is an
+    /// error, since who asked for the report has to learn that there is none;
+    /// a reader that went away does not want it.
+    pub(crate) fn is_reported(&mut self, success: bool) -> bool {
+        let lost = self.json.as_ref().and_then(|lines| lines.lost.get());
+        let Some(error) = lost.map(strerror) else {
+            return true;
+        };
+        let so_far = match success && self.completed_any() {
+            true => "the receive is complete, but its report is not: ",
+            false => "",
+        };
+        self.error_line(format_args!(
+            "{so_far}cannot write JSON to standard output: {error}"
+        ));
+        false
     }
 
     /// What happened in a receive.
@@ -137,7 +152,7 @@ impl Messages {
             }
             event => json::line(event),
         };
-        write_stdout(&line);
+        lines.write(&line);
     }
 
     pub(super) fn emit_failure(&self, failure: &Failure, advice: Option<&Advice>) {
@@ -176,6 +191,8 @@ impl Messages {
 
     /// The last line.
     pub(crate) fn emit_end(&self, success: bool, signal: Option<Signal>) {
+        let is_lost = |lines: &Lines| lines.lost.get().is_some();
+        let success = success && !self.json.as_ref().is_some_and(is_lost);
         let signal = signal.map(|it| it.to_string());
         self.emit("end", End { success, signal });
     }

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use sendstream_common::text::push_message;
+
 use super::screen;
-use crate::escape::push_message;
 
 /// One line of output.
 #[derive(Default)]
@@ -52,11 +55,28 @@ impl Line {
     }
 }
 
-/// Writes lines to standard output at once. Nobody reading them is no failure.
-pub(super) fn write_stdout(lines: &[u8]) {
+/// Writes lines to standard output at once. Waits where that is a pipe which
+/// is full and does not block.
+pub(crate) fn write_stdout(lines: &[u8]) -> io::Result<()> {
     screen::clear();
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(lines).and_then(|()| stdout.flush());
+    stdout.flush()?;
+    let mut rest = lines;
+    while !rest.is_empty() {
+        match rustix::io::write(&stdout, rest) {
+            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let writable = PollFd::new(&stdout, PollFlags::OUT);
+                match poll(&mut [writable], None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a shell takes `path` as one word as it is. A name from a stream
@@ -64,13 +84,4 @@ pub(super) fn write_stdout(lines: &[u8]) {
 pub(super) fn is_plain_word(path: &[u8]) -> bool {
     let plain = |&byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
     !path.starts_with(b"-") && path.iter().all(plain)
-}
-
-/// What `strerror` says, without the number that [`io::Error`] adds.
-pub(crate) fn strerror(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(end) if error.raw_os_error().is_some() => text[..end].to_owned(),
-        _ => text,
-    }
 }

@@ -27,14 +27,15 @@ use btrfs_receive::{
 use btrfs_sendstream::{CommandBuf, ErrorKind, SubvolumeName};
 
 use rustix::thread::CapabilitySet;
+use sendstream_common::foreign::Head;
 
-use crate::advice::{self, Advice, Head};
+use crate::advice::{self, Advice};
 use crate::progress::Counters;
 use crate::signals::Signal;
 use commands::{push_change, push_data};
-pub(crate) use json::File;
-pub(crate) use line::strerror;
+pub(crate) use line::write_stdout;
 use line::{Line, is_plain_word};
+pub(crate) use sendstream_common::text::strerror;
 
 /// Most complete subvolumes that are named after a failure.
 const MAX_COMPLETE: usize = 20;
@@ -82,6 +83,8 @@ pub(crate) struct Messages {
     complete: Vec<SubvolumeName>,
     /// How many more were.
     more_complete: u64,
+    /// What a stream can be piped to, instead of what came.
+    reader: &'static str,
     /// The line being put together: each is written at once, so that lines
     /// of several processes do not mix.
     line: Line,
@@ -106,6 +109,7 @@ impl Messages {
             given: Vec::new(),
             complete: Vec::new(),
             more_complete: 0,
+            reader: "btrfs-recv-rs PATH",
             line: Line::default(),
         }
     }
@@ -121,6 +125,12 @@ impl Messages {
     /// Says what subvolumes become, if not subvolumes.
     pub(crate) fn made(mut self, made: Made) -> Self {
         self.made = made;
+        self
+    }
+
+    /// Names the command that hints show, if it is not a receive.
+    pub(crate) fn reader(mut self, command: &'static str) -> Self {
+        self.reader = command;
         self
     }
 
@@ -171,6 +181,11 @@ impl Messages {
             line.format(format_args!(", and {} more", self.more_complete));
         }
         line.write_stderr();
+    }
+
+    /// Whether any subvolume was completed.
+    fn completed_any(&self) -> bool {
+        !self.complete.is_empty()
     }
 
     /// Clone sources and parents are confined to `destination`.
@@ -254,6 +269,7 @@ impl Messages {
         self.fallbacks(name, &subvolume.fallbacks);
         self.left_out(name, &subvolume.left_out);
         self.vouched_sources(subvolume);
+        self.writable_sources(name, subvolume.parent.as_ref(), &subvolume.clone_sources);
         self.not_kept(name, &subvolume.not_kept);
     }
 
@@ -429,7 +445,7 @@ impl Messages {
 
     /// The stream is damaged or cannot be read.
     pub(crate) fn stream_error(&mut self, error: &btrfs_sendstream::Error, head: &Head) {
-        let advice = advice::on_stream_error(error, head);
+        let advice = advice::on_stream_error(error, head, self.reader);
         self.emit_stream_error(error, advice.as_ref());
         match error.kind() {
             ErrorKind::Empty => self.error_line(
@@ -472,9 +488,9 @@ impl Observer for Messages {
                     counters.begins(new.name.as_bytes());
                 }
             }
-            Event::Progress { files, .. } => {
+            Event::Progress { totals, .. } => {
                 if let Some(counters) = &self.counters {
-                    counters.files(files);
+                    counters.files(totals.files);
                 }
             }
             Event::Command { command, .. } => self.command(command),
@@ -483,7 +499,13 @@ impl Observer for Messages {
             Event::SubvolumeCreated {
                 new,
                 parent: Some(parent),
-            } if parent.vouched_for => self.vouched_parent(new.name.as_bytes(), parent),
+            } => {
+                let name = new.name.as_bytes();
+                if parent.vouched_for {
+                    self.vouched_parent(name, parent);
+                }
+                self.writable_parent(name, parent);
+            }
             Event::Comparing { new, offset } => self.comparing(new.name.as_bytes(), offset),
             Event::StartsAgain(error) => self.starts_again(error),
             Event::Resumed { new, offset } => self.resumed(new.name.as_bytes(), offset),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use btrfs_receive::{Cause, LeftOut, SourceUsed, SubvolumeReport};
 
-use super::line::strerror;
+use super::strerror;
 use super::{Line, Messages};
 
 /// Most clone sources that are warned of for one subvolume.
@@ -79,6 +79,49 @@ impl Messages {
         }
     }
 
+    /// The parent is writable, and nobody named it.
+    pub(crate) fn writable_parent(&mut self, name: &[u8], parent: &SourceUsed) {
+        if !may_differ(parent) {
+            return;
+        }
+        let line = self
+            .line
+            .text("WARNING: ")
+            .name(name)
+            .text(": its parent is ");
+        source(line, parent)
+            .text(", which is writable and may have changed since it was marked as received: ")
+            .text("if more than access times changed, the result is wrong, and marked as ")
+            .text("received all the same")
+            .write_stderr();
+    }
+
+    /// Subvolumes that were cloned from are writable, and nobody named them.
+    /// The parent is not told of twice.
+    pub(crate) fn writable_sources<'a>(
+        &mut self,
+        name: &[u8],
+        parent: Option<&SourceUsed>,
+        sources: impl IntoIterator<Item = &'a SourceUsed>,
+    ) {
+        let warned_of = parent.filter(|it| may_differ(it));
+        let warned_of = warned_of.map(|it| it.subvolume_id);
+        let writable = sources
+            .into_iter()
+            .filter(|used| may_differ(used) && Some(used.subvolume_id) != warned_of);
+        for used in writable.take(MAX_WARNINGS) {
+            let line = self
+                .line
+                .text("WARNING: ")
+                .name(name)
+                .text(": cloned from ");
+            source(line, used)
+                .text(", which is writable and may have changed since it was marked as received: ")
+                .text("if the data did, the result is wrong, and marked as received all the same")
+                .write_stderr();
+        }
+    }
+
     /// `--parent` was given and no stream asked for a parent.
     pub(crate) fn parent_not_used(&mut self) {
         self.warning("--parent was not used: the input has no incremental subvolume");
@@ -103,6 +146,11 @@ impl Messages {
         }
         line.write_stderr();
     }
+}
+
+/// Whether a writable source that nobody named may hold something else.
+fn may_differ(used: &SourceUsed) -> bool {
+    used.may_have_changed && !used.vouched_for
 }
 
 fn source<'a>(line: &'a mut Line, used: &SourceUsed) -> &'a mut Line {

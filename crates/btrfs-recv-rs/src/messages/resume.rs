@@ -57,7 +57,8 @@ impl Messages {
 
     /// An earlier receive has completed a subvolume.
     pub(super) fn present(&mut self, subvolume: &SubvolumeReport) {
-        if self.verbosity >= 1 {
+        // The failure, where it is one, says so.
+        if self.verbosity >= 1 && subvolume.failures == 0 {
             let line = self.line.name(subvolume.name.as_bytes());
             line.text(" is complete already").write_stderr();
         }

@@ -1,7 +1,8 @@
 //! The line itself.
 
+use sendstream_common::text::push_message;
+
 use crate::advice::bytes;
-use crate::escape::push_message;
 
 /// Columns below which the name of the subvolume is not worth showing.
 const LEAST_NAME: usize = 6;

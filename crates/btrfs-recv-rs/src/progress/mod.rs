@@ -107,6 +107,8 @@ impl Progress {
         let ticker = form.and_then(|form| {
             let name = "progress".to_owned();
             let thread = std::thread::Builder::new().name(name);
+            // Not what `RUST_MIN_STACK` says, which can be too little to start.
+            let thread = thread.stack_size(1 << 20);
             // Progress is not worth a failure.
             thread.spawn(move || show(form, &shared, size)).ok()
         });

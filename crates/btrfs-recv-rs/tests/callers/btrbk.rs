@@ -31,7 +31,7 @@ pub(crate) fn tests() -> Vec<Test> {
 
 /// How btrbk comes to the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Backend {
+pub(crate) enum Backend {
     /// It runs `btrfs receive`, and the command is called `btrfs`.
     Shim,
     /// `backend btrfs-progs-btrbk`: it runs `btrfs-receive`.
@@ -40,13 +40,13 @@ enum Backend {
 
 /// btrbk with the command in its `PATH`, and with a btrfs that would not
 /// receive.
-struct Btrbk {
+pub(crate) struct Btrbk {
     backend: Backend,
     place: tempfile::TempDir,
 }
 
 impl Btrbk {
-    fn new(backend: Backend) -> Self {
+    pub(crate) fn new(backend: Backend) -> Self {
         let place = tempfile::tempdir().unwrap();
         for name in ["ours", "real", "cut"] {
             fs::create_dir(place.path().join(name)).unwrap();
@@ -92,17 +92,31 @@ impl Btrbk {
         btrbk
     }
 
-    fn join(&self, name: &str) -> PathBuf {
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.place.path().join(name)
     }
 
-    fn program(&self, name: &str, text: &str) {
+    pub(crate) fn program(&self, name: &str, text: &str) {
         write_program(&self.join(name), &format!("#!/bin/sh\n{text}"));
     }
 
     /// Runs `btrbk ACTION` to back up `from/work` to `target`, programs being
     /// found in these directories first.
     fn run(&self, action: &str, from: &Path, target: &str, directories: &[&str]) -> Output {
+        fs::create_dir_all(from.join("snapshots")).unwrap();
+        let volume = from.to_str().unwrap();
+        self.run_with(action, "", (volume, target), directories)
+    }
+
+    /// The same with more settings. Volume and target are as btrbk has them;
+    /// there is a directory for the snapshots.
+    pub(crate) fn run_with(
+        &self,
+        action: &str,
+        settings: &str,
+        (volume, target): (&str, &str),
+        directories: &[&str],
+    ) -> Output {
         let backend = match self.backend {
             Backend::Shim => "btrfs-progs",
             Backend::Programs => "btrfs-progs-btrbk",
@@ -112,12 +126,10 @@ impl Btrbk {
              backend {backend}\n\
              snapshot_dir snapshots\n\
              incremental yes\n\
-             volume {}\n  subvolume work\n    target {target}\n",
-            from.display()
+             {settings}volume {volume}\n  subvolume work\n    target {target}\n"
         );
         let file = self.join("btrbk.conf");
         fs::write(&file, &configuration).unwrap();
-        fs::create_dir_all(from.join("snapshots")).unwrap();
         let output = Command::new("btrbk")
             .args(["--loglevel=info", "-c"])
             .arg(&file)
@@ -144,17 +156,22 @@ impl Btrbk {
     /// Returns the snapshot and its copy.
     fn backup(&self, from: &Path, to: &Path) -> (PathBuf, PathBuf) {
         let output = self.run("run", from, to.to_str().unwrap(), &["ours", "real"]);
-        assert!(output.status.success());
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!text.contains("WARNING") && !text.contains("ERROR"));
-        let snapshot = latest(&from.join("snapshots"));
-        let copy = to.join(snapshot.file_name().unwrap());
-        assert_same_tree(&snapshot, &copy);
-        (snapshot, copy)
+        assert_backed_up(&output, from, to)
     }
 }
 
-fn which(program: &str) -> PathBuf {
+/// All went well. Returns the latest snapshot and its copy.
+pub(crate) fn assert_backed_up(output: &Output, from: &Path, to: &Path) -> (PathBuf, PathBuf) {
+    assert!(output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!text.contains("WARNING") && !text.contains("ERROR"));
+    let snapshot = latest(&from.join("snapshots"));
+    let copy = to.join(snapshot.file_name().unwrap());
+    assert_same_tree(&snapshot, &copy);
+    (snapshot, copy)
+}
+
+pub(crate) fn which(program: &str) -> PathBuf {
     let search = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&search)
         .map(|directory| directory.join(program))
@@ -167,7 +184,7 @@ fn latest(directory: &Path) -> PathBuf {
     names(directory).pop().expect("a snapshot")
 }
 
-fn names(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn names(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -175,13 +192,13 @@ fn names(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// A host with something to back up.
-fn host() -> LoopFilesystem {
+pub(crate) fn host() -> LoopFilesystem {
     let host = LoopFilesystem::new();
     Sample::default().build(&subvolume::create(&host.path().join("work")));
     host
 }
 
-fn target() -> (LoopFilesystem, PathBuf) {
+pub(crate) fn target() -> (LoopFilesystem, PathBuf) {
     let host = LoopFilesystem::new();
     let directory = host.path().join("backup");
     fs::create_dir(&directory).unwrap();
@@ -189,12 +206,12 @@ fn target() -> (LoopFilesystem, PathBuf) {
 }
 
 /// A file that is new, another one that is larger.
-fn change(work: &Path, round: u8) {
+pub(crate) fn change(work: &Path, round: u8) {
     fs::write(work.join(format!("round-{round}")), vec![round; 100_000]).unwrap();
     fs::write(work.join("grows"), vec![b'g'; 50_000 * usize::from(round)]).unwrap();
 }
 
-fn assert_incremental(copy: &Path, incremental: bool) {
+pub(crate) fn assert_incremental(copy: &Path, incremental: bool) {
     let facts = subvolume::facts(copy);
     assert_eq!(facts.parent_uuid.is_some(), incremental, "{facts:?}");
     assert!(facts.read_only && facts.received_uuid.is_some());

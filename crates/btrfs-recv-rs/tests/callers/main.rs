@@ -2,11 +2,14 @@
 //! the programs that call it.
 
 mod btrbk;
+mod daemon;
+mod incus;
 mod shim;
+mod ssh;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests = [shim::tests(), btrbk::tests()];
+    let tests = [shim::tests(), btrbk::tests(), ssh::tests(), incus::tests()];
     btrfs_testkit::main(tests.into_iter().flatten())
 }

@@ -10,7 +10,7 @@ use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
 
 use crate::injected::no_strace;
 use crate::resumed::FOLDER;
-use crate::support::{COMMAND, Places, Sent, run, seed};
+use crate::support::{COMMAND, Places, Sent, open_up, run, seed};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -109,9 +109,12 @@ impl Stopped {
         for name in ["first", "second", "second.receiving"] {
             let path = directory.join(name);
             let facts = path.exists().then(|| subvolume::facts(&path));
-            if facts.is_some_and(|facts| facts.received_uuid.is_some()) {
+            if let Some(facts) = facts.filter(|facts| facts.received_uuid.is_some()) {
                 let sent = name.trim_end_matches(".receiving");
                 let sent = self.sent.from.path().join(sent);
+                if !facts.read_only {
+                    open_up(&sent, &path);
+                }
                 btrfs_testkit::assert_same_tree(&sent, &path);
             }
         }

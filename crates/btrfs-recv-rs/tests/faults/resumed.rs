@@ -339,6 +339,7 @@ fn status_and_abandon() {
     assert!(!to.path().join("first").exists());
     assert!(!ask(&["--abandon", directory, "nothing"]).0);
     assert!(ask(&["--abandon", directory, "mine"]).0);
-    assert_eq!(ask(&["--status", directory]), (true, String::new()));
+    let nothing = format!("nothing unfinished in {directory}\n");
+    assert_eq!(ask(&["--status", directory]), (true, nothing));
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
 }

@@ -1,7 +1,8 @@
 //! Running the command, and what must hold after it.
 
 use std::io::Write;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -61,30 +62,63 @@ pub(crate) fn check(directory: &Path, from: &Path) -> usize {
     received
 }
 
-/// The same where the machine may have stopped between the call that sets
-/// the received UUID and the one that makes the subvolume read-only, which
-/// are two transactions: it is complete all the same. Returns how many carry
-/// a received UUID, and how many of these are writable.
+/// The same where the receiver or the machine may have stopped at any moment:
+/// between the call that sets the received UUID and the one that makes the
+/// subvolume read-only, which are two transactions, it is complete but for
+/// who may enter its root; and for a moment it has another name, or lies in a
+/// private directory. Returns how many carry a received UUID, and how many of
+/// these are writable.
 pub(crate) fn check_after_a_cut(directory: &Path, from: &Path) -> (usize, usize) {
     let (mut received, mut writable) = (0, 0);
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
+    for path in subvolumes(directory) {
         let facts = subvolume::facts(&path);
-        if facts.received_uuid.is_some() {
-            received += 1;
-            writable += usize::from(!facts.read_only);
-            btrfs_testkit::assert_same_tree(&from.join(path.file_name().unwrap()), &path);
-        } else {
+        if facts.received_uuid.is_none() {
             assert!(!facts.read_only, "{facts:?}");
+            continue;
         }
+        received += 1;
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let sent = from.join(name.split(".receiving").next().unwrap());
+        if !facts.read_only {
+            writable += 1;
+            open_up(&sent, &path);
+        }
+        btrfs_testkit::assert_same_tree(&sent, &path);
     }
     (received, writable)
 }
 
+/// Gives the root of a subvolume that is closed the owner and mode of the one
+/// that was sent.
+pub(crate) fn open_up(sent: &Path, path: &Path) {
+    let root = std::fs::metadata(sent).unwrap();
+    chown(path, Some(root.uid()), Some(root.gid())).unwrap();
+    std::fs::set_permissions(path, root.permissions()).unwrap();
+}
+
+/// Every subvolume in `directory`, and in private directories there.
+fn subvolumes(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let root = std::fs::metadata(&path).unwrap();
+        if root.ino() == 256 {
+            found.push(path);
+        } else {
+            assert_eq!(root.mode() & 0o7777, 0o700, "{path:?}");
+            found.extend(subvolumes(&path));
+        }
+    }
+    found
+}
+
 /// Deletes every subvolume in `directory`.
 pub(crate) fn clear(directory: &Path) {
+    for path in subvolumes(directory) {
+        subvolume::delete(&path);
+    }
     for entry in std::fs::read_dir(directory).unwrap() {
-        subvolume::delete(&entry.unwrap().path());
+        std::fs::remove_dir(entry.unwrap().path()).unwrap();
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_set_goes_on_where_it_was_interrupted),
         test!(a_set_is_received_in_a_sandbox),
         test!(what_cannot_be_read_twice_is_refused),
+        test!(nothing_in_a_directory_is_skipped_in_silence),
         test!(a_dry_run_answers_before_data_is_sent),
     ]
 }
@@ -171,11 +172,35 @@ fn what_cannot_be_read_twice_is_refused() {
     let fifo = stored.path().join("fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status();
     assert!(made.unwrap().success());
-    // In a directory it is passed over.
+    // In a directory it is skipped.
     let (_, stderr, success) = chain(&[&fifo, stored.path()], to.path());
     assert!(!success);
     assert!(stderr.contains("is no regular file"), "{stderr}");
     assert!(names_in(to.path()).is_empty());
+}
+
+/// A damaged stream further down, and one that is compressed.
+fn nothing_in_a_directory_is_skipped_in_silence() {
+    let (sent, to) = (Sent::small(), LoopFilesystem::new());
+    let stored = stored(&sent);
+    let below = stored.path().join("2024");
+    fs::create_dir(&below).unwrap();
+    fs::write(below.join("c"), &sent.full[..sent.full.len() - 20]).unwrap();
+    let (_, stderr, success) = chain(&[stored.path()], to.path());
+    assert!(!success);
+    assert!(stderr.contains("2024/c: "), "{stderr}");
+    fs::remove_file(below.join("c")).unwrap();
+    fs::write(below.join("c.gz"), b"\x1f\x8b\x08").unwrap();
+    let (_, stderr, success) = chain(&[stored.path()], to.path());
+    assert!(!success);
+    assert!(stderr.contains("c.gz is packed with gzip"), "{stderr}");
+    assert!(stderr.contains("move it out of the directory"), "{stderr}");
+    assert!(names_in(to.path()).is_empty());
+    fs::remove_file(below.join("c.gz")).unwrap();
+    fs::rename(stored.path().join("a"), below.join("a")).unwrap();
+    let (_, stderr, success) = chain(&[stored.path()], to.path());
+    assert!(success, "{stderr}");
+    assert_eq!(names_in(to.path()), ["first", "second"]);
 }
 
 fn a_dry_run_answers_before_data_is_sent() {
@@ -193,7 +218,10 @@ fn a_dry_run_answers_before_data_is_sent() {
     let (stdout, stderr) = text(&output);
     assert!(!output.status.success());
     assert!(stdout.ends_with("a receive would FAIL\n"), "{stdout}");
-    assert!(stderr.contains("no subvolume here is"), "{stderr}");
+    assert!(
+        stderr.contains(": snapshot \"second\": no subvolume here is, or was received from, the"),
+        "{stderr}"
+    );
     assert!(receive(&sent.full, &[], to.path()).status.success());
     let output = dry_run();
     let (stdout, stderr) = text(&output);

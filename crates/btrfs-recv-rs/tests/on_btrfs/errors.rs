@@ -118,6 +118,10 @@ const CASES: &[Case] = &[
         remount(to, "rw");
         output
     }),
+    ("read-only-subvolume", |to| {
+        receive(&full(), &[], to);
+        receive(&named("parent", PARENT, &[]), &[], &to.join("sub"))
+    }),
     ("full", |to| {
         let file = to.join("filler");
         fill(&file);
@@ -201,6 +205,13 @@ const WARNINGS: &[Case] = &[
         subvolume::create(&to.join("other"));
         let parent = format!("--parent={}", to.join("other").display());
         receive(&change_of(&[]), &[&parent], to)
+    }),
+    ("writable-parent", |to| {
+        let parent = subvolume::create(&to.join("other"));
+        std::fs::write(parent.join("file"), b"").unwrap();
+        subvolume::stamp(&parent, &PARENT.to_string(), 7);
+        std::fs::write(parent.join("another"), b"").unwrap();
+        receive(&change_of(&[]), &[], to)
     }),
     ("parent-not-used", |to| {
         subvolume::create(&to.join("other"));

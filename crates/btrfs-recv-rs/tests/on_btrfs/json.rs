@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(examples_are_those_of_the_document),
         test!(every_line_is_json_and_the_last_says_how_it_ended),
         test!(a_set_is_told_file_by_file),
+        test!(what_was_complete_before_is_told_apart),
         test!(progress_is_told),
         test!(nobody_needs_to_read_it),
     ]
@@ -40,20 +41,9 @@ const CASES: &[Case] = &[
         let stream = full();
         receive(&stream[..stream.len() - 15], &["--json"], to)
     }),
-    ("verify", |_| {
-        run_with_input(&mut command(&["--verify", "--json"]), &full())
-    }),
     ("dry-run", |to| {
         let mut command = command(&["--dry-run", "--json"]);
         run_with_input(command.arg(to), &incremental(&[]))
-    }),
-    ("dump", |_| {
-        run_with_input(&mut command(&["--dump", "--format=json"]), &full())
-    }),
-    ("diff", |_| {
-        let unlink = Command::Unlink { path: path("gone") };
-        let stream = incremental(&[unlink]);
-        run_with_input(&mut command(&["--diff", "--json"]), &stream)
     }),
 ];
 
@@ -235,18 +225,26 @@ fn a_set_is_told_file_by_file() {
     assert_eq!(files, [name("b"), name("a")]);
     let reports = of("report");
     assert!(reports.len() == 2 && reports.iter().all(|it| it["success"] == true));
-    let output = command(&["--json", "--verify"])
-        .arg(directory.path().join("a"))
-        .arg(directory.path().join("a"))
-        .output()
-        .unwrap();
-    let told = lines(&output);
-    assert_eq!(
-        told.iter().filter(|it| it["event"] == "verified").count(),
-        2
-    );
-    let chain = told.iter().find(|it| it["event"] == "chain").unwrap();
-    assert_eq!(chain["missing"][0]["is_parent"], true);
+}
+
+fn what_was_complete_before_is_told_apart() {
+    let to = LoopFilesystem::new();
+    assert!(receive(&full(), &[], to.path()).status.success());
+    for (options, success) in [(&["--json"][..], false), (&["--json", "--resumable"], true)] {
+        let output = receive(&full(), options, to.path());
+        assert_eq!(output.status.success(), success, "{options:?}");
+        let told = lines(&output);
+        let count = |event: &str| told.iter().filter(|it| it["event"] == event).count();
+        assert_eq!(count("subvolume_present"), 1, "{told:?}");
+        assert_eq!(count("subvolume_abandoned"), 0, "{told:?}");
+        let report = told.iter().find(|it| it["event"] == "report").unwrap();
+        assert_eq!(report["already_complete"], 1, "{report}");
+        assert_eq!(
+            (&report["abandoned"], &report["finished"]),
+            (&0.into(), &0.into())
+        );
+        assert_eq!(report["subvolumes"][0]["outcome"], "already_complete");
+    }
 }
 
 fn progress_is_told() {

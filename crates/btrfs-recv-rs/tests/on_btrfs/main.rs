@@ -9,6 +9,7 @@ mod policies;
 mod sandbox;
 mod screens;
 mod signals;
+mod status;
 mod support;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         screens::tests(),
         sandbox::tests(),
         signals::tests(),
+        status::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())
 }

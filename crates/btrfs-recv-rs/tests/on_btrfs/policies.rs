@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use btrfs_sendstream::{CloneRange, Command, StreamPath, SubvolumeName, Version};
 use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
+use uuid::Uuid;
 
-use crate::support::{Sent, names_in, receive, text};
+use crate::support::{Sent, encode, names_in, receive, text};
 
 /// The tests of this file.
 pub(crate) fn tests() -> Vec<Test> {
@@ -13,6 +15,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(the_name_is_chosen_for_one),
         test!(what_is_unfinished_is_deleted),
         test!(a_parent_that_is_vouched_for_is_warned_of),
+        test!(a_writable_parent_is_warned_of_if_it_may_have_changed),
+        test!(a_writable_clone_source_is_warned_of_if_it_may_have_changed),
         test!(a_source_that_is_none_is_refused),
     ]
 }
@@ -119,6 +123,92 @@ fn a_parent_that_is_vouched_for_is_warned_of() {
             .ends_with("WARNING: --parent was not used: the input has no incremental subvolume\n"),
         "{output:?}"
     );
+}
+
+/// Marked as received again after it was made writable, as by Incus.
+fn a_writable_parent_is_warned_of_if_it_may_have_changed() {
+    let sent = Sent::small();
+    let to = LoopFilesystem::new();
+    assert!(receive(&sent.full, &[], to.path()).status.success());
+    let parent = to.path().join("parent");
+    subvolume::set_read_only(&to.path().join("first"), false);
+    std::fs::rename(to.path().join("first"), &parent).unwrap();
+    let uuid = subvolume::facts(&sent.from.path().join("first")).uuid;
+    subvolume::stamp(&parent, &uuid, 0);
+    for (round, warns) in [(1, false), (2, true)] {
+        if warns {
+            std::fs::write(parent.join("file"), b"other").unwrap();
+            to.sync();
+        }
+        let warning = format!(
+            "WARNING: second: its parent is parent (subvolume {}), which is writable and may have \
+             changed since it was marked as received: if more than access times changed, the \
+             result is wrong, and marked as received all the same\n",
+            subvolume::facts(&parent).id
+        );
+        let expected = if warns { &*warning } else { "" };
+        let output = receive(&sent.incremental, &["--dry-run"], to.path());
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(text(&output).1, expected);
+        let output = receive(&sent.incremental, &["-q", "--json"], to.path());
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(text(&output).1, expected);
+        let told = format!("\"writable\":true,\"may_have_changed\":{warns}}}");
+        assert!(text(&output).0.contains(&told), "{output:?}");
+        let second = to.path().join("second");
+        assert!(is_complete(&second));
+        std::fs::rename(second, to.path().join(format!("round-{round}"))).unwrap();
+    }
+}
+
+fn a_writable_clone_source_is_warned_of_if_it_may_have_changed() {
+    let from = Uuid::from_u128(77);
+    let to = LoopFilesystem::new();
+    let source = subvolume::create(&to.path().join("source"));
+    std::fs::write(source.join("file"), vec![b'x'; 65_536]).unwrap();
+    to.sync();
+    subvolume::stamp(&source, &from.to_string(), 0);
+    let path = |path: &'static str| StreamPath::parse(path.as_bytes()).unwrap();
+    let stream = encode(
+        Version::V2,
+        &[
+            Command::Subvol {
+                name: SubvolumeName::parse(&b"clone"[..]).unwrap(),
+                uuid: Uuid::from_u128(78),
+                ctransid: 7,
+            },
+            Command::Mkfile {
+                path: path("file"),
+                ino: 257,
+            },
+            Command::Clone(CloneRange {
+                path: path("file"),
+                offset: 0,
+                len: 65_536,
+                source_uuid: from,
+                source_ctransid: 7,
+                source_path: path("file"),
+                source_offset: 0,
+            }),
+            Command::End,
+        ],
+    );
+    let warning = format!(
+        "WARNING: clone: cloned from source (subvolume {}), which is writable and may have changed \
+         since it was marked as received: if the data did, the result is wrong, and marked as \
+         received all the same\n",
+        subvolume::facts(&source).id
+    );
+    for expected in ["", &*warning] {
+        let output = receive(&stream, &["--dry-run"], to.path());
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(text(&output).1, expected);
+        let output = receive(&stream, &["-q"], to.path());
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(text(&output).1, expected);
+        subvolume::delete(&to.path().join("clone"));
+        std::fs::write(source.join("another"), b"").unwrap();
+    }
 }
 
 fn a_source_that_is_none_is_refused() {

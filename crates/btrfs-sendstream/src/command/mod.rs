@@ -4,12 +4,16 @@ pub(crate) mod codec;
 mod kind;
 mod owned;
 mod path;
+mod subvolume;
+mod values;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
 pub use kind::CommandKind;
 pub use path::{PathError, StreamPath, SubvolumeName};
+pub use subvolume::{NewSubvolume, SourceId};
+pub use values::ValueError;
 
 /// A point in time as the stream carries it (`struct btrfs_timespec`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +61,8 @@ impl Compression {
 /// Data copied by reference from a file of another or of the same subvolume
 /// (command 16).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(bound = "B: AsRef<[u8]>"))]
 pub struct CloneRange<B: AsRef<[u8]> = Bytes> {
     /// The file that receives the range.
     pub path: StreamPath<B>,
@@ -64,8 +70,9 @@ pub struct CloneRange<B: AsRef<[u8]> = Bytes> {
     pub offset: u64,
     /// Bytes to clone.
     pub len: u64,
-    /// The subvolume that holds the source file. If it is the stream's own
-    /// UUID, the source is the subvolume under construction.
+    /// The subvolume that holds the source file. The source is the subvolume
+    /// under construction if this and `source_ctransid` are the stream's own:
+    /// see [`NewSubvolume::is_source_of`].
     pub source_uuid: Uuid,
     /// ctransid of the source subvolume on the sender's filesystem.
     pub source_ctransid: u64,
@@ -82,6 +89,8 @@ pub struct CloneRange<B: AsRef<[u8]> = Bytes> {
 /// take `unencoded_file_len` bytes from `unencoded_offset`, place them at
 /// `offset`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(bound = "B: AsRef<[u8]>"))]
 pub struct EncodedWrite<B: AsRef<[u8]> = Bytes> {
     /// The file to write to.
     pub path: StreamPath<B>,
@@ -95,16 +104,24 @@ pub struct EncodedWrite<B: AsRef<[u8]> = Bytes> {
     pub unencoded_offset: u64,
     /// Raw compression number; [`Compression::from_number`] gives its
     /// meaning. `None`: attribute absent, which means 0.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub compression: Option<u32>,
     /// Raw encryption number; only 0 has a meaning. `None`: attribute
     /// absent, as kernels send it for inline extents.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub encryption: Option<u32>,
     /// The encoded bytes; kernels append zeros up to the sector size.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "len", serialize_with = "crate::serial::len")
+    )]
     pub data: B,
 }
 
 /// Turns a file into a verity file (command 26, since version 3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(bound = "B: AsRef<[u8]>"))]
 pub struct EnableVerity<B: AsRef<[u8]> = Bytes> {
     /// The file.
     pub path: StreamPath<B>,
@@ -113,8 +130,16 @@ pub struct EnableVerity<B: AsRef<[u8]> = Bytes> {
     /// Size of a Merkle tree block in bytes.
     pub block_size: u32,
     /// Salt, at most 32 bytes; may be empty.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "salt_hex", serialize_with = "crate::serial::hex")
+    )]
     pub salt: B,
     /// Signature, at most 16,128 bytes; may be empty.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "signature_hex", serialize_with = "crate::serial::hex")
+    )]
     pub signature: B,
 }
 
@@ -127,7 +152,16 @@ pub struct EnableVerity<B: AsRef<[u8]> = Bytes> {
 /// The list is complete on purpose: who applies commands must not pass over
 /// one unawares. One that a kernel adds brings another major version of this
 /// crate.
+///
+/// With the feature `serde` a command is an object: `type`, its name, and its
+/// fields. Modes are octal digits and times are UTC. Of file data there is
+/// only the length, `len`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(tag = "type", rename_all = "snake_case", bound = "B: AsRef<[u8]>")
+)]
 pub enum Command<B: AsRef<[u8]> = Bytes> {
     /// 1: a new, empty subvolume; a full stream begins.
     Subvol {
@@ -175,6 +209,10 @@ pub enum Command<B: AsRef<[u8]> = Bytes> {
         /// and 20 to 31, major bits 8 to 19.
         rdev: u64,
         /// Mode with type bits.
+        #[cfg_attr(
+            feature = "serde",
+            serde(serialize_with = "crate::serial::special_mode")
+        )]
         mode: u64,
     },
     /// 6: a new FIFO.
@@ -186,6 +224,10 @@ pub enum Command<B: AsRef<[u8]> = Bytes> {
         /// 0 from a kernel.
         rdev: u64,
         /// Mode with type bits.
+        #[cfg_attr(
+            feature = "serde",
+            serde(serialize_with = "crate::serial::special_mode")
+        )]
         mode: u64,
     },
     /// 7: a new socket.
@@ -197,6 +239,10 @@ pub enum Command<B: AsRef<[u8]> = Bytes> {
         /// 0 from a kernel.
         rdev: u64,
         /// Mode with type bits.
+        #[cfg_attr(
+            feature = "serde",
+            serde(serialize_with = "crate::serial::special_mode")
+        )]
         mode: u64,
     },
     /// 8: a new symbolic link.
@@ -206,6 +252,7 @@ pub enum Command<B: AsRef<[u8]> = Bytes> {
         /// Inode number on the sender; for information.
         ino: u64,
         /// What the link holds: any bytes but NUL.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::text"))]
         target: B,
     },
     /// 9: a new name for something.
@@ -237,8 +284,13 @@ pub enum Command<B: AsRef<[u8]> = Bytes> {
         /// The inode.
         path: StreamPath<B>,
         /// Name with its namespace: any bytes but NUL.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::text"))]
         name: B,
         /// Value; may be empty.
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "value", serialize_with = "crate::serial::text")
+        )]
         data: B,
     },
     /// 14: removes an extended attribute.
@@ -246,6 +298,7 @@ pub enum Command<B: AsRef<[u8]> = Bytes> {
         /// The inode.
         path: StreamPath<B>,
         /// Name with its namespace: any bytes but NUL.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::text"))]
         name: B,
     },
     /// 15: file data.
@@ -255,6 +308,10 @@ pub enum Command<B: AsRef<[u8]> = Bytes> {
         /// Where the data goes, in bytes.
         offset: u64,
         /// The data.
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "len", serialize_with = "crate::serial::len")
+        )]
         data: B,
     },
     /// 16: file data by reference.
@@ -272,6 +329,10 @@ pub enum Command<B: AsRef<[u8]> = Bytes> {
         path: StreamPath<B>,
         /// Permission bits, 0 to 0o7777 from a kernel; more is for the
         /// receiver to refuse.
+        #[cfg_attr(
+            feature = "serde",
+            serde(serialize_with = "crate::serial::permissions")
+        )]
         mode: u64,
     },
     /// 19: sets the owner.
@@ -295,6 +356,7 @@ pub enum Command<B: AsRef<[u8]> = Bytes> {
         /// Last change of the inode; for information, cannot be set.
         ctime: Timespec,
         /// Creation, since version 2; for information, cannot be set.
+        #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
         otime: Option<Timespec>,
     },
     /// 21: the end of the stream.
@@ -320,10 +382,15 @@ pub enum Command<B: AsRef<[u8]> = Bytes> {
         len: u64,
     },
     /// 24: inode flags, since version 2.
+    #[cfg_attr(feature = "serde", serde(rename = "fileattr"))]
     FileAttr {
         /// The inode.
         path: StreamPath<B>,
         /// `BTRFS_INODE_*` as in the sender's inode item, not `FS_*_FL`.
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "fileattr", serialize_with = "crate::serial::flags")
+        )]
         attributes: u64,
     },
     /// 25: file data as the sender's disk holds it, since version 2.

@@ -188,6 +188,25 @@ impl<B: AsRef<[u8]>> SubvolumeName<B> {
         std::str::from_utf8(self.as_bytes()).ok()
     }
 
+    /// The name as the operating system takes it, to be joined to a path.
+    ///
+    /// A [`StreamPath`] has no such function: in a received tree a component
+    /// of it can be a symbolic link that leads anywhere.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use btrfs_sendstream::SubvolumeName;
+    ///
+    /// let name = SubvolumeName::parse(&b"home.\xff"[..])?;
+    /// assert_eq!(Path::new("/backup").join(name.as_os_str()).file_name(), Some(name.as_os_str()));
+    /// # Ok::<(), btrfs_sendstream::PathError>(())
+    /// ```
+    #[cfg(unix)]
+    pub fn as_os_str(&self) -> &std::ffi::OsStr {
+        std::os::unix::ffi::OsStrExt::from_bytes(self.as_bytes())
+    }
+
     /// The same name, borrowed.
     pub fn borrow(&self) -> SubvolumeName<&[u8]> {
         SubvolumeName(self.as_bytes())

@@ -5,7 +5,7 @@
 //! most one sector. The four bytes of a length never cross a sector boundary
 //! of the encoded data: where fewer than four are left, they are padding.
 
-use super::DecodeError;
+use super::{DecodeError, lzo1x};
 
 const FORMAT: &str = "LZO";
 
@@ -46,12 +46,8 @@ pub(super) fn decode(
         let segment = data.get(start..end).ok_or_else(|| {
             DecodeError::damaged(FORMAT, "a segment is longer than what holds it")
         })?;
-        let filled = out.len();
-        out.resize(filled + sector, 0);
-        let room = out.get_mut(filled..).unwrap_or_default();
-        let written = lzokay::decompress::decompress(segment, room)
-            .map_err(|error| DecodeError::damaged(FORMAT, error))?;
-        out.truncate(filled + written);
+        lzo1x::decode(segment, sector, out)
+            .map_err(|reason| DecodeError::damaged(FORMAT, reason))?;
         position = end;
     }
     out.truncate(wanted);

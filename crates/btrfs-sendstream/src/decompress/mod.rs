@@ -9,6 +9,7 @@
 
 mod error;
 mod lzo;
+mod lzo1x;
 #[cfg(test)]
 mod tests;
 mod zlib;

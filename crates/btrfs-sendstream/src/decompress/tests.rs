@@ -86,13 +86,109 @@ fn lzo_of(content: &[u8], sector: usize) -> (Vec<u8>, usize) {
             out.resize(out.len() + left, 0);
             moved += 1;
         }
-        let segment = lzokay::compress::compress(piece).unwrap();
+        let segment = lzo1x_of(piece);
         out.extend_from_slice(&u32::try_from(segment.len()).unwrap().to_le_bytes());
         out.extend_from_slice(&segment);
     }
     let total = u32::try_from(out.len()).unwrap();
     out[..4].copy_from_slice(&total.to_le_bytes());
     (out, moved)
+}
+
+/// LZO1X with every kind of instruction: at each place the last match there
+/// was, if it is long enough.
+fn lzo1x_of(content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    // Where the number of literals after the last match goes.
+    let mut tail = None;
+    let (mut seen, mut at, mut literals) = (std::collections::HashMap::new(), 0, 0);
+    while at < content.len() {
+        let mut best = None;
+        for least in [2, 3] {
+            let Some(key) = content.get(at..at + least) else {
+                break;
+            };
+            let Some(from) = seen.insert(key, at) else {
+                continue;
+            };
+            let (distance, rest) = (at - from, &content[at..]);
+            let same = rest.iter().zip(&content[from..]);
+            let length = same.take_while(|(a, b)| a == b).count();
+            let usable = match least {
+                2 => (1..=3).contains(&literals) && distance <= 1024,
+                _ => distance < 49152,
+            };
+            if usable {
+                best = Some((if least == 2 { 2 } else { length }, distance));
+            }
+        }
+        let Some((length, distance)) = best else {
+            at += 1;
+            literals += 1;
+            continue;
+        };
+        lzo1x_literals(&mut out, &content[at - literals..at], tail);
+        tail = Some(lzo1x_match(&mut out, length, distance, literals));
+        (at, literals) = (at + length, 0);
+    }
+    lzo1x_literals(&mut out, &content[at - literals..], tail);
+    out.extend_from_slice(&[17, 0, 0]);
+    out
+}
+
+fn lzo1x_literals(out: &mut Vec<u8>, literals: &[u8], tail: Option<usize>) {
+    match (literals.len(), tail) {
+        (count @ 0..=3, Some(tail)) => out[tail] |= count as u8,
+        (0, None) => {}
+        (count @ 1..=238, None) => out.push(17 + count as u8),
+        (count, _) => lzo1x_length(out, 0, count - 3, 15),
+    }
+    out.extend_from_slice(literals);
+}
+
+/// Returns the place of the byte that has room for a number of literals.
+fn lzo1x_match(out: &mut Vec<u8>, length: usize, distance: usize, literals: usize) -> usize {
+    let at = out.len();
+    match (length, distance, literals) {
+        (2, _, _) => {
+            out.push(((distance - 1) << 2) as u8 & 0b1100);
+            out.push(((distance - 1) >> 2) as u8);
+            return at;
+        }
+        (3, 2049..=3072, 4..) => {
+            out.push(((distance - 2049) << 2) as u8 & 0b1100);
+            out.push(((distance - 2049) >> 2) as u8);
+            return at;
+        }
+        (3..=8, ..=2048, _) => {
+            out.push((length - 1) as u8 * 32 + ((distance - 1) << 2) as u8 % 32);
+            out.push(((distance - 1) >> 3) as u8);
+            return at;
+        }
+        (_, ..=16384, _) => lzo1x_length(out, 32, length - 2, 31),
+        _ => {
+            let high = (distance - 16384) >> 14 << 3;
+            lzo1x_length(out, 16 + high as u8, length - 2, 7);
+        }
+    }
+    let distance = if distance <= 16384 {
+        distance - 1
+    } else {
+        distance - 16384
+    };
+    out.extend_from_slice(&((distance << 2) as u16).to_le_bytes());
+    out.len() - 2
+}
+
+fn lzo1x_length(out: &mut Vec<u8>, instruction: u8, length: usize, largest: usize) {
+    match length.checked_sub(largest + 1) {
+        None => out.push(instruction + length as u8),
+        Some(more) => {
+            out.push(instruction);
+            out.resize(out.len() + more / 255, 0);
+            out.push((more % 255 + 1) as u8);
+        }
+    }
 }
 
 fn encode(compression: Compression, content: &[u8]) -> Vec<u8> {

@@ -1,106 +1,103 @@
 //! How commands and errors look when they are serialised.
 //!
-//! Everything is an object with keys. Names and values of a stream are bytes:
-//! they are given as text under their key if they are UTF-8, else as
-//! hexadecimal digits under the key with `_hex` appended. What is absent has no
-//! key. The documentation of the repository has the keys, in `docs/json.md`.
+//! Structures are objects with keys. Names and values of a stream are bytes:
+//! strings if they are UTF-8, else objects `{"hex": "…"}`; see [`Text`]. What
+//! is absent has no key. `docs/json.md` of the repository has the keys.
 //!
-//! The helpers are shared with the other crates of the repository and no part
-//! of the public interface.
+//! The functions are for `#[serde(serialize_with = "…")]`.
 
-mod command;
-mod error;
 #[cfg(test)]
 mod tests;
 mod time;
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::Version;
+use crate::{CommandKind, Error, ErrorKind, Position, StreamPath, SubvolumeName, Version};
 
-/// Something that is serialised as an object, and can be part of one.
-pub trait Fields {
-    /// Adds its keys.
-    ///
-    /// # Errors
-    /// Those of the serialiser.
-    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error>;
-}
+/// Bytes that are text as a rule: serialised as a string if they are UTF-8,
+/// else as an object with the hexadecimal digits, `{"hex": "636166e9"}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text<'a>(pub &'a [u8]);
 
-/// An object that is being put together.
-pub struct Object<S: Serializer>(S::SerializeMap);
-
-impl<S: Serializer> fmt::Debug for Object<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Object").finish_non_exhaustive()
-    }
-}
-
-impl<S: Serializer> Object<S> {
-    /// Serialises `fields` as an object of its own.
-    ///
-    /// # Errors
-    /// Those of the serialiser.
-    pub fn of(fields: &impl Fields, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = Self(serializer.serialize_map(None)?);
-        fields.fields(&mut object)?;
-        object.0.end()
-    }
-
-    /// Adds a value.
-    ///
-    /// # Errors
-    /// Those of the serialiser.
-    pub fn field<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), S::Error> {
-        self.0.serialize_entry(key, value)
-    }
-
-    /// Adds a value if there is one.
-    ///
-    /// # Errors
-    /// Those of the serialiser.
-    pub fn optional<T: Serialize>(&mut self, key: &str, value: Option<T>) -> Result<(), S::Error> {
-        match value {
-            Some(value) => self.field(key, &value),
-            None => Ok(()),
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(self.0) {
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => {
+                let mut object = serializer.serialize_map(Some(1))?;
+                object.serialize_entry("hex", &Shown(Hex(self.0)))?;
+                object.end()
+            }
         }
     }
+}
 
-    /// Adds what a value displays.
-    ///
-    /// # Errors
-    /// Those of the serialiser.
-    pub fn text(&mut self, key: &str, value: impl fmt::Display) -> Result<(), S::Error> {
-        self.field(key, &Text(value))
-    }
+/// Serialises bytes as [`Text`] does.
+///
+/// # Errors
+/// Those of the serialiser.
+pub fn text<S: Serializer>(bytes: impl AsRef<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+    Text(bytes.as_ref()).serialize(serializer)
+}
 
-    /// Adds a name or value of a stream: as text if it is UTF-8, else as
-    /// hexadecimal digits under the key with `_hex` appended.
-    ///
-    /// # Errors
-    /// Those of the serialiser.
-    pub fn bytes(&mut self, key: &str, value: &[u8]) -> Result<(), S::Error> {
-        match std::str::from_utf8(value) {
-            Ok(text) => self.field(key, text),
-            Err(_) => self.hex(&format!("{key}_hex"), value),
-        }
-    }
+/// Serialises bytes that are there as [`Text`] does. Those that are absent
+/// have to be skipped.
+///
+/// # Errors
+/// Those of the serialiser.
+pub fn optional_text<S: Serializer>(
+    bytes: &Option<Bytes>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    bytes.as_deref().map(Text).serialize(serializer)
+}
 
-    /// Adds bytes as hexadecimal digits.
-    ///
-    /// # Errors
-    /// Those of the serialiser.
-    pub fn hex(&mut self, key: &str, value: &[u8]) -> Result<(), S::Error> {
-        self.text(key, Hex(value))
-    }
+/// Serialises what a value displays.
+///
+/// # Errors
+/// Those of the serialiser.
+pub fn shown<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// Bytes as a string of hexadecimal digits.
+pub(crate) fn hex<S: Serializer>(
+    bytes: &impl AsRef<[u8]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&Hex(bytes.as_ref()))
+}
+
+/// File data: its length.
+pub(crate) fn len<S: Serializer>(
+    bytes: &impl AsRef<[u8]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(bytes.as_ref().len() as u64)
+}
+
+/// Permission bits as octal digits.
+pub(crate) fn permissions<S: Serializer>(mode: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{mode:04o}"))
+}
+
+/// A mode with type bits as octal digits.
+pub(crate) fn special_mode<S: Serializer>(mode: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{mode:06o}"))
+}
+
+/// Inode flags as hexadecimal digits with `0x`.
+pub(crate) fn flags<S: Serializer>(flags: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{flags:#x}"))
 }
 
 /// Serialises as what it displays.
-struct Text<T>(T);
+struct Shown<T>(T);
 
-impl<T: fmt::Display> Serialize for Text<T> {
+impl<T: fmt::Display> Serialize for Shown<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }
@@ -118,5 +115,56 @@ impl fmt::Display for Hex<'_> {
 impl Serialize for Version {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u32(self.number())
+    }
+}
+
+/// As its name.
+impl Serialize for CommandKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// As [`serial::Text`](crate::serial::Text).
+impl<B: AsRef<[u8]>> Serialize for StreamPath<B> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        text(self.as_bytes(), serializer)
+    }
+}
+
+/// As [`serial::Text`](crate::serial::Text).
+impl<B: AsRef<[u8]>> Serialize for SubvolumeName<B> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        text(self.as_bytes(), serializer)
+    }
+}
+
+/// An object: `kind`, the class of the error in one word; `message`, what went
+/// wrong in English; and where, as [`Position`] has it.
+impl Serialize for Error {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Fields<'a> {
+            kind: &'static str,
+            #[serde(serialize_with = "shown")]
+            message: &'a ErrorKind,
+            #[serde(flatten)]
+            at: Option<Position>,
+        }
+        let fields = Fields {
+            kind: match self.kind() {
+                ErrorKind::Malformed(_) => "malformed",
+                ErrorKind::Sequence(_) => "sequence",
+                ErrorKind::Unsupported(_) => "unsupported",
+                ErrorKind::Truncated(_) => "truncated",
+                ErrorKind::Empty => "empty",
+                ErrorKind::Limit(_) => "limit",
+                ErrorKind::Misuse(_) => "misuse",
+                ErrorKind::Io(_) => "io",
+            },
+            message: self.kind(),
+            at: self.position(),
+        };
+        fields.serialize(serializer)
     }
 }

@@ -20,7 +20,7 @@ fn names_that_are_no_text_are_digits() {
         path: path("ä\n".as_bytes()),
         to: path(b"\xff/a"),
     };
-    let expected = json!({"type": "rename", "path": "ä\n", "to_hex": "ff2f61"});
+    let expected = json!({"type": "rename", "path": "ä\n", "to": {"hex": "ff2f61"}});
     assert_eq!(value(&rename), expected);
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::ser::{Serialize, Serializer};
 
 use crate::Timespec;
+use crate::civil::{SECONDS_PER_DAY, date};
 
 /// UTC with nanoseconds, in the form of ISO 8601. Years before 0 and after
 /// 9999 have a sign and as many digits as they take, four at least.
@@ -15,8 +16,6 @@ impl Serialize for Timespec {
 }
 
 struct Utc(Timespec);
-
-const SECONDS_PER_DAY: i64 = 86_400;
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,29 +33,6 @@ impl fmt::Display for Utc {
         write!(f, "-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
         write!(f, ".{nanoseconds:09}Z")
     }
-}
-
-/// Year, month and day of so many days since 1970-01-01, in the Gregorian
-/// calendar throughout.
-///
-/// Years are counted from March, so that the leap day is their last: then the
-/// months before any day are 153 days for every five.
-fn date(days: i64) -> (i64, i64, i64) {
-    const DAYS_IN_400_YEARS: i64 = 146_097;
-    // Days from 0000-03-01 to 1970-01-01.
-    let days = days + 719_468;
-    let cycle = days.div_euclid(DAYS_IN_400_YEARS);
-    let day = days.rem_euclid(DAYS_IN_400_YEARS);
-    // Leap days so far are taken out: one in 4 years, but for 100, but for 400.
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let (month, next_year) = match month_from_march {
-        0..=9 => (month_from_march + 3, 0),
-        _ => (month_from_march - 9, 1),
-    };
-    (cycle * 400 + year + next_year, month, day_of_month)
 }
 
 #[cfg(test)]

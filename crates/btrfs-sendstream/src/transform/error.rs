@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::command::{CommandKind, StreamPath, SubvolumeName};
+use bytes::Bytes;
+
+use crate::command::{CommandKind, PathError, StreamPath, SubvolumeName};
 use crate::decompress::DecodeError;
 use crate::error::{Error, Position};
 use crate::wire::Version;
@@ -124,6 +126,26 @@ pub enum TransformErrorKind {
         /// Where the hole ends, in bytes.
         end: u64,
     },
+    /// Space of version 2 that is allocated beyond where the file is known to
+    /// end, and makes it as long if it is shorter.
+    #[error("{path}: space is allocated up to byte {size}, and nothing shows how long the file is")]
+    UnknownGrowth {
+        /// The file.
+        path: StreamPath,
+        /// How long the file is at least afterwards, in bytes.
+        size: u64,
+    },
+    /// FALLOCATE in a mode that the version to be written has no other way to
+    /// express. Kernels send none of these.
+    #[error("{path}: version {version} cannot express fallocate in mode {mode:#x}")]
+    FallocateMode {
+        /// The file.
+        path: StreamPath,
+        /// `FALLOC_FL_*` of `linux/falloc.h`.
+        mode: u32,
+        /// The version to be written.
+        version: Version,
+    },
     /// A hole with more zeros than allowed.
     #[error("{path}: a hole of {len} bytes; at most {max} are written as zeros")]
     HoleTooLong {
@@ -162,6 +184,15 @@ pub enum TransformErrorKind {
         path: StreamPath,
         /// How it crosses.
         crossing: Crossing,
+    },
+    /// The root of the subvolume was renamed, or something like it: what the
+    /// names in the stream lead to is no path.
+    #[error("\"{}\" is not a path inside the subvolume: {error}", path.escape_ascii())]
+    InvalidPath {
+        /// What they lead to.
+        path: Bytes,
+        /// Which rule it breaks.
+        error: PathError,
     },
     /// More names wait for their final place than a filter remembers.
     #[error("more than {max} bytes of names without their final place")]

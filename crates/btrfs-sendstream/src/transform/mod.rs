@@ -48,7 +48,7 @@ use crate::error::Position;
 use crate::reader::Reader;
 use crate::writer::Writer;
 
-pub use downgrade::{Downgrade, DowngradeBuilder, Newer, UnknownSize};
+pub use downgrade::{Downgrade, DowngradeBuilder, Newer, ParentEntry, UnknownSize};
 pub use error::{Crossing, TransformError, TransformErrorKind};
 pub use filter::{Filter, Rules};
 pub use layout::{Apart, Together};

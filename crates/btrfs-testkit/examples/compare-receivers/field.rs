@@ -1,12 +1,18 @@
 //! What went wrong for people, as far as it can be had on one machine.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use btrfs_testkit::raw::{OWN_UUID, RawStream, UNKNOWN_UUID, attr};
 use btrfs_testkit::{LoopFilesystem, Sender, Site, Tree, files, subvolume};
+use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::receiver::{Ended, Receiver, state};
 
@@ -77,6 +83,22 @@ const CASES: &[(&str, &str, Run)] = &[
     ),
     ("32", "A command that nobody knows.", unknown),
     ("33", "`-f` with a file that is not there.", missing_file),
+    (
+        "",
+        "A user tries to open a file of theirs for writing during a full receive, and writes to \
+         it after the receive.",
+        user_full,
+    ),
+    (
+        "",
+        "The same during an incremental receive.",
+        user_incremental,
+    ),
+    (
+        "",
+        "During the receive the subvolume is renamed, and another one gets its name.",
+        renamed_meanwhile,
+    ),
 ];
 
 pub(crate) fn table(receivers: &[Receiver; 2]) {
@@ -419,4 +441,119 @@ fn missing_file(receiver: &Receiver) -> String {
     let place = Place::new();
     let ended = receiver.run_with(None, &["-f", "/nowhere/file"], place.site.path());
     place.describe(&ended)
+}
+
+/// A subvolume with a file of user 1000 and a larger one after it; the stream
+/// of it, and that of a change of both.
+fn of_a_user(place: &Place) -> (Vec<u8>, Vec<u8>) {
+    let path = place.filesystem.path();
+    let work = subvolume::create(&path.join("work"));
+    fs::create_dir(work.join("home")).unwrap();
+    let file = work.join("home/f");
+    fs::write(&file, b"good").unwrap();
+    files::set_owner(&file, 1000, 1000).unwrap();
+    fs::write(work.join("rest"), files::pattern(1, 1 << 20, false)).unwrap();
+    let first = subvolume::snapshot_read_only(&work, &path.join("first"));
+    fs::write(work.join("rest"), files::pattern(2, 1 << 20, false)).unwrap();
+    let second = subvolume::snapshot_read_only(&work, &path.join("second"));
+    let full = Sender::new(&first).to_vec();
+    (full, Sender::new(&second).parent(&first).to_vec())
+}
+
+/// Receives while `meddle` runs beside it: once the first half was handed
+/// over, until it returns, and then the rest.
+fn meanwhile(
+    receiver: &Receiver,
+    place: &Place,
+    stream: &[u8],
+    meddle: impl FnOnce() + Send,
+) -> Ended {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let (first, rest) = stream.split_at(stream.len() / 2);
+            // A receiver that has ended does not read.
+            let _ = writer.write_all(first);
+            meddle();
+            let _ = writer.write_all(rest);
+        });
+        let input = File::from(OwnedFd::from(reader));
+        receiver.run_with(Some(input), &[], place.site.path())
+    })
+}
+
+/// As user 1000, tries to open a file again and again until that succeeds or
+/// `stop` is set.
+fn open_as_user(place: &Place, path: &str, stop: &AtomicBool) -> Option<OwnedFd> {
+    let directory = open(place.site.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let (uid, gid) = (Uid::from_raw(1000), Gid::from_raw(1000));
+    set_thread_groups(&[]).unwrap();
+    set_thread_res_gid(gid, gid, gid).unwrap();
+    set_thread_res_uid(uid, uid, uid).unwrap();
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok(file) = openat(&directory, path, OFlags::RDWR, Mode::empty()) {
+            return Some(file);
+        }
+    }
+    None
+}
+
+fn changed_by_user(receiver: &Receiver, place: &Place, stream: &[u8], name: &str) -> String {
+    let stop = AtomicBool::new(false);
+    let received = place.site.path().join(name);
+    std::thread::scope(|scope| {
+        let path = format!("{name}/home/f");
+        let user = scope.spawn({
+            let stop = &stop;
+            move || open_as_user(place, &path, stop)
+        });
+        let ended = meanwhile(receiver, place, stream, || {
+            while !received.exists() {
+                std::thread::yield_now();
+            }
+        });
+        stop.store(true, Ordering::Relaxed);
+        if let Some(file) = user.join().unwrap() {
+            rustix::io::write(file, b"EVIL").unwrap();
+        }
+        let found = fs::read(received.join("home/f")).unwrap();
+        let what = match &found[..] {
+            b"good" => "the file is untouched",
+            _ => "**the file is changed**",
+        };
+        format!("{}, {}, {what}", ended.how, state(&received))
+    })
+}
+
+fn user_full(receiver: &Receiver) -> String {
+    let place = Place::new();
+    let (full, _) = of_a_user(&place);
+    changed_by_user(receiver, &place, &full, "first")
+}
+
+fn user_incremental(receiver: &Receiver) -> String {
+    let place = Place::new();
+    let (full, change) = of_a_user(&place);
+    meanwhile(receiver, &place, &full, || {});
+    changed_by_user(receiver, &place, &change, "second")
+}
+
+fn renamed_meanwhile(receiver: &Receiver) -> String {
+    let place = Place::new();
+    let (full, _) = of_a_user(&place);
+    let name = place.site.path().join("first");
+    let ended = meanwhile(receiver, &place, &full, || {
+        while !name.exists() {
+            std::thread::yield_now();
+        }
+        fs::rename(&name, place.site.path().join("moved")).unwrap();
+        subvolume::create(&name);
+    });
+    let moved = state(&place.site.path().join("moved"));
+    let what = if state(&name) == "stamped" {
+        "**the other is stamped**"
+    } else {
+        "the other is untouched"
+    };
+    format!("{}, {moved}, {what}", ended.how)
 }

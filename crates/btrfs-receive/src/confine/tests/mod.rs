@@ -4,6 +4,7 @@
 //! user; what takes root is left out without it.
 
 mod btrfs;
+mod corpus;
 mod escapes;
 mod follows;
 mod limits;

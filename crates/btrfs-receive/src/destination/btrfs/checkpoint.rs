@@ -100,6 +100,9 @@ impl BtrfsDestination {
     ) -> Result<(), Cause> {
         self.call(move |engine| {
             engine.wait()?;
+            // What differs in the root is who received it: it is closed in
+            // both.
+            engine.opening.clear();
             engine.sources.close();
             engine.flags.import(deferred);
             let sum = engine.fallbacks.lock();
@@ -149,7 +152,9 @@ impl Engine {
             sys::set_received_subvol(&root, Uuid::nil(), 0)
                 .map_err(named("BTRFS_IOC_SET_RECEIVED_SUBVOL"))?;
         }
-        // What of this a checkpoint has is put back with the rest of it.
+        // So that nothing made again inherits anything from the root, and
+        // nobody else enters it. What of this a checkpoint has is put back with
+        // the rest of it.
         subvolume::withhold(&root, &self.flags)?;
         self.flags.clear();
         self.work_on(new, root, true)

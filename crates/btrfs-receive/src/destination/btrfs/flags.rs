@@ -15,6 +15,7 @@ use rustix::fs::{IFlags, XattrFlags, fgetxattr, fsetxattr, fstat, ioctl_getflags
 use rustix::io::Errno;
 
 use super::error::named;
+use super::subvolume::ROOT_INODE;
 use crate::error::Cause;
 use crate::report::Fallbacks;
 use crate::sys::{self, XFlags};
@@ -202,6 +203,12 @@ impl SharedFlags {
             .compression
             .extend(compression.map(|(inode, value)| (inode, Bytes::from(value))));
         (waiting.compression_refused, waiting.flags_refused) = deferred.refused;
+    }
+
+    /// Takes out what waits for the root.
+    pub(super) fn take_root(&self) -> XFlags {
+        let waiting = self.lock().forbidding.remove(&ROOT_INODE);
+        waiting.map_or(XFlags::empty(), |(_, flags)| flags)
     }
 
     /// Sets what has waited. `open` opens an inode of the subvolume by its

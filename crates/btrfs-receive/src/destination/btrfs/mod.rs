@@ -19,7 +19,9 @@ pub(super) mod flags;
 mod namespace;
 pub(crate) mod naming;
 mod prefetch;
+pub(crate) mod private;
 pub(super) mod root_names;
+mod seal;
 mod sources;
 pub(crate) mod subvolume;
 mod worker;
@@ -49,15 +51,19 @@ use self::namespace::{Namespace, Tools};
 pub(crate) use self::naming::Naming;
 use self::prefetch::{Prefetcher, Progress};
 use self::root_names::RootNames;
+use self::seal::Sealing;
 use self::sources::CloneSources;
 pub(crate) use self::subvolume::{or_the_same, taken};
+#[cfg(feature = "resume")]
+pub(crate) use self::worker::THREAD_STACK;
 use self::worker::{Bound, Worker};
-use super::{Begun, Destination, Finished, Withheld};
+use super::{Begun, Destination, Finished};
 use crate::error::{Cause, Failure, OpenError};
-use crate::plan::op::{NewSubvolume, SourceId, Step};
-use crate::report::{Fallbacks, SourceUsed};
+use crate::plan::op::{NewSubvolume, Op, SourceId, Step};
+use crate::report::Fallbacks;
 use crate::source::{Candidate, Choice, ResolverBuilder};
 use crate::sys;
+use crate::xattr::ACCESS_ACL;
 
 /// What may wait for the thread that changes names. [`Budget`] bounds what
 /// waits for both threads together.
@@ -79,7 +85,8 @@ const CONTENT_BOUND: Bound = Bound {
 /// Needs Linux 5.6 for `openat2`, or finds its way without. What it needs
 /// privileges for: `CAP_CHOWN`, `CAP_FOWNER`, `CAP_FSETID`, `CAP_MKNOD`,
 /// `CAP_SETFCAP`, `CAP_DAC_OVERRIDE`, `CAP_LINUX_IMMUTABLE` for what a stream
-/// may set; `CAP_SYS_ADMIN` for `trusted.*` attributes and to store encoded
+/// may set, and `CAP_CHOWN` for an incremental one on a parent whose root is
+/// somebody else's; `CAP_SYS_ADMIN` for `trusted.*` attributes and to store encoded
 /// writes as they are; `CAP_DAC_READ_SEARCH` for the latter too, and to find
 /// sources outside of what is mounted. Capabilities decide, not the user id.
 ///
@@ -148,6 +155,16 @@ impl BtrfsDestinationBuilder {
         choose: impl FnMut(SourceId, &[Candidate]) -> Choice + Send + 'static,
     ) -> Self {
         self.sources = self.sources.choose_with(choose);
+        self
+    }
+
+    /// Take no writable subvolume for a parent or clone source, not even if
+    /// its received UUID is the one wanted and there is no other:
+    /// [the last resort](crate::source#the-last-resort). What
+    /// [`parent`](Self::parent) and [`clone_source`](Self::clone_source) name
+    /// is not refused. Default `false`.
+    pub fn refuse_writable_sources(mut self, refuse: bool) -> Self {
+        self.sources = self.sources.refuse_writable_sources(refuse);
         self
     }
 
@@ -325,7 +342,7 @@ impl Destination for BtrfsDestination {
     }
 
     fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
-        let operation = new.operation();
+        let operation = new.command().name();
         let new = Box::new(new.clone());
         let on = new.parent.is_some();
         let begun = self.ask(at, operation, |answer| Request::Begin { new, at, answer })?;
@@ -434,6 +451,8 @@ struct Engine {
     fallbacks: Arc<Mutex<Fallbacks>>,
     failures: Failures,
     current: Option<Namespace>,
+    /// Steps that let others enter the root, which wait for the end.
+    opening: Vec<Step>,
     naming: Naming,
     /// Root of what was created last, until it is finished or given up.
     created: Option<OwnedFd>,
@@ -482,6 +501,7 @@ impl Engine {
             fallbacks,
             failures,
             current: None,
+            opening: Vec::new(),
             naming,
             created: None,
             private_umask: false,
@@ -504,7 +524,7 @@ impl Engine {
     fn serve(&mut self, request: Request) {
         match request {
             Request::Begin { new, at, answer } => {
-                let operation = new.operation();
+                let operation = new.command().name();
                 let name = new.name.clone();
                 let begun = self
                     .begin(*new)
@@ -525,7 +545,7 @@ impl Engine {
                     .current
                     .as_ref()
                     .map(|current| current.new.name.clone());
-                let finished = self.finish().map_err(|cause| {
+                let finished = self.finish(at, |cause| {
                     let name = name.as_ref().map_or(&b""[..], |name| name.as_bytes());
                     Failure::new(at, "finish", name, cause)
                 });
@@ -544,6 +564,9 @@ impl Engine {
     }
 
     fn step(&mut self, step: Step, share: Share) {
+        if lets_others_in(&step.op) {
+            return self.opening.push(step);
+        }
         let mut tools = Tools {
             share: Some(share),
             content: &mut self.content,
@@ -560,43 +583,36 @@ impl Engine {
     fn begin(&mut self, new: NewSubvolume) -> Result<Begun, Cause> {
         self.abandon();
         self.naming.check(&self.destination, &new)?;
-        let (fd, parent) = self.create(&new)?;
+        let (fd, begun) = self.create(&new)?;
         self.created = fcntl_dupfd_cloexec(&fd, 0).ok();
         self.progress.set_root(self.created.as_ref());
-        self.prepare(new, fd)
-            .map(|withheld| Begun { parent, withheld })
-            .map_err(subvolume::left_incomplete)
+        let holds_names = new.parent.is_some();
+        self.work_on(new, fd, holds_names)
+            .map_err(subvolume::left_incomplete)?;
+        Ok(begun)
     }
 
     /// Creates the subvolume, or takes the snapshot.
-    fn create(&mut self, new: &NewSubvolume) -> Result<(OwnedFd, Option<SourceUsed>), Cause> {
+    fn create(&mut self, new: &NewSubvolume) -> Result<(OwnedFd, Begun), Cause> {
         let name = self.naming.while_built(new);
         let name = name.as_bytes();
-        match new.parent {
-            None => {
-                let fd = subvolume::create(&self.destination, name, new, self.private_umask)?;
-                Ok((fd, None))
-            }
-            Some(wanted) => {
-                let parent = self
-                    .sources
-                    .parent(wanted)
-                    .map_err(|cause| or_the_same(&self.destination, new, cause))?;
-                let fd = subvolume::snapshot(&self.destination, name, new, &*parent)?;
-                Ok((fd, Some(parent.used())))
-            }
-        }
-    }
-
-    /// Makes a subvolume that was just created the one under construction.
-    fn prepare(&mut self, new: NewSubvolume, fd: OwnedFd) -> Result<Withheld, Cause> {
-        let withheld = match new.parent {
-            None => Withheld::default(),
-            Some(_) => subvolume::withhold(&fd, &self.flags)?,
+        let Some(wanted) = new.parent else {
+            let fd = subvolume::create(&self.destination, name, new)?;
+            return Ok((fd, Begun::default()));
         };
-        let holds_names = new.parent.is_some();
-        self.work_on(new, fd, holds_names)?;
-        Ok(withheld)
+        let parent = self
+            .sources
+            .parent(wanted)
+            .map_err(|cause| or_the_same(&self.destination, new, cause))?;
+        let mut used = parent.used();
+        // What is in the snapshot counts, not what the parent was a moment
+        // before; and before its root is closed, which is a change too.
+        let look = |fd: &OwnedFd| used.may_have_changed = !parent.is_unchanged_in(fd);
+        let waiting = &self.flags;
+        let (fd, withheld) =
+            subvolume::snapshot(&self.destination, name, new, &*parent, look, waiting)?;
+        let parent = Some(used);
+        Ok((fd, Begun { parent, withheld }))
     }
 
     /// Makes `fd` the subvolume under construction. It may hold names already.
@@ -616,23 +632,46 @@ impl Engine {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Finished, Cause> {
+    fn finish(
+        &mut self,
+        at: Position,
+        failed: impl Fn(Cause) -> Failure,
+    ) -> Result<Finished, Failure> {
         let Some(mut current) = self.current.take() else {
-            return Err(Cause::NothingToFinish);
+            return Err(failed(Cause::NothingToFinish));
         };
         current.close_files();
         self.progress.set_root(None);
         if !self.content.wait() {
-            return Err(Cause::ThreadPanicked);
+            return Err(failed(Cause::ThreadPanicked));
         }
         // The caller has settled before; what turned up since counts too.
         if let Err(failure) = self.failures.next() {
-            return Err(*failure.cause);
+            return Err(failed(*failure.cause));
         }
         self.sources.close();
-        current.restore_flags()?;
-        let id = subvolume::seal(current.root.fd(), &current.new, &self.accepted)?;
-        self.naming.reveal(&self.destination, &current.new)?;
+        let forbidding = self.flags.take_root();
+        current.restore_flags().map_err(&failed)?;
+        let root = fcntl_dupfd_cloexec(current.root.fd(), 3)
+            .map_err(named("fcntl"))
+            .map_err(&failed)?;
+        let new = current.new.clone();
+        let sealing = Sealing {
+            destination: &self.destination,
+            naming: self.naming,
+            new: &new,
+            root: &root,
+            accepted: &self.accepted,
+            forbidding,
+            at,
+        };
+        let mut tools = Tools {
+            share: None,
+            content: &mut self.content,
+            sources: &mut self.sources,
+        };
+        let mut opening = std::mem::take(&mut self.opening).into_iter();
+        let id = sealing.seal(|| opening.try_for_each(|step| current.apply(step, &mut tools)))?;
         self.accepted.clear();
         self.created = None;
         self.sources.resolver().set_under_construction(None);
@@ -656,12 +695,13 @@ impl Engine {
         self.content.discard();
         self.sources.close();
         self.sources.resolver().set_under_construction(None);
-        self.sources.take_used();
+        self.sources.forget_used();
         self.take_fallbacks();
         self.flags.clear();
         self.accepted.clear();
         self.progress.set_root(None);
         self.current = None;
+        self.opening.clear();
         self.created = None;
     }
 
@@ -681,4 +721,15 @@ impl Engine {
             .unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut sum)
     }
+}
+
+/// Whether it lets others enter the root of the subvolume, or keeps them out:
+/// such steps wait until it is sealed.
+fn lets_others_in(op: &Op) -> bool {
+    op.path().is_root()
+        && match op {
+            Op::Chown { .. } | Op::Chmod { .. } => true,
+            Op::SetXattr { name, .. } | Op::RemoveXattr { name, .. } => name == ACCESS_ACL,
+            _ => false,
+        }
 }

@@ -124,8 +124,21 @@ impl Namespace {
     ) -> Result<(), Cause> {
         let operation = op.name();
         let (path, action) = match op {
-            // Done by `apply`, which can say at which of their two steps.
-            Op::Create { .. } | Op::Move { .. } => return Ok(()),
+            // `apply` does these itself, to say at which of their two steps
+            // they failed.
+            Op::Create {
+                path,
+                created_as,
+                kind,
+                mode,
+            } => {
+                let made = self.create(&path, created_as.as_ref(), &kind, mode);
+                return made.map_err(|error| error.cause);
+            }
+            Op::Move { path, existing } => {
+                let moved = self.move_file(&path, &existing, tools.content);
+                return moved.map_err(|error| error.cause);
+            }
             Op::Rename { path, to } => return self.rename(&path, &to, tools.content),
             Op::Link { path, existing } => return self.link(&path, &existing, tools.content),
             Op::Unlink { path } => return self.unlink(&path, tools.content),
@@ -322,12 +335,14 @@ impl Namespace {
         let Known::File(file) = self.known(&clone.path, true, tools.content)? else {
             return Err(Cause::NotRegularFile { found: "directory" });
         };
-        let source = if clone.source_uuid == self.new.uuid {
+        let source = if self.new.is_source_of(&clone) {
             // The subvolume under construction, which no search could find.
             match self.known(&clone.source_path, false, tools.content)? {
                 Known::File(file) => file,
+                // No file: this says what it is.
                 Known::Other { .. } => {
-                    return Err(Cause::NotRegularFile { found: "directory" });
+                    let fd = self.root.open_file(&clone.source_path, Access::Read)?;
+                    Arc::new(OpenFile::existing(fd, false))
                 }
             }
         } else {

@@ -1,9 +1,9 @@
-//! Under which name a subvolume is built, and how it gets its own.
+//! Under which name a subvolume is built.
 
 use std::os::fd::OwnedFd;
 
 use btrfs_sendstream::{Bytes, SubvolumeName};
-use rustix::fs::{AtFlags, RenameFlags, fsync, renameat_with, statat};
+use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 
 use super::subvolume;
@@ -34,7 +34,7 @@ impl Naming {
         })
     }
 
-    /// Fails early where [`Naming::reveal`] would fail at the end.
+    /// Fails early where giving it its name would fail at the end.
     pub(crate) fn check(self, directory: &OwnedFd, new: &NewSubvolume) -> Result<(), Cause> {
         if !self.atomic {
             return Ok(());
@@ -46,23 +46,6 @@ impl Naming {
                 by: subvolume::occupant(directory, new.name.as_bytes(), new),
             }),
         }
-    }
-
-    /// Gives a sealed subvolume its own name, unless something else took it
-    /// meanwhile. rename(2) alone would replace an empty directory.
-    pub(crate) fn reveal(self, directory: &OwnedFd, new: &NewSubvolume) -> Result<(), Cause> {
-        if !self.atomic {
-            return Ok(());
-        }
-        let built = self.while_built(new);
-        let (from, to) = (built.as_bytes(), new.name.as_bytes());
-        renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE)
-            // The name has to survive a power cut, as the subvolume does.
-            .and_then(|()| fsync(directory))
-            .map_err(|errno| Cause::NotRenamed {
-                built_as: built.to_string(),
-                error: errno.into(),
-            })
     }
 }
 

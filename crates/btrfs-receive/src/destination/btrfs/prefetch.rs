@@ -17,6 +17,7 @@ use std::thread::{self, JoinHandle};
 use btrfs_sendstream::StreamPath;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
+use super::worker::THREAD_STACK;
 use crate::plan::op::Op;
 
 /// Reads that may be under way at a time.
@@ -98,6 +99,7 @@ impl Prefetcher {
             let shared = Arc::clone(&self.shared);
             let started = thread::Builder::new()
                 .name("btrfs-prefetch".into())
+                .stack_size(THREAD_STACK)
                 .spawn(move || shared.serve());
             match started {
                 Ok(thread) => self.threads.push(thread),

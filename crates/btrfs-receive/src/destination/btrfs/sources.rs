@@ -22,12 +22,19 @@ const MAX_SOURCES: usize = 2;
 /// Sources that are listed in a report at most.
 const MAX_REPORTED: usize = 256;
 
+/// Writable sources at most that are looked at again at the end; more may
+/// have changed.
+const MAX_WRITABLE: usize = 16;
+
 /// The subvolumes that a stream clones from.
 pub(super) struct CloneSources {
     resolver: Resolver,
     /// The one used last comes last.
     open: Vec<(SourceId, SourceRoot)>,
     used: Vec<SourceUsed>,
+    /// Those of `used` that are writable, and were unchanged when they were
+    /// opened.
+    writable: Vec<Arc<Source>>,
     /// Serves as the parent that is named next.
     parent: Option<OwnedFd>,
     /// A file that stands for every path of the source with this UUID.
@@ -51,6 +58,7 @@ impl CloneSources {
             file: None,
             open: Vec::new(),
             used: Vec::new(),
+            writable: Vec::new(),
         }
     }
 
@@ -68,9 +76,22 @@ impl CloneSources {
         Ok(self.resolver.resolve(wanted)?)
     }
 
-    /// Sources used since the last call.
+    /// Sources used since the last call. Everything that was cloned has to be
+    /// on disk, and so has what others wrote before it was.
     pub(super) fn take_used(&mut self) -> Vec<SourceUsed> {
-        std::mem::take(&mut self.used)
+        let mut all = std::mem::take(&mut self.used);
+        for source in std::mem::take(&mut self.writable) {
+            let changed = !source.is_unchanged_in(&*source);
+            let same = all.iter_mut().filter(|used| used.wanted == source.wanted());
+            same.for_each(|used| used.may_have_changed |= changed);
+        }
+        all
+    }
+
+    /// Forgets the sources used.
+    pub(super) fn forget_used(&mut self) {
+        self.used.clear();
+        self.writable.clear();
     }
 
     /// Closes everything.
@@ -124,15 +145,32 @@ impl CloneSources {
         if self.open.len() >= MAX_SOURCES {
             self.open.remove(0);
         }
-        Ok(&mut self.open.push_mut(entry).1)
+        let last = self.open.len();
+        self.open.push(entry);
+        Ok(&mut self.open[last].1)
+    }
+
+    /// Notes a source for the report.
+    fn note(&mut self, source: &Arc<Source>) {
+        let mut used = source.used();
+        let is_same =
+            |it: &SourceUsed| (it.wanted, it.subvolume_id) == (used.wanted, used.subvolume_id);
+        if self.used.len() >= MAX_REPORTED || self.used.iter().any(is_same) {
+            return;
+        }
+        if used.writable && !used.may_have_changed {
+            if self.writable.len() < MAX_WRITABLE {
+                self.writable.push(Arc::clone(source));
+            } else {
+                used.may_have_changed = true;
+            }
+        }
+        self.used.push(used);
     }
 
     fn open_root(&mut self, wanted: SourceId) -> Result<SourceRoot, Cause> {
         let source = self.resolver.resolve(wanted)?;
-        let used = source.used();
-        if self.used.len() < MAX_REPORTED && !self.used.contains(&used) {
-            self.used.push(used);
-        }
+        self.note(&source);
         let fd = fcntl_dupfd_cloexec(&*source, 0).map_err(named("dup"))?;
         let mut root = self.confine(fd)?;
         let capacity = file_capacity();

@@ -1,53 +1,77 @@
-//! The life of a subvolume: created or taken as a snapshot, then sealed.
+//! The beginning of a subvolume: created or taken as a snapshot, and closed.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use btrfs_sendstream::{Bytes, Timespec};
 use rustix::fs::{
-    IFlags, Mode, OFlags, Stat, fchmod, fgetxattr, fremovexattr, fstat, ioctl_getflags,
-    ioctl_setflags, openat, syncfs,
+    AtFlags, IFlags, Mode, OFlags, Stat, fchmod, fgetxattr, fremovexattr, fstat, ioctl_getflags,
+    ioctl_setflags, openat, statat,
 };
 use rustix::io::Errno;
-use rustix::process::umask;
-use tracing::{debug, info};
-use uuid::Uuid;
+use rustix::process::geteuid;
+use rustix::thread::{CapabilitySet, capabilities};
+use tracing::debug;
 
-use super::encoded::Accepted;
 use super::error::named;
 use super::flags::{self, INHERITED_FL, SharedFlags};
+use super::private::{INSIDE, Private};
+use super::seal::close;
 use crate::destination::Withheld;
 use crate::error::{Cause, Occupant};
 use crate::plan::op::NewSubvolume;
-use crate::sys;
+use crate::sys::{self, XFlags};
 use crate::xattr::{COMPRESSION, DEFAULT_ACL};
 
 /// Inode number of every subvolume's root, `BTRFS_FIRST_FREE_OBJECTID`.
 pub(crate) const ROOT_INODE: u64 = 256;
 
-/// Mode of a new subvolume's root until the stream's own is set at the end.
-const CLOSED: u32 = 0o700;
+/// Mode of the root until the stream's own is set at the end.
+pub(super) const CLOSED: u32 = 0o700;
 
 /// Creates an empty subvolume whose root only its owner can enter.
 pub(super) fn create(
     destination: &OwnedFd,
     name: &[u8],
     new: &NewSubvolume,
-    private_umask: bool,
 ) -> Result<OwnedFd, Cause> {
-    if private_umask {
-        umask(Mode::from_raw_mode(0o777 & !CLOSED));
+    let private = private(destination, name, new)?;
+    sys::subvol_create(private.fd(), INSIDE).map_err(named("BTRFS_IOC_SUBVOL_CREATE"))?;
+    let made = open_root(private.fd(), INSIDE).and_then(|root| {
+        fchmod(&root, Mode::from_raw_mode(CLOSED)).map_err(named("fchmod"))?;
+        clean(&root)?;
+        Ok(root)
+    });
+    bring_out(&private, destination, name, new, made)
+}
+
+/// A private directory for the subvolume that is to be called `name`.
+fn private(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> Result<Private, Cause> {
+    match statat(destination, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Private::make(destination, new),
+        Err(errno) => Err(Cause::system("fstatat", errno)),
+        Ok(_) => Err(taken(destination, name, new)),
     }
-    let created = sys::subvol_create(destination, name);
-    if private_umask {
-        umask(Mode::empty());
+}
+
+/// Gives what was `made` in a private directory its name.
+fn bring_out<T>(
+    private: &Private,
+    destination: &OwnedFd,
+    name: &[u8],
+    new: &NewSubvolume,
+    made: Result<T, Cause>,
+) -> Result<T, Cause> {
+    let Err(errno) = private.bring_out(name) else {
+        return made.map_err(left_incomplete);
+    };
+    // Nothing of it was seen by anybody.
+    if private.delete_inside().is_err() {
+        debug!("what was created in the private directory stays there");
     }
-    created.map_err(|errno| not_made(destination, name, new, "BTRFS_IOC_SUBVOL_CREATE", errno))?;
-    let root = open_root(destination, name).map_err(left_incomplete)?;
-    fchmod(&root, Mode::from_raw_mode(CLOSED))
-        .map_err(named("fchmod"))
-        .and_then(|()| clean(&root))
-        .map_err(left_incomplete)?;
-    Ok(root)
+    Err(match errno {
+        Errno::EXIST => taken(destination, name, new),
+        errno => Cause::system("renameat2", errno),
+    })
 }
 
 /// Takes off a new root what it got from the root of the subvolume around
@@ -64,36 +88,49 @@ fn clean(root: &OwnedFd) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Takes a writable snapshot of `parent`.
+/// Takes a writable snapshot of `parent` that nobody else can enter. `look`
+/// sees its root as it was taken.
 pub(super) fn snapshot(
     destination: &OwnedFd,
     name: &[u8],
     new: &NewSubvolume,
     parent: impl AsFd,
-) -> Result<OwnedFd, Cause> {
-    sys::snap_create(destination, name, parent, false)
-        .map_err(|errno| not_made(destination, name, new, "BTRFS_IOC_SNAP_CREATE_V2", errno))?;
-    open_root(destination, name).map_err(left_incomplete)
+    look: impl FnOnce(&OwnedFd),
+    waiting: &SharedFlags,
+) -> Result<(OwnedFd, Withheld), Cause> {
+    may_close(&parent)?;
+    let private = private(destination, name, new)?;
+    sys::snap_create(private.fd(), INSIDE, parent, false)
+        .map_err(named("BTRFS_IOC_SNAP_CREATE_V2"))?;
+    let made = open_root(private.fd(), INSIDE).and_then(|root| {
+        look(&root);
+        let withheld = withhold(&root, waiting)?;
+        Ok((root, withheld))
+    });
+    bring_out(&private, destination, name, new, made)
+}
+
+/// Whether the root of a snapshot of `parent` can be closed: a snapshot that
+/// cannot be closed is not taken.
+fn may_close(parent: impl AsFd) -> Result<(), Cause> {
+    let lacks =
+        |one| !capabilities(None).is_ok_and(|capabilities| capabilities.effective.contains(one));
+    let flags = sys::fs_get_xflags(&parent).map_err(named("FS_IOC_FSGETXATTR"))?;
+    if flags.intersects(XFlags::IMMUTABLE | XFlags::APPEND) && lacks(CapabilitySet::LINUX_IMMUTABLE)
+    {
+        return Err(Cause::system("FS_IOC_FSSETXATTR", Errno::PERM));
+    }
+    let owner = fstat(&parent).map_err(named("fstat"))?.st_uid;
+    if owner != geteuid().as_raw() && lacks(CapabilitySet::CHOWN) {
+        return Err(Cause::system("fchown", Errno::PERM));
+    }
+    Ok(())
 }
 
 /// A failure after the subvolume came into being.
 pub(super) fn left_incomplete(cause: Cause) -> Cause {
     Cause::LeftIncomplete {
         cause: Box::new(cause),
-    }
-}
-
-/// Why the subvolume could not be made; if its name is taken, by what.
-fn not_made(
-    destination: &OwnedFd,
-    name: &[u8],
-    new: &NewSubvolume,
-    call: &'static str,
-    errno: Errno,
-) -> Cause {
-    match errno {
-        Errno::EXIST => taken(destination, name, new),
-        errno => Cause::system(call, errno),
     }
 }
 
@@ -142,8 +179,8 @@ pub(super) fn open_root(destination: &OwnedFd, name: &[u8]) -> Result<OwnedFd, C
     openat(destination, name, flags, Mode::empty()).map_err(named("openat"))
 }
 
-/// Takes off the root of a snapshot what new inodes would inherit, and notes
-/// what they would change.
+/// Takes off the root of a snapshot what new inodes would inherit, notes what
+/// they would change, and closes it to everybody else.
 ///
 /// An immutable or append-only root is made changeable until the end.
 pub(super) fn withhold(root: &OwnedFd, waiting: &SharedFlags) -> Result<Withheld, Cause> {
@@ -165,11 +202,11 @@ pub(super) fn withhold(root: &OwnedFd, waiting: &SharedFlags) -> Result<Withheld
         ioctl_setflags(root, cleared).map_err(named("FS_IOC_SETFLAGS"))?;
         withheld.attributes = Some(flags::to_attributes(old, xflags));
     }
-    let mode = stat.st_mode & 0o7777;
-    if mode & 0o2000 != 0 {
-        fchmod(root, Mode::from_raw_mode(mode & !0o2000)).map_err(named("fchmod"))?;
-        withheld.mode = Some(mode);
+    if stat.st_uid != geteuid().as_raw() {
+        withheld.owner = Some((stat.st_uid, stat.st_gid));
     }
+    withheld.mode = Some(stat.st_mode & 0o7777);
+    close(root)?;
     Ok(withheld)
 }
 
@@ -213,33 +250,4 @@ pub(super) fn delete(destination: &OwnedFd, root: OwnedFd) -> Result<bool, Cause
     // By id, which is never used again: its name may be another's by now.
     sys::subvol_destroy(destination, info.id).map_err(named("BTRFS_IOC_SNAP_DESTROY_V2"))?;
     Ok(true)
-}
-
-/// Puts every byte on disk, then marks the subvolume as received and makes
-/// it read-only. Returns the id of the subvolume.
-///
-/// `root` must be a descriptor that was opened before the first write:
-/// syncfs(2) reports a failed write-back once to each. The ioctls that
-/// follow report none. Nor does it report encoded data that was lost, which
-/// `accepted` looks for.
-pub(super) fn seal(root: impl AsFd, new: &NewSubvolume, accepted: &Accepted) -> Result<u64, Cause> {
-    debug!(name = %new.name, "everything is applied: writing it to disk");
-    syncfs(&root).map_err(named("syncfs"))?;
-    accepted.verify()?;
-    let id = sys::subvolume_info(&root)
-        .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
-        .id;
-    sys::set_received_subvol(&root, new.uuid, new.ctransid)
-        .map_err(named("BTRFS_IOC_SET_RECEIVED_SUBVOL"))?;
-    if let Err(errno) = sys::subvol_set_read_only(&root, true) {
-        // A writable subvolume must not say that it is complete.
-        if let Err(errno) = sys::set_received_subvol(&root, Uuid::nil(), 0) {
-            return Err(Cause::StampStays {
-                error: errno.into(),
-            });
-        }
-        return Err(Cause::system("BTRFS_IOC_SUBVOL_SETFLAGS", errno));
-    }
-    info!(id, uuid = %new.uuid, stransid = new.ctransid, "on disk, marked as received, read-only");
-    Ok(id)
 }

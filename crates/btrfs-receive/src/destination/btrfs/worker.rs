@@ -19,6 +19,10 @@ const BATCH_TASKS: usize = 32;
 /// A batch is handed over early when its payload reaches this many bytes.
 const BATCH_BYTES: usize = 128 << 10;
 
+/// Stack of a thread in bytes: what Rust gives by default, and not what
+/// `RUST_MIN_STACK` says, which can be too little to start.
+pub(crate) const THREAD_STACK: usize = 2 << 20;
+
 /// The handing-over side. Dropping it discards what is waiting and joins
 /// the thread.
 ///
@@ -76,7 +80,8 @@ impl<T: Send + 'static> Worker<T> {
             bound,
         });
         let theirs = Arc::clone(&shared);
-        let thread = thread::Builder::new().name(name.into()).spawn(move || {
+        let thread = thread::Builder::new().name(name.into());
+        let thread = thread.stack_size(THREAD_STACK).spawn(move || {
             let _gone = Gone(&theirs);
             let mut tool = setup();
             theirs.run(&mut tool, &mut work);

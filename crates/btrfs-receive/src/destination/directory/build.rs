@@ -124,7 +124,11 @@ impl Build {
 
     fn link(&mut self, path: &StreamPath, existing: &StreamPath) -> Result<(), Cause> {
         self.creator.note_name(path);
-        self.tree.root.link(existing, path)?;
+        let tree = &mut self.tree;
+        if let Err(cause) = tree.root.link(existing, path) {
+            return Err(tree.names.explain(&tree.root, path, cause));
+        }
+        tree.names.given(&tree.root, path)?;
         self.files.remove(path.as_bytes());
         self.tree.notes.linked(existing, path)
     }
@@ -190,12 +194,17 @@ impl Build {
         let made = self
             .creator
             .create(root, path, created_as, kind, first_mode);
+        let made = made.map_err(|mut error| {
+            error.cause = self.tree.names.explain(root, path, error.cause);
+            error
+        });
         let made = match (made, special(kind)) {
             (Err(error), Some(what)) if error.part == 0 && tree::is_refusal(&error.cause) => {
                 let errno = tree::errno_of(&error.cause);
                 let file = NewInode::File;
                 let made = self.creator.create(root, path, created_as, &file, mode)?;
                 self.gone(path);
+                self.tree.names.given(&self.tree.root, path)?;
                 self.tree.notes.lacks(path, what, errno)?;
                 drop(made);
                 return Ok(());
@@ -203,6 +212,7 @@ impl Build {
             (made, _) => made?,
         };
         self.gone(path);
+        self.tree.names.given(&self.tree.root, path)?;
         if let Some(file) = made {
             let file = Arc::new(file.into_fd());
             self.files.insert(path.as_bytes(), file);
@@ -215,7 +225,8 @@ impl Build {
 
     fn rename(&mut self, path: &StreamPath, to: &StreamPath) -> Result<(), Cause> {
         self.creator.note_name(to);
-        self.tree.root.rename(path, to, true)?;
+        let tree = &mut self.tree;
+        tree.names.rename(&tree.root, path, to)?;
         self.files.rename(path.as_bytes(), to.as_bytes());
         self.tree.notes.renamed(path, to);
         self.creator.renamed(path, to);
@@ -225,6 +236,7 @@ impl Build {
     /// Nothing that was known of `path` holds any more.
     fn gone(&mut self, path: &StreamPath) {
         self.files.remove(path.as_bytes());
+        self.tree.names.removed(path);
         self.tree.notes.removed(path);
     }
 
@@ -256,7 +268,9 @@ impl Build {
         parts: usize,
         tools: &mut Tools<'_>,
     ) -> Result<(), StepError> {
-        let source = if clone.source_uuid == self.new.uuid {
+        // Another state of the same subvolume is another source.
+        let is_own = self.new.is_source_of(clone);
+        let source = if is_own {
             let path = &clone.source_path;
             match self.files.get(path.as_bytes()) {
                 Some(file) => file,

@@ -4,7 +4,9 @@
 //! Files with several names keep them: the first of its names is linked into
 //! a directory set aside, under the number of its inode, and found there when
 //! the next one comes. So nothing has to be remembered, and memory does not
-//! grow with the tree: one path, and one position for each level of it.
+//! grow with the tree: one path, and one position for each level of it. The
+//! upper levels stay open, since going on where a listing was left reads all
+//! of a block again.
 
 use std::os::fd::OwnedFd;
 
@@ -23,6 +25,9 @@ use crate::error::Cause;
 use crate::report::Lack;
 use crate::xattr::{COMPRESSION, DEFAULT_ACL};
 
+/// Levels that stay open while what lies below them is copied.
+const MAX_OPEN: usize = 32;
+
 /// Copies a tree into an empty one.
 pub(super) struct Copier<'a> {
     pub(super) from: &'a Root,
@@ -35,6 +40,8 @@ pub(super) struct Copier<'a> {
 /// A directory that is being copied.
 struct Level {
     path: StreamPath,
+    /// Its listing, while that is open.
+    entries: Option<Dir>,
     /// Where to go on listing it.
     position: i64,
     times: (Timespec, Timespec),
@@ -65,11 +72,18 @@ impl Copier<'_> {
         self.to.root.chmod(&root, 0o700)?;
         let mut levels = vec![Level {
             path: root,
+            entries: None,
             position: 0,
             times: times_of(&stat),
         }];
         while let Some(level) = levels.last_mut() {
-            match self.next_directory(level)? {
+            let below = self.next_directory(level)?;
+            if levels.len() > MAX_OPEN
+                && let Some(level) = levels.last_mut()
+            {
+                level.entries = None;
+            }
+            match below {
                 Some(below) => levels.push(below),
                 None => {
                     if let Some(done) = levels.pop()
@@ -85,11 +99,10 @@ impl Copier<'_> {
 
     /// Copies what a directory holds, up to the next directory in it.
     fn next_directory(&mut self, level: &mut Level) -> Result<Option<Level>, Cause> {
-        let fd = self.from.open_directory(&level.path)?;
-        let mut entries = Dir::new(fd).map_err(named("getdents"))?;
-        if level.position != 0 {
-            entries.seek(level.position).map_err(named("lseek"))?;
-        }
+        let entries = match &mut level.entries {
+            Some(entries) => entries,
+            closed => closed.insert(self.list(&level.path, level.position)?),
+        };
         while let Some(entry) = entries.read() {
             let entry = entry.map_err(named("getdents"))?;
             level.position = entry.offset();
@@ -103,6 +116,7 @@ impl Copier<'_> {
                 self.to.root.mkdir(&path, 0o700)?;
                 return Ok(Some(Level {
                     path,
+                    entries: None,
                     position: 0,
                     times: times_of(inode.stat()),
                 }));
@@ -110,6 +124,15 @@ impl Copier<'_> {
             self.copy_entry(&path, &inode)?;
         }
         Ok(None)
+    }
+
+    fn list(&self, path: &StreamPath, position: i64) -> Result<Dir, Cause> {
+        let fd = self.from.open_directory(path)?;
+        let mut entries = Dir::new(fd).map_err(named("getdents"))?;
+        if position != 0 {
+            entries.seek(position).map_err(named("lseek"))?;
+        }
+        Ok(entries)
     }
 
     /// What would be handed down, or changed by filling it, comes last.

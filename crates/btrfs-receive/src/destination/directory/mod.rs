@@ -7,6 +7,7 @@
 
 mod build;
 mod copy;
+mod names;
 mod notes;
 mod place;
 mod record;
@@ -40,13 +41,16 @@ use crate::report::NotKept;
 /// directories. Needs no privileges.
 ///
 /// Each is built as `NAME.incomplete`, becomes `NAME` once everything is on
-/// disk, and then gets a record in `.btrfs-extract/UUID`. Only what has a
-/// record serves as parent of an incremental stream or as clone source. An
+/// disk, and then gets a record in `.btrfs-extract/UUID.TRANSID`. Only what has
+/// a record serves as parent of an incremental stream or as clone source, and
+/// only for streams that name both its UUID and its ctransid. An
 /// incremental stream begins with a copy of its parent, which shares data
 /// where the filesystem can. Extractions are not read-only: whoever changes
 /// one that is still to serve as a parent gets the changes in what follows.
 ///
-/// Content is kept, or the extraction fails: data, names, links. The rest is kept as far as the filesystem and the privileges
+/// Content is kept, or the extraction fails: data, names, links. A filesystem
+/// that stores a name in another form, or takes two names for one, makes it
+/// fail with [`Cause::NameNotStored`]. The rest is kept as far as the filesystem and the privileges
 /// of the process allow, and otherwise left out, counted and listed: see
 /// [`Lack`](crate::Lack) and
 /// [`SubvolumeReport::not_kept`](crate::SubvolumeReport::not_kept). Inode
@@ -201,6 +205,7 @@ impl DirectoryDestination {
 
     fn complete(&mut self, build: &mut Build) -> Result<Finished, Cause> {
         build.close_files();
+        build.tree.names.check(&build.tree.root)?;
         build.tree.set_waiting_modes()?;
         let mut finished = Finished {
             fallbacks: self.data.take_fallbacks(),
@@ -236,7 +241,7 @@ impl Destination for DirectoryDestination {
 
     fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
         self.start(new)
-            .map_err(|cause| Failure::new(at, new.operation(), new.name.as_bytes(), cause))
+            .map_err(|cause| Failure::new(at, new.command().name(), new.name.as_bytes(), cause))
     }
 
     fn apply(&mut self, step: Step) -> Result<(), Failure> {

@@ -3,10 +3,12 @@
 //!
 //! An extraction is built under a name of its own, `NAME.incomplete`. When
 //! everything is on disk it is renamed to `NAME`, and after that its record
-//! is written to `.btrfs-extract/UUID`, so that whatever has a record is
-//! complete, whenever the machine stops.
+//! is written to `.btrfs-extract/UUID.TRANSID`, so that whatever has a record
+//! is complete, whenever the machine stops. One subvolume, which one UUID
+//! names, may be extracted in several states, which the transid tells apart.
+//! Earlier versions called the record `UUID`.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -14,16 +16,18 @@ use std::path::Path;
 
 use btrfs_sendstream::{Bytes, SubvolumeName, Timespec};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, RenameFlags, StatxFlags, fchmod, fremovexattr, fstat, fsync,
+    AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, StatxFlags, fchmod, fremovexattr, fstat, fsync,
     mkdirat, openat, renameat, renameat_with, statat, statx, syncfs, unlinkat,
 };
 use rustix::io::{Errno, read};
 use uuid::Uuid;
 
-use super::record::{MAX_LEN, Record};
+use super::names::{self, lists};
+use super::record::{Born, MAX_LEN, Record};
 use crate::destination::btrfs::error::named;
 use crate::error::{Cause, ExtractionProblem, Occupant, OpenError};
 use crate::plan::op::{NewSubvolume, SourceId};
+use crate::sys;
 use crate::xattr::{ACCESS_ACL, COMPRESSION, DEFAULT_ACL};
 
 /// Where the records are, in the directory.
@@ -60,6 +64,7 @@ impl Place {
         }
         // Now, and not at the end, when hours of work could be lost.
         self.records()?;
+        self.check_name(new)?;
         match statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => {
                 let by = self.occupant(new);
@@ -127,32 +132,78 @@ impl Place {
         Ok(true)
     }
 
-    /// Finds a finished extraction, and opens it.
+    /// Finds a finished extraction, and opens it. It must be of the very state
+    /// that is wanted: what a stream changes in one state makes no sense in
+    /// another.
     pub(super) fn find(&self, wanted: SourceId) -> Result<(OwnedFd, Record), Cause> {
         let bad = |name: &[u8], problem| Cause::BadExtraction {
             wanted,
             name: Bytes::copy_from_slice(name),
             problem,
         };
-        let record = match self.read(wanted.uuid)? {
-            _ if wanted.uuid.is_nil() => return Err(Cause::NotExtracted { wanted }),
-            None => return Err(Cause::NotExtracted { wanted }),
-            Some(text) => Record::decode(&text)
-                .filter(|record| record.id.uuid == wanted.uuid)
-                .ok_or_else(|| bad(b"", ExtractionProblem::DamagedRecord))?,
-        };
-        let name = record.name.as_bytes();
-        let root = match openat(&self.0, name, DIRECTORY, Mode::empty()) {
+        let mut problem = None;
+        let mut other: Option<Record> = None;
+        for text in self.read_all(wanted.uuid)? {
+            let record = Record::decode(&text).filter(|it| it.id.uuid == wanted.uuid);
+            match record {
+                None => {
+                    problem.get_or_insert_with(|| bad(b"", ExtractionProblem::DamagedRecord));
+                }
+                Some(record) if record.id != wanted => other = Some(record),
+                Some(record) => match self.open_recorded(&record)? {
+                    Ok(root) => return Ok((root, record)),
+                    Err(found) => problem = Some(bad(record.name.as_bytes(), found)),
+                },
+            }
+        }
+        let other = other.map(|record| {
+            let (found, wanted) = (record.id.ctransid, wanted.ctransid);
+            bad(
+                record.name.as_bytes(),
+                ExtractionProblem::OtherState { found, wanted },
+            )
+        });
+        let cause = problem.or(other);
+        Err(cause.unwrap_or(Cause::NotExtracted { wanted }))
+    }
+
+    /// Opens what a record is of, if it is still there.
+    fn open_recorded(&self, record: &Record) -> Result<Result<OwnedFd, ExtractionProblem>, Cause> {
+        let root = match openat(&self.0, record.name.as_bytes(), DIRECTORY, Mode::empty()) {
             Ok(root) => root,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                return Err(bad(name, ExtractionProblem::Gone));
+                return Ok(Err(ExtractionProblem::Gone));
             }
             Err(errno) => return Err(Cause::system("openat", errno)),
         };
-        if record.born.is_some() && record.born != born(&root) {
-            return Err(bad(name, ExtractionProblem::Replaced));
+        let same = match (&record.born, born(&root)) {
+            (None, _) => true,
+            (Some(recorded), Some(found)) => recorded.is_same(&found),
+            (Some(_), None) => false,
+        };
+        Ok(if same {
+            Ok(root)
+        } else {
+            Err(ExtractionProblem::Replaced)
+        })
+    }
+
+    /// Makes sure that the filesystem stores the name as it is.
+    fn check_name(&self, new: &NewSubvolume) -> Result<(), Cause> {
+        if names::keeps_any(&self.0) {
+            return Ok(());
         }
-        Ok((root, record))
+        let workshop = self.workshop(new.uuid)?;
+        let name = new.name.as_bytes();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        openat(&workshop.fd, name, flags, Mode::RUSR).map_err(named("openat"))?;
+        if lists(&workshop.fd, name)? {
+            return Ok(());
+        }
+        Err(Cause::NameNotStored {
+            path: Bytes::copy_from_slice(name),
+            taken: false,
+        })
     }
 
     /// An empty directory beside the records, for the time of one copy.
@@ -192,34 +243,35 @@ impl Place {
         openat(&self.0, RECORDS, DIRECTORY, Mode::empty()).map_err(named("openat"))
     }
 
-    fn read(&self, uuid: Uuid) -> Result<Option<Vec<u8>>, Cause> {
+    /// The records of every state of a subvolume, in the order of their names.
+    fn read_all(&self, uuid: Uuid) -> Result<Vec<Vec<u8>>, Cause> {
+        // Every subvolume that is none of a stream's has a nil UUID.
+        if uuid.is_nil() {
+            return Ok(Vec::new());
+        }
         let records = match openat(&self.0, RECORDS, DIRECTORY, Mode::empty()) {
             Ok(records) => records,
-            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOENT) => return Ok(Vec::new()),
             Err(errno) => return Err(Cause::system("openat", errno)),
         };
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match openat(&records, uuid.to_string(), flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(Cause::system("openat", errno)),
-        };
-        let mut text = vec![0; MAX_LEN];
-        let mut len = 0;
-        while let Some(room) = text.get_mut(len..).filter(|room| !room.is_empty()) {
-            match read(&file, room).map_err(named("read"))? {
-                0 => break,
-                count => len += count,
+        let uuid = uuid.to_string();
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&records).map_err(named("getdents"))? {
+            let entry = entry.map_err(named("getdents"))?;
+            let name = entry.file_name();
+            if is_record(name.to_bytes(), uuid.as_bytes()) {
+                names.push(name.to_owned());
             }
         }
-        text.truncate(len);
-        Ok(Some(text))
+        names.sort_unstable();
+        let texts = names.iter().map(|name| read_record(&records, name));
+        texts.filter_map(Result::transpose).collect()
     }
 
-    /// Writes a record in place of an older one of the same UUID.
+    /// Writes a record in place of an older one of the same state.
     fn write(&self, record: &Record) -> Result<(), Cause> {
         let records = self.records()?;
-        let name = record.id.uuid.to_string();
+        let name = format!("{}.{}", record.id.uuid, record.id.ctransid);
         let unfinished = format!("{name}.new");
         let flags = OFlags::WRONLY
             | OFlags::CREATE
@@ -247,7 +299,7 @@ pub(super) struct Workshop {
 
 impl Workshop {
     fn clear(&self) -> Result<(), Cause> {
-        let entries = rustix::fs::Dir::read_from(&self.fd).map_err(named("getdents"))?;
+        let entries = Dir::read_from(&self.fd).map_err(named("getdents"))?;
         for entry in entries {
             let entry = entry.map_err(named("getdents"))?;
             let name = entry.file_name();
@@ -277,13 +329,48 @@ pub(super) fn incomplete(name: &SubvolumeName) -> SubvolumeName {
     SubvolumeName::parse(Bytes::from(bytes)).unwrap_or_else(|_| name.clone())
 }
 
-/// When the directory was made, if the filesystem keeps that.
-fn born(root: impl AsFd) -> Option<Timespec> {
-    let found = statx(root, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+/// Whether a file with this name is a record of the subvolume, and not one
+/// that is being written, or something else.
+fn is_record(name: &[u8], uuid: &[u8]) -> bool {
+    match name.strip_prefix(uuid) {
+        Some([]) => true,
+        Some([b'.', transid @ ..]) => !transid.is_empty() && transid.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+/// The text of a record; `None` if it is gone.
+fn read_record(records: &OwnedFd, name: &CStr) -> Result<Option<Vec<u8>>, Cause> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match openat(records, name, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(Cause::system("openat", errno)),
+    };
+    let mut text = vec![0; MAX_LEN];
+    let mut len = 0;
+    while let Some(room) = text.get_mut(len..).filter(|room| !room.is_empty()) {
+        match read(&file, room).map_err(named("read"))? {
+            0 => break,
+            count => len += count,
+        }
+    }
+    text.truncate(len);
+    Ok(Some(text))
+}
+
+/// Which directory it is, if the filesystem tells.
+fn born(root: impl AsFd) -> Option<Born> {
+    let found = statx(&root, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
     let known = found.stx_mask & StatxFlags::BTIME.bits() != 0;
-    known.then_some(Timespec {
-        seconds: found.stx_btime.tv_sec,
-        nanoseconds: found.stx_btime.tv_nsec,
+    known.then(|| Born {
+        time: Timespec {
+            seconds: found.stx_btime.tv_sec,
+            nanoseconds: found.stx_btime.tv_nsec,
+        },
+        handle: names::is_well_known(&root)
+            .then(|| sys::file_handle(&root).ok())
+            .flatten(),
     })
 }
 

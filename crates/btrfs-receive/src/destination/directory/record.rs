@@ -7,6 +7,7 @@ use btrfs_sendstream::{Bytes, SubvolumeName, Timespec};
 use uuid::Uuid;
 
 use crate::plan::op::SourceId;
+use crate::sys::FileHandle;
 
 /// The first line.
 const TITLE: &str = "btrfs extraction, format 1";
@@ -23,11 +24,31 @@ pub(super) struct Record {
     pub(super) id: SourceId,
     /// What the stream calls its parent.
     pub(super) parent: Option<SourceId>,
-    /// When the directory was made, where the filesystem keeps that: tells
-    /// it from another that got its name later.
-    pub(super) born: Option<Timespec>,
+    /// Which directory it is, where the filesystem tells: another may have got
+    /// its name later.
+    pub(super) born: Option<Born>,
     /// How much its files have to go without, its parent's included.
     pub(super) not_kept: u64,
+}
+
+/// What tells one directory from another of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Born {
+    /// When it was made. Two directories made within one tick of the kernel's
+    /// clock have this in common.
+    pub(super) time: Timespec,
+    /// Its file handle, on filesystems where that stays the same for good:
+    /// never that of a second directory, even one with the same inode number.
+    pub(super) handle: Option<FileHandle>,
+}
+
+impl Born {
+    /// Whether both are of one directory. A handle that one of the two lacks
+    /// says nothing: records of earlier versions have none.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let handles = self.handle.as_ref().zip(other.handle.as_ref());
+        self.time == other.time && handles.is_none_or(|(one, other)| one == other)
+    }
 }
 
 impl Record {
@@ -42,8 +63,15 @@ impl Record {
             let _ = writeln!(text, "parent-uuid {}", parent.uuid);
             let _ = writeln!(text, "parent-transid {}", parent.ctransid);
         }
-        if let Some(born) = self.born {
-            let _ = writeln!(text, "born {} {}", born.seconds, born.nanoseconds);
+        if let Some(Born { time, handle }) = &self.born {
+            let _ = write!(text, "born {} {}", time.seconds, time.nanoseconds);
+            if let Some(handle) = handle {
+                let _ = write!(text, " {}-", handle.kind);
+                for byte in &handle.bytes {
+                    let _ = write!(text, "{byte:02x}");
+                }
+            }
+            text.push('\n');
         }
         let _ = writeln!(text, "not-kept {}", self.not_kept);
         text.push_str("complete\n");
@@ -70,13 +98,7 @@ impl Record {
             None => None,
         };
         let born = match value("born") {
-            Some(value) => {
-                let (seconds, nanoseconds) = value.split_once(' ')?;
-                Some(Timespec {
-                    seconds: seconds.parse().ok()?,
-                    nanoseconds: nanoseconds.parse().ok()?,
-                })
-            }
+            Some(value) => Some(decode_born(value)?),
             None => None,
         };
         Some(Self {
@@ -90,6 +112,33 @@ impl Record {
             not_kept: number("not-kept")?,
         })
     }
+}
+
+fn decode_born(value: &str) -> Option<Born> {
+    let mut words = value.split(' ');
+    let time = Timespec {
+        seconds: words.next()?.parse().ok()?,
+        nanoseconds: words.next()?.parse().ok()?,
+    };
+    let handle = match words.next() {
+        Some(word) => Some(decode_handle(word)?),
+        None => None,
+    };
+    words.next().is_none().then_some(Born { time, handle })
+}
+
+fn decode_handle(word: &str) -> Option<FileHandle> {
+    let (kind, digits) = word.split_once('-')?;
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| {
+        let digits = std::str::from_utf8(pair).ok()?;
+        u8::from_str_radix(digits, 16).ok()
+    };
+    Some(FileHandle {
+        kind: kind.parse().ok()?,
+        bytes: pairs.iter().map(byte).collect::<Option<_>>()?,
+    })
+    .filter(|_| rest.is_empty())
 }
 
 /// Bytes as printable ASCII without space: others, and `%`, as `%` and two
@@ -130,9 +179,15 @@ mod tests {
             name: SubvolumeName::parse(Bytes::from_static(name)).unwrap(),
             id: id(1),
             parent: Some(id(2)),
-            born: Some(Timespec {
-                seconds: -5,
-                nanoseconds: 9,
+            born: Some(Born {
+                time: Timespec {
+                    seconds: -5,
+                    nanoseconds: 9,
+                },
+                handle: Some(FileHandle {
+                    kind: 1,
+                    bytes: vec![0, 0x7f, 0xff],
+                }),
             }),
             not_kept: 3,
         }
@@ -147,12 +202,27 @@ mod tests {
                 born: None,
                 ..full.clone()
             };
-            for record in [full, bare] {
+            let mut without_handle = full.clone();
+            without_handle.born.as_mut().unwrap().handle = None;
+            for record in [full, bare, without_handle] {
                 let text = record.encode();
                 assert_eq!(Record::decode(text.as_bytes()), Some(record), "{text}");
             }
         }
         assert!(record(&[0xff; 255]).encode().len() < MAX_LEN);
+    }
+
+    #[test]
+    fn a_handle_tells_directories_of_one_moment_apart() {
+        let born = record(b"name").born.unwrap();
+        let mut other = born.clone();
+        other.handle.as_mut().unwrap().bytes[0] = 1;
+        let without = Born {
+            handle: None,
+            ..born.clone()
+        };
+        assert!(born.is_same(&born) && !born.is_same(&other));
+        assert!(born.is_same(&without) && without.is_same(&other));
     }
 
     #[test]

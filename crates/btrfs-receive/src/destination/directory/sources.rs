@@ -68,7 +68,9 @@ impl Sources {
         if self.open.len() >= MAX_SOURCES {
             self.open.remove(0);
         }
-        Ok(&mut self.open.push_mut(entry).1)
+        let last = self.open.len();
+        self.open.push(entry);
+        Ok(&mut self.open[last].1)
     }
 
     fn open_source(&mut self, place: &Place, wanted: SourceId) -> Result<Source, Cause> {

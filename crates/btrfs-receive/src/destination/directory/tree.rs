@@ -16,6 +16,7 @@ use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
 
+use super::names::GivenNames;
 use super::notes::Notes;
 use crate::confine::{Access, Root};
 use crate::destination::btrfs::error::{is_errno, named};
@@ -53,12 +54,14 @@ pub(super) struct Tree {
     pub(super) root: Root,
     pub(super) rights: Rights,
     pub(super) notes: Notes,
+    pub(super) names: GivenNames,
     /// The filesystem keeps nanoseconds.
     exact_times: bool,
 }
 
 impl Tree {
     pub(super) fn new(root: Root, notes: Notes) -> Result<Self, Cause> {
+        let names = GivenNames::new(&root)?;
         let path = StreamPath::default();
         let odd = Timespec {
             seconds: 1,
@@ -73,6 +76,7 @@ impl Tree {
             root,
             rights: Rights::of_process(),
             notes,
+            names,
             exact_times: kept == (odd, odd),
         })
     }

@@ -225,9 +225,8 @@ impl MemoryDestination {
             uuid: range.source_uuid,
             ctransid: range.source_ctransid,
         };
-        // The stream's own UUID is the subvolume under construction, which
-        // has no received UUID yet.
-        let source = if wanted.uuid == current.new.uuid {
+        // The subvolume under construction has no received UUID yet.
+        let source = if current.new.is_source_of(range) {
             None
         } else {
             let found = subvolumes::find(others, wanted)?;
@@ -259,7 +258,7 @@ impl Destination for MemoryDestination {
     fn begin(&mut self, new: &NewSubvolume, at: Position) -> Result<Begun, Failure> {
         self.abandon();
         self.try_begin(new)
-            .map_err(|cause| Failure::new(at, new.operation(), new.name.as_bytes(), cause))
+            .map_err(|cause| Failure::new(at, new.command().name(), new.name.as_bytes(), cause))
     }
 
     fn apply(&mut self, step: Step) -> Result<(), Failure> {

@@ -64,11 +64,8 @@ impl Subvolume {
 
     pub(super) fn used_as(&self, wanted: SourceId) -> SourceUsed {
         SourceUsed {
-            wanted,
-            subvolume_id: self.id,
-            uuid: self.uuid,
             path: Some(self.name.clone()),
-            vouched_for: false,
+            ..SourceUsed::new(wanted, self.id, self.uuid)
         }
     }
 
@@ -122,15 +119,17 @@ impl Subvolumes {
 
     /// Adds a writable one, with a UUID that follows from its id.
     pub(super) fn add(&mut self, name: Bytes, tree: Tree) -> &mut Subvolume {
-        let id = FIRST_ID + self.0.len() as u64;
-        self.0.push_mut(Subvolume {
+        let index = self.0.len();
+        let id = FIRST_ID + index as u64;
+        self.0.push(Subvolume {
             id,
             name,
             uuid: Uuid::from_u128(u128::from(id) << 64 | 0x6d65_6d6f_7279),
             received: None,
             read_only: false,
             tree,
-        })
+        });
+        &mut self.0[index]
     }
 }
 

@@ -16,12 +16,9 @@ fn path(text: &'static str) -> StreamPath {
 }
 
 fn new(name: &'static str, uuid: Uuid, parent: Option<Uuid>) -> NewSubvolume {
-    NewSubvolume {
-        name: SubvolumeName::parse(Bytes::from_static(name.as_bytes())).unwrap(),
-        uuid,
-        ctransid: 10,
-        parent: parent.map(|uuid| SourceId { uuid, ctransid: 9 }),
-    }
+    let name = SubvolumeName::parse(Bytes::from_static(name.as_bytes())).unwrap();
+    let parent = parent.map(|uuid| SourceId { uuid, ctransid: 9 });
+    NewSubvolume::new(name, uuid, 10, parent)
 }
 
 fn begun(name: &'static str) -> MemoryDestination {
@@ -65,7 +62,7 @@ fn clone(at: &'static str, offset: u64, uuid: Uuid, from: &'static str, len: u64
         offset,
         len,
         source_uuid: uuid,
-        source_ctransid: 1,
+        source_ctransid: 10,
         source_path: path(from),
         source_offset: 0,
     })
@@ -459,7 +456,7 @@ mod arbitrary {
             )
                 .prop_map(
                     |((path, source_path), (offset, len, source_offset), source_uuid)| {
-                        let source_ctransid = 0;
+                        let source_ctransid = 10;
                         Op::Clone(CloneRange {
                             path,
                             offset,

@@ -30,6 +30,7 @@ fn resolver(
     choose: impl FnMut(SourceId, &[Candidate]) -> Choice + Send + 'static,
 ) -> Resolver {
     Resolver::builder()
+        .refuse_writable_sources(true)
         .choose_with(choose)
         .build(open(top))
         .unwrap()

@@ -2,8 +2,10 @@
 
 mod asked;
 mod choice;
+mod last_resort;
 mod places;
 mod privilege;
+mod survey;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};

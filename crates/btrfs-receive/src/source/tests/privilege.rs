@@ -5,7 +5,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use super::*;
 
 /// Runs `case` in a thread that lacks capabilities.
-fn without(dropped: CapabilitySet, case: impl FnOnce() + Send) {
+pub(super) fn without(dropped: CapabilitySet, case: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
             let mut sets = capabilities(None).unwrap();

@@ -1,10 +1,15 @@
 //! To a lower version.
 
+mod parent;
 mod sizes;
 
-use bytes::Bytes;
+use std::io;
 
-use self::sizes::Sizes;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use self::parent::Parent;
+use self::sizes::{Size, Sizes, Zeros};
 use super::upgrade::PUNCH_HOLE_KEEP_SIZE;
 use super::{Output, Transform, TransformError, TransformErrorKind};
 use crate::command::{Command, EncodedWrite, StreamPath};
@@ -12,6 +17,8 @@ use crate::decoder::Item;
 use crate::decompress::Decompressor;
 use crate::error::Position;
 use crate::wire::Version;
+
+pub use self::parent::ParentEntry;
 
 /// File data in one WRITE of version 1, as kernels cut it
 /// (`BTRFS_SEND_READ_SIZE`): leaves room for the longest path.
@@ -27,7 +34,16 @@ const DEFAULT_MAX_ZEROS: u64 = 1 << 40;
 /// `BTRFS_INODE_NOCOMPRESS`).
 const ATTRIBUTES_WITHOUT_EFFECT: u64 = 1 << 4 | 1 << 3;
 
-/// What to do with commands that the lower version lacks.
+/// Modes of FALLOCATE beside [`PUNCH_HOLE_KEEP_SIZE`] that a btrfs takes: space
+/// is allocated, and the file made longer or not; a range is filled with zeros,
+/// and the file made longer or not (`FALLOC_FL_*` of `linux/falloc.h`).
+const ALLOCATE: u32 = 0;
+const ALLOCATE_KEEP_SIZE: u32 = 1;
+const ZERO_RANGE: u32 = 0x10;
+const ZERO_RANGE_KEEP_SIZE: u32 = 0x11;
+
+/// What to do with commands that the lower version lacks and that are not about
+/// the content of files: FILEATTR and ENABLE_VERITY.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Newer {
@@ -45,7 +61,8 @@ pub enum Newer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnknownSize {
-    /// Refuse the stream unless it shows that the file is long enough.
+    /// Refuse the stream unless it, or the parent
+    /// ([`Downgrade::with_parent`]), shows how long the file is.
     #[default]
     Refuse,
     /// Take the file to be long enough.
@@ -62,9 +79,9 @@ pub struct DowngradeBuilder {
 }
 
 impl DowngradeBuilder {
-    /// What to do with commands that the lower version lacks: FILEATTR and
-    /// ENABLE_VERITY, FALLOCATE in another mode than punching a hole, and
-    /// unknown ones. The default is to refuse.
+    /// What to do with commands that the lower version lacks and that are not
+    /// about the content of files: FILEATTR and ENABLE_VERITY. The default is
+    /// to refuse.
     #[must_use]
     pub fn newer(mut self, newer: Newer) -> Self {
         self.newer = newer;
@@ -93,6 +110,9 @@ impl DowngradeBuilder {
             version: Version::V1,
             decompressor: Decompressor::new(),
             sizes: Sizes::default(),
+            inode: None,
+            own: None,
+            parent: None,
             dropped: 0,
         }
     }
@@ -103,22 +123,36 @@ impl DowngradeBuilder {
 ///
 /// To version 1: encoded writes are decoded, data is cut into WRITEs of at
 /// most 48 KiB, creation times in UTIMES are left out (no receiver can set
-/// them), and holes are written as zeros. A hole is a hole no longer, then,
-/// and takes space. FILEATTR goes if it asks nothing of a receiver.
+/// them), and holes are written as zeros, as far as the file reaches. A hole
+/// is a hole no longer, then, and takes space; space allocated in advance is
+/// not. FILEATTR goes if it asks nothing of a receiver.
 ///
 /// To version 2: without ENABLE_VERITY; everything else is as it was.
+///
+/// What changes the content of files is never left out: what cannot be
+/// expressed is refused, and so is a command that is not known here. How far a
+/// file that the parent has already reaches is often not in the stream, so
+/// that a hole in it is refused; [`with_parent`](Self::with_parent) helps.
 ///
 /// An extended attribute can be too long for version 1. The output refuses
 /// it.
 ///
-/// Memory: one extent and its decoder, 2 MiB, and one path.
+/// Memory: one extent and its decoder, 2 MiB; one path; 3 MiB of holes; with a
+/// parent, 32 MiB for names and sizes that changed.
 #[derive(Debug)]
 pub struct Downgrade {
     settings: DowngradeBuilder,
     /// Of the stream being read.
     version: Version,
     decompressor: Decompressor,
+    /// For version 1.
     sizes: Sizes,
+    /// The inode number of the file at hand in the parent, and what was known
+    /// about its length at first.
+    inode: Option<(u64, Size)>,
+    /// The subvolume under construction.
+    own: Option<Uuid>,
+    parent: Option<Parent>,
     dropped: u64,
 }
 
@@ -138,6 +172,26 @@ impl Downgrade {
         }
     }
 
+    /// Looks up in the parent how long a file is, where the stream does not
+    /// say.
+    ///
+    /// `look_up` gives what the parent has under a path, and `None` if there
+    /// is nothing. Symbolic links are not to be followed. It is asked about
+    /// files that change, and about names that are made or removed. The parent
+    /// must be the one that the first stream was made against: another has
+    /// files of other lengths, and the result is wrong. Streams that follow
+    /// have another parent, and get no help from this one.
+    ///
+    /// Errors of `look_up` end in [`TransformErrorKind::Other`].
+    #[must_use]
+    pub fn with_parent(
+        mut self,
+        look_up: impl FnMut(&StreamPath) -> io::Result<Option<ParentEntry>> + Send + 'static,
+    ) -> Self {
+        self.parent = Some(Parent::new(Box::new(look_up)));
+        self
+    }
+
     /// How many commands were left out ([`Newer::Drop`]).
     pub fn dropped(&self) -> u64 {
         self.dropped
@@ -149,24 +203,51 @@ impl Downgrade {
         at: Position,
         out: &mut dyn Output,
     ) -> Result<(), TransformError> {
-        let to_1 = self.settings.target == Version::V1;
+        if matches!(command, Command::EnableVerity(_)) {
+            return self.newer(&command, at);
+        }
+        if self.settings.target != Version::V1 {
+            return out.item(Item::Command(command), at);
+        }
+        self.follow(&command, at)?;
         match command {
-            Command::EnableVerity(_) => self.newer(&command, at),
-            _ if !to_1 => out.item(Item::Command(command), at),
-            Command::Write { path, offset, data } => write(&path, offset, data, at, out),
-            Command::EncodedWrite(encoded) => self.decoded(&encoded, at, out),
+            Command::Write { path, offset, data } => {
+                self.sizes.reaches(offset, data.len() as u64);
+                self.zeros(&path, out)?;
+                write(&path, offset, data, at, out)
+            }
+            Command::EncodedWrite(encoded) => {
+                self.sizes
+                    .reaches(encoded.offset, encoded.unencoded_file_len);
+                self.zeros(&encoded.path, out)?;
+                self.decoded(&encoded, at, out)
+            }
+            Command::Clone(clone) => {
+                self.sizes.reaches(clone.offset, clone.len);
+                // The source may be this very file.
+                if self.sizes.is_waiting() && self.own == Some(clone.source_uuid) {
+                    self.sizes.close()?;
+                }
+                self.zeros(&clone.path, out)?;
+                out.item(Item::Command(Command::Clone(clone)), at)
+            }
+            Command::Truncate { path, size } => {
+                self.sizes.truncate(size);
+                self.zeros(&path, out)?;
+                out.item(Item::Command(Command::Truncate { path, size }), at)
+            }
             Command::Fallocate {
                 path,
-                mode: PUNCH_HOLE_KEEP_SIZE,
+                mode,
                 offset,
                 len,
-            } => self.hole(&path, offset, len, at, out),
+            } => self.fallocate(path, mode, (offset, len), at, out),
             Command::FileAttr { attributes, .. }
                 if attributes & !ATTRIBUTES_WITHOUT_EFFECT == 0 =>
             {
                 Ok(())
             }
-            Command::Fallocate { .. } | Command::FileAttr { .. } => self.newer(&command, at),
+            Command::FileAttr { .. } => self.newer(&command, at),
             Command::Utimes {
                 path,
                 atime,
@@ -186,6 +267,56 @@ impl Downgrade {
             }
             other => out.item(Item::Command(other), at),
         }
+    }
+
+    /// Keeps track of the file at hand, and of names.
+    fn follow(&mut self, command: &Command, at: Position) -> Result<(), TransformError> {
+        if !self.sizes.goes_on(command) {
+            self.leave()?;
+        }
+        if let Some(parent) = &mut self.parent {
+            parent.command(command, at)?;
+        }
+        match command {
+            Command::Subvol { uuid, .. } | Command::Snapshot { uuid, .. } => {
+                self.own = Some(*uuid);
+            }
+            Command::Mkfile { path, .. } => self.sizes.open(path.clone(), Size::exactly(0)),
+            Command::Rename { to, .. } if self.sizes.is_open() => self.sizes.rename(to.clone()),
+            Command::Write { path, .. }
+            | Command::EncodedWrite(EncodedWrite { path, .. })
+            | Command::Truncate { path, .. }
+            | Command::Fallocate { path, .. }
+                if !self.sizes.is_open() =>
+            {
+                self.enter(path, at)?;
+            }
+            Command::Clone(clone) if !self.sizes.is_open() => self.enter(&clone.path, at)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Begins with a file that was there before.
+    fn enter(&mut self, path: &StreamPath, at: Position) -> Result<(), TransformError> {
+        if let Some(parent) = &mut self.parent {
+            let failed = |error: io::Error| TransformErrorKind::Other(error.into()).at(at);
+            self.inode = parent.file(path).map_err(failed)?;
+        }
+        let size = self.inode.map(|(_, size)| size);
+        self.sizes.open(path.clone(), size.unwrap_or_default());
+        Ok(())
+    }
+
+    /// Ends with the file at hand.
+    fn leave(&mut self) -> Result<(), TransformError> {
+        let size = self.sizes.size();
+        if let (Some((inode, before)), Some(parent)) = (self.inode.take(), &mut self.parent)
+            && size != before
+        {
+            parent.set_size(inode, size);
+        }
+        self.sizes.close()
     }
 
     /// What the lower version lacks.
@@ -220,21 +351,77 @@ impl Downgrade {
         write(&encoded.path, encoded.offset, data, at, out)
     }
 
-    fn hole(
+    /// Version 1 has no FALLOCATE.
+    fn fallocate(
         &mut self,
-        path: &StreamPath,
-        offset: u64,
-        len: u64,
+        path: StreamPath,
+        mode: u32,
+        (offset, len): (u64, u64),
         at: Position,
         out: &mut dyn Output,
     ) -> Result<(), TransformError> {
         let max = self.settings.max_zeros;
-        let end = offset.checked_add(len).filter(|_| len <= max);
+        let end = offset.checked_add(len);
         let Some(end) = end.filter(|&end| end <= i64::MAX as u64) else {
-            let path = path.clone();
             return Err(TransformErrorKind::HoleTooLong { path, len, max }.at(at));
         };
-        let mut position = offset;
+        let zeros = Zeros {
+            start: offset,
+            end,
+            at,
+        };
+        match mode {
+            // The kernel refuses to do nothing.
+            _ if len == 0 => {}
+            PUNCH_HOLE_KEEP_SIZE | ZERO_RANGE_KEEP_SIZE => {
+                let assume = self.settings.unknown_size == UnknownSize::Assume;
+                if assume && !self.sizes.size().exact {
+                    return self.write_zeros(&path, zeros, out);
+                }
+                self.sizes.hole(zeros)?;
+            }
+            ZERO_RANGE => self.sizes.zeros(zeros),
+            ALLOCATE_KEEP_SIZE => {}
+            ALLOCATE => {
+                if self.sizes.grow(end, at) {
+                    let size = end;
+                    return out.item(Item::Command(Command::Truncate { path, size }), at);
+                }
+            }
+            _ => {
+                let version = self.settings.target;
+                let kind = TransformErrorKind::FallocateMode {
+                    path,
+                    mode,
+                    version,
+                };
+                return Err(kind.at(at));
+            }
+        }
+        self.zeros(&path, out)
+    }
+
+    /// Writes the zeros that are known to lie inside the file.
+    fn zeros(&mut self, path: &StreamPath, out: &mut dyn Output) -> Result<(), TransformError> {
+        for zeros in self.sizes.take_ready() {
+            self.write_zeros(path, zeros, out)?;
+        }
+        Ok(())
+    }
+
+    fn write_zeros(
+        &self,
+        path: &StreamPath,
+        zeros: Zeros,
+        out: &mut dyn Output,
+    ) -> Result<(), TransformError> {
+        let Zeros { start, end, at } = zeros;
+        let (len, max) = (end.saturating_sub(start), self.settings.max_zeros);
+        if len > max {
+            let path = path.clone();
+            return Err(TransformErrorKind::HoleTooLong { path, len, max }.at(at));
+        }
+        let mut position = start;
         while position < end {
             let piece = usize::try_from(end - position).unwrap_or(WRITE_LEN);
             let zeros = ZEROS.get(..piece).unwrap_or(&ZEROS);
@@ -262,31 +449,29 @@ impl Transform for Downgrade {
             let version = version.min(self.settings.target);
             return out.item(Item::Header(version), at);
         }
+        if let (
+            Item::Command(command @ (Command::Subvol { .. } | Command::Snapshot { .. })),
+            Some(parent),
+        ) = (&item, &mut self.parent)
+        {
+            parent.begin(matches!(command, Command::Snapshot { .. }));
+        }
         if self.version <= self.settings.target {
             return out.item(item, at);
         }
         match item {
-            Item::Unknown(raw) if self.settings.newer == Newer::Refuse => {
+            Item::Command(command) => self.command(command, at, out),
+            // It may be about the content of a file.
+            Item::Unknown(raw) => {
                 let number = raw.number;
                 Err(TransformErrorKind::UnknownCommand { number }.at(at))
             }
-            Item::Command(command) => {
-                let track = self.settings.target == Version::V1
-                    && self.settings.unknown_size == UnknownSize::Refuse;
-                if track {
-                    self.sizes.command(&command, at)?;
-                }
-                self.command(command, at, out)
-            }
-            _ => {
-                self.dropped += 1;
-                Ok(())
-            }
+            other => out.item(other, at),
         }
     }
 
     fn end(&mut self, _: &mut dyn Output) -> Result<(), TransformError> {
-        Ok(())
+        self.leave()
     }
 }
 

@@ -62,13 +62,23 @@ pub struct Filter {
     rules: Rules,
     names: Names,
     /// A creation: the next command may say where it goes.
-    held: Option<(Command, Position)>,
+    held: Option<Creation>,
     /// The name of the inode created last: it has no others yet.
     newest: Option<StreamPath>,
     aliases: Aliases,
     at_hand: AtHand,
     /// The UUID of the subvolume at hand.
-    own: Uuid,
+    /// And its ctransid: a clone from another state of it has the same UUID.
+    own: (Uuid, u64),
+}
+
+/// A command that creates an inode.
+#[derive(Debug)]
+struct Creation {
+    command: Command,
+    at: Position,
+    path: StreamPath,
+    kind: Kind,
 }
 
 impl Filter {
@@ -81,7 +91,7 @@ impl Filter {
             newest: None,
             aliases: Aliases::default(),
             at_hand: AtHand::default(),
-            own: Uuid::nil(),
+            own: (Uuid::nil(), 0),
         }
     }
 
@@ -96,28 +106,34 @@ impl Filter {
         at: Position,
         out: &mut dyn Output,
     ) -> Result<(), TransformError> {
-        if let Some((creation, created_at)) = self.held.take() {
+        if let Some(creation) = self.held.take() {
             match &command {
-                Command::Rename { path, to } if creation.path() == Some(path.borrow()) => {
+                Command::Rename { path, to } if creation.path == *path => {
                     let to = to.clone();
-                    return self.placed((creation, created_at), (command, at), &to, out);
+                    return self.placed(creation, (command, at), &to, out);
                 }
-                _ => self.created(creation, created_at, out)?,
+                _ => self.created(creation, out)?,
             }
         }
+        let mut hold = |path, kind, command| {
+            self.held = Some(Creation {
+                path,
+                command,
+                at,
+                kind,
+            });
+            Ok(())
+        };
         match command {
-            Command::Mkfile { .. }
-            | Command::Mkdir { .. }
-            | Command::Mknod { .. }
-            | Command::Mkfifo { .. }
-            | Command::Mksock { .. }
-            | Command::Symlink { .. } => {
-                self.held = Some((command, at));
-                Ok(())
-            }
-            Command::Subvol { uuid, .. } | Command::Snapshot { uuid, .. } => {
+            Command::Mkdir { ref path, .. } => hold(path.clone(), Kind::Directory, command),
+            Command::Mkfile { ref path, .. }
+            | Command::Mknod { ref path, .. }
+            | Command::Mkfifo { ref path, .. }
+            | Command::Mksock { ref path, .. }
+            | Command::Symlink { ref path, .. } => hold(path.clone(), Kind::Other, command),
+            Command::Subvol { uuid, ctransid, .. } | Command::Snapshot { uuid, ctransid, .. } => {
                 self.finish(at, out)?;
-                self.own = uuid;
+                self.own = (uuid, ctransid);
                 out.item(Item::Command(command), at)
             }
             Command::End => {
@@ -135,7 +151,10 @@ impl Filter {
                 pass_if(kept, command, at, out)
             }
             other => {
-                let path = other.path().unwrap_or_default();
+                let Some(path) = other.path() else {
+                    // Not about a name.
+                    return out.item(Item::Command(other), at);
+                };
                 let kept = self.keeps(path.as_bytes());
                 match kept {
                     true => self.at_hand.changed(path.as_bytes()),
@@ -149,12 +168,17 @@ impl Filter {
     /// A creation whose place is known.
     fn placed(
         &mut self,
-        creation: (Command, Position),
+        creation: Creation,
         rename: (Command, Position),
         to: &StreamPath,
         out: &mut dyn Output,
     ) -> Result<(), TransformError> {
-        let (from, kind) = named(&creation.0);
+        let Creation {
+            command,
+            at,
+            path: from,
+            kind,
+        } = creation;
         if !self.keeps(to.as_bytes()) && !is_temporary(to.as_bytes()) {
             return Ok(());
         }
@@ -164,25 +188,25 @@ impl Filter {
         }
         self.newest = Some(to.clone());
         self.note(to.as_bytes(), kind, rename.1)?;
-        out.item(Item::Command(creation.0), creation.1)?;
+        out.item(Item::Command(command), at)?;
         out.item(Item::Command(rename.0), rename.1)
     }
 
     /// A creation that is not renamed at once: its place is not known yet, or
     /// it has it.
-    fn created(
-        &mut self,
-        creation: Command,
-        at: Position,
-        out: &mut dyn Output,
-    ) -> Result<(), TransformError> {
-        let (path, kind) = named(&creation);
+    fn created(&mut self, creation: Creation, out: &mut dyn Output) -> Result<(), TransformError> {
+        let Creation {
+            command,
+            at,
+            path,
+            kind,
+        } = creation;
         self.newest = Some(path.clone());
         let kept = is_temporary(path.as_bytes()) || self.keeps(path.as_bytes());
         if kept {
             self.note(path.as_bytes(), kind, at)?;
         }
-        pass_if(kept, creation, at, out)
+        pass_if(kept, command, at, out)
     }
 
     /// Remembers a new name if it is, or lies below, a temporary one.
@@ -203,7 +227,7 @@ impl Filter {
     ) -> Result<(), TransformError> {
         self.unshared(path.borrow(), at)?;
         if let Some(kept) = self.aliases.below(path.as_bytes()) {
-            let (kept, other) = (parsed(kept.to_vec()), path);
+            let (kept, other) = (parsed(kept.to_vec(), at)?, path);
             return Err(crossing(kept, Crossing::Shared { other }, at));
         }
         self.aliases.renamed(path.as_bytes(), to.as_bytes());
@@ -228,7 +252,7 @@ impl Filter {
             return pass_if(kept, Command::Rename { path, to }, at, out);
         }
         if self.names.is_fresh(to.as_bytes()) {
-            let from = parsed(was);
+            let from = parsed(was, at)?;
             match (kept, self.rules.is_uniform(from.as_bytes())) {
                 (false, _) => return Err(crossing(to, Crossing::MovesIn { from }, at)),
                 (true, false) => return Err(crossing(path, Crossing::Splits { to }, at)),
@@ -236,8 +260,8 @@ impl Filter {
             }
             return out.item(Item::Command(Command::Rename { path, to }), at);
         }
-        let target = parsed(self.names.origin(to.as_bytes()));
-        let kept = self.moves(&parsed(was), &target, at)?;
+        let target = parsed(self.names.origin(to.as_bytes()), at)?;
+        let kept = self.moves(&parsed(was, at)?, &target, at)?;
         pass_if(kept, Command::Rename { path, to }, at, out)
     }
 
@@ -257,7 +281,7 @@ impl Filter {
             None if !self.keeps(to.as_bytes()) => return Ok(()),
             // What is replaced may be a directory or not.
             _ => {
-                let from = parsed(was.to_vec());
+                let from = parsed(was.to_vec(), at)?;
                 return Err(crossing(to.clone(), Crossing::MovesIn { from }, at));
             }
         };
@@ -305,11 +329,8 @@ impl Filter {
             None => Ok(()),
             Some(kept) => {
                 let other = path.to_owned();
-                Err(crossing(
-                    parsed(kept.to_vec()),
-                    Crossing::Shared { other },
-                    at,
-                ))
+                let kept = parsed(kept.to_vec(), at)?;
+                Err(crossing(kept, Crossing::Shared { other }, at))
             }
         }
     }
@@ -356,10 +377,10 @@ impl Filter {
             let target = self.names.origin(&place);
             let kept = self.rules.present(&target);
             self.settled(*fresh, &target, kept, at)?;
-            let path = parsed(name.clone());
+            let path = parsed(name.clone(), at)?;
             let removal = match fresh.kind {
                 Kind::Unknown if !kept || !self.rules.is_uniform(&target) => {
-                    let to = parsed(target);
+                    let to = parsed(target, at)?;
                     return Err(crossing(path, Crossing::MovesOut { to }, at));
                 }
                 _ if kept => continue,
@@ -388,8 +409,8 @@ impl Filter {
             true => (path.to_vec(), other),
             false => (other, path.to_vec()),
         };
-        let other = parsed(other);
-        Err(crossing(parsed(kept), Crossing::Shared { other }, at))
+        let (kept, other) = (parsed(kept, at)?, parsed(other, at)?);
+        Err(crossing(kept, Crossing::Shared { other }, at))
     }
 
     fn linked(
@@ -481,9 +502,10 @@ impl Filter {
             return self.changed_outside(clone.path.borrow(), at);
         }
         let source = clone.source_path.as_bytes();
-        let kept = match clone.source_uuid == self.own {
-            true => self.keeps(source),
-            false => self.rules.present(source),
+        let kept = if (clone.source_uuid, clone.source_ctransid) == self.own {
+            self.keeps(source)
+        } else {
+            self.rules.present(source)
         };
         if kept {
             return out.item(Item::Command(Command::Clone(clone)), at);
@@ -499,14 +521,14 @@ impl Filter {
     /// Ends a subvolume: whatever still has a temporary name is called so.
     fn finish(&mut self, at: Position, out: &mut dyn Output) -> Result<(), TransformError> {
         for root in self.names.roots() {
-            let (names, path) = (self.names.at_and_below(&root), parsed(root));
+            let (names, path) = (self.names.at_and_below(&root), parsed(root, at)?);
             self.prune(&names, &path, &path, at, out)?;
         }
         for (name, was) in self.names.moved() {
-            self.moves(&parsed(was.to_vec()), &parsed(name.to_vec()), at)?;
+            self.moves(&parsed(was.to_vec(), at)?, &parsed(name.to_vec(), at)?, at)?;
         }
         if let Some((other, kept, at)) = self.aliases.owed() {
-            let (kept, other) = (parsed(kept.to_vec()), parsed(other.to_vec()));
+            let (kept, other) = (parsed(kept.to_vec(), at)?, parsed(other.to_vec(), at)?);
             return Err(crossing(kept, Crossing::Shared { other }, at));
         }
         self.names.clear();
@@ -539,19 +561,13 @@ impl Transform for Filter {
     }
 }
 
-/// The name that a creation gives, and to what.
-fn named(creation: &Command) -> (StreamPath, Kind) {
-    let path = creation.path().map(|path| path.to_owned());
-    let kind = match creation {
-        Command::Mkdir { .. } => Kind::Directory,
-        _ => Kind::Other,
-    };
-    (path.unwrap_or_default(), kind)
-}
-
-/// A path made of parts of paths, which needs no check but gets one.
-fn parsed(path: Vec<u8>) -> StreamPath {
-    StreamPath::parse(Bytes::from(path)).unwrap_or_default()
+/// A path that is put together of names in the stream.
+fn parsed(path: Vec<u8>, at: Position) -> Result<StreamPath, TransformError> {
+    let path = Bytes::from(path);
+    match StreamPath::parse(path.clone()) {
+        Ok(path) => Ok(path),
+        Err(error) => Err(TransformErrorKind::InvalidPath { path, error }.at(at)),
+    }
 }
 
 fn pass_if(

@@ -16,6 +16,10 @@ use crate::transform::{Output, TransformError};
 /// More threads than this wait for the one that reads.
 const MAX_THREADS: usize = 16;
 
+/// Stack of a thread in bytes: what Rust gives by default, and not what
+/// `RUST_MIN_STACK` says, which can be too little to start.
+const THREAD_STACK: usize = 2 << 20;
+
 /// What may wait in the queue for each thread, in bytes.
 const QUEUE_FOR_EACH: u64 = 2 * 1024 * 1024;
 
@@ -202,6 +206,7 @@ impl Workers {
             .filter_map(|_| {
                 let queue = Arc::clone(&queue);
                 let builder = thread::Builder::new().name("compress".to_owned());
+                let builder = builder.stack_size(THREAD_STACK);
                 let work = move || work(&queue, Compressor::new(codec, level));
                 builder.spawn(work).ok()
             })

@@ -1,0 +1,271 @@
+//! The end of a subvolume: on disk, marked as received, read-only, under its
+//! name; and nobody has changed it since it was created.
+//!
+//! Who has a file open for writing can go on writing when the subvolume is
+//! read-only. So its root stays closed to everybody else until the last
+//! moment, and what opens it (its owner, its mode, its ACL) comes between
+//! the mark and the read-only flag, which the kernel keeps apart: a read-only
+//! subvolume takes neither. For this moment it has a name that cannot be
+//! guessed.
+//!
+//! A private directory will not do: a read-only subvolume cannot be moved out
+//! of its directory (`EROFS`). A read-only snapshot in its place would be
+//! safe from everybody, but has a parent UUID, which callers take for an
+//! error after a full receive and follow after an incremental one. Only a
+//! root that is immutable or append-only is replaced by a snapshot, since
+//! such a root cannot be renamed.
+
+use std::os::fd::OwnedFd;
+
+use btrfs_sendstream::Position;
+use rustix::fs::{Gid, Mode, RenameFlags, fchmod, fchown, fsync, renameat_with, syncfs};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use tracing::{debug, info};
+use uuid::Uuid;
+
+use super::encoded::Accepted;
+use super::error::{is_errno, named};
+use super::naming::Naming;
+use super::private::{INSIDE, Private, unguessable};
+use super::subvolume::{self, CLOSED, open_root};
+use crate::error::{Cause, Failure};
+use crate::plan::op::NewSubvolume;
+use crate::sys::{self, XFlags};
+
+/// What is to be sealed.
+pub(super) struct Sealing<'a> {
+    pub(super) destination: &'a OwnedFd,
+    pub(super) naming: Naming,
+    pub(super) new: &'a NewSubvolume,
+    /// Its root. Must be a descriptor that was opened before the first write:
+    /// syncfs(2) reports a failed write-back once to each. The ioctls that
+    /// follow report none.
+    pub(super) root: &'a OwnedFd,
+    /// Encoded data, the loss of which syncfs(2) does not report either.
+    pub(super) accepted: &'a Accepted,
+    /// Immutable and append-only, if the root is to be that.
+    pub(super) forbidding: XFlags,
+    pub(super) at: Position,
+}
+
+impl Sealing<'_> {
+    /// Puts every byte on disk and does the rest. `open_up` lets others enter
+    /// the root, as far as they are to. Returns the id of the subvolume.
+    ///
+    /// # Errors
+    /// [`Destination::finish`](crate::Destination::finish) says what is left.
+    pub(super) fn seal(
+        self,
+        open_up: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<u64, Failure> {
+        let id = self.mark().map_err(|cause| self.failed(cause))?;
+        let sealed = if self.forbidding.is_empty() {
+            self.in_place(id, open_up)
+        } else {
+            self.by_snapshot(id, open_up)
+        };
+        let id = sealed?;
+        let NewSubvolume { uuid, ctransid, .. } = *self.new;
+        info!(id, %uuid, stransid = ctransid, "on disk, marked as received, read-only");
+        Ok(id)
+    }
+
+    fn failed(&self, cause: Cause) -> Failure {
+        Failure::new(self.at, "finish", self.new.name.as_bytes(), cause)
+    }
+
+    /// Puts every byte on disk and marks the subvolume as received, if it has
+    /// its name still.
+    fn mark(&self) -> Result<u64, Cause> {
+        let new = self.new;
+        debug!(name = %new.name, "everything is applied: writing it to disk");
+        syncfs(self.root).map_err(named("syncfs"))?;
+        self.accepted.verify()?;
+        let id = sys::subvolume_info(self.root)
+            .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
+            .id;
+        let built = self.naming.while_built(new);
+        if holder(self.destination, built.as_bytes())? != Some(id) {
+            return Err(self.moved(id));
+        }
+        sys::set_received_subvol(self.root, new.uuid, new.ctransid)
+            .map_err(named("BTRFS_IOC_SET_RECEIVED_SUBVOL"))?;
+        Ok(id)
+    }
+
+    fn in_place(
+        &self,
+        id: u64,
+        open_up: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<u64, Failure> {
+        let aside = unguessable(self.new);
+        let built = self.naming.while_built(self.new);
+        match self.rename(built.as_bytes(), &aside) {
+            Ok(()) if matches!(holder(self.destination, &aside), Ok(Some(found)) if found == id) => {
+            }
+            Ok(()) => {
+                let _ = self.rename(&aside, built.as_bytes());
+                return Err(self.failed(self.unmark(self.moved(id))));
+            }
+            Err(Errno::NOENT) => return Err(self.failed(self.unmark(self.moved(id)))),
+            Err(errno) => {
+                let cause = Cause::system("renameat2", errno);
+                return Err(self.failed(self.unmark(cause)));
+            }
+        }
+        let sealed = open_up().and_then(|()| {
+            sys::subvol_set_read_only(self.root, true)
+                .map_err(|errno| self.failed(Cause::system("BTRFS_IOC_SUBVOL_SETFLAGS", errno)))
+        });
+        if let Err(failure) = sealed {
+            let failure = self.undo(failure);
+            let _ = self.rename(&aside, built.as_bytes());
+            return Err(failure);
+        }
+        self.reveal(id, aside).map_err(|cause| self.failed(cause))
+    }
+
+    /// Gives the complete subvolume its own name. rename(2) alone would
+    /// replace an empty directory.
+    fn reveal(&self, id: u64, aside: Vec<u8>) -> Result<u64, Cause> {
+        let name = self.new.name.as_bytes();
+        let not_renamed = |called: &[u8], errno: Errno| Cause::NotRenamed {
+            built_as: called.escape_ascii().to_string(),
+            error: errno.into(),
+        };
+        if let Err(errno) = self.rename(&aside, name) {
+            let built = self.naming.while_built(self.new);
+            match self.rename(&aside, built.as_bytes()) {
+                // Both are the same name.
+                Ok(()) if built == self.new.name => {}
+                Ok(()) => return Err(not_renamed(built.as_bytes(), errno)),
+                Err(_) => return Err(not_renamed(&aside, errno)),
+            }
+        }
+        // The name has to survive a power cut, as the subvolume does.
+        fsync(self.destination).map_err(|errno| not_renamed(name, errno))?;
+        match holder(self.destination, name) {
+            Ok(found) if found != Some(id) => Err(self.moved(id)),
+            _ => Ok(id),
+        }
+    }
+
+    /// Where the root is to be immutable or append-only: then it cannot be
+    /// renamed, and once it is read-only it cannot be made so.
+    fn by_snapshot(
+        &self,
+        id: u64,
+        open_up: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<u64, Failure> {
+        let built = self.naming.while_built(self.new);
+        let private = Private::make(self.destination, self.new)
+            .map_err(|cause| self.failed(self.unmark(cause)))?;
+        match private.take_in(built.as_bytes()) {
+            Ok(()) if matches!(holder(private.fd(), INSIDE), Ok(Some(found)) if found == id) => {}
+            Ok(()) => {
+                let _ = private.bring_out(built.as_bytes());
+                return Err(self.failed(self.unmark(self.moved(id))));
+            }
+            Err(Errno::NOENT) => return Err(self.failed(self.unmark(self.moved(id)))),
+            Err(errno) => {
+                let cause = Cause::system("renameat2", errno);
+                return Err(self.failed(self.unmark(cause)));
+            }
+        }
+        let sealed = open_up().and_then(|()| self.take_snapshot().map_err(|c| self.failed(c)));
+        let flags = sys::fs_get_xflags(self.root).unwrap_or(XFlags::empty());
+        let _ = sys::fs_set_xflags(self.root, flags - self.forbidding);
+        match sealed {
+            Ok(id) => {
+                let deleted = private.delete_inside();
+                if let Err(errno) = deleted {
+                    debug!(%errno, "the subvolume that the snapshot was taken of stays");
+                    let _ = sys::set_received_subvol(self.root, Uuid::nil(), 0);
+                }
+                Ok(id)
+            }
+            Err(failure) => {
+                let failure = self.undo(failure);
+                let _ = private.bring_out(built.as_bytes());
+                Err(failure)
+            }
+        }
+    }
+
+    fn take_snapshot(&self) -> Result<u64, Cause> {
+        let flags = sys::fs_get_xflags(self.root).map_err(named("FS_IOC_FSGETXATTR"))?;
+        sys::fs_set_xflags(self.root, flags | self.forbidding)
+            .map_err(named("FS_IOC_FSSETXATTR"))?;
+        let name = self.new.name.as_bytes();
+        // With its name, in one transaction that is committed.
+        match sys::snap_create(self.destination, name, self.root, true) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(subvolume::taken(self.destination, name, self.new)),
+            Err(errno) => return Err(Cause::system("BTRFS_IOC_SNAP_CREATE_V2", errno)),
+        }
+        let of = sys::subvolume_info(self.root).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?;
+        let made = open_root(self.destination, name)?;
+        let made = sys::subvolume_info(made).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?;
+        if made.parent_uuid != of.uuid {
+            return Err(self.moved(of.id));
+        }
+        Ok(made.id)
+    }
+
+    fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), Errno> {
+        let flags = RenameFlags::NOREPLACE;
+        renameat_with(self.destination, from, self.destination, to, flags)
+    }
+
+    /// Takes back what was done since the mark: the subvolume is incomplete.
+    fn undo(&self, mut failure: Failure) -> Failure {
+        let _ = close(self.root);
+        *failure.cause = self.unmark(*failure.cause);
+        failure
+    }
+
+    /// A writable subvolume must not say that it is complete.
+    fn unmark(&self, cause: Cause) -> Cause {
+        match sys::set_received_subvol(self.root, Uuid::nil(), 0) {
+            Ok(_) => cause,
+            Err(errno) => Cause::StampStays {
+                error: errno.into(),
+            },
+        }
+    }
+
+    /// Another process has renamed or moved it.
+    fn moved(&self, id: u64) -> Cause {
+        let info = sys::subvolume_info(self.root);
+        Cause::Moved {
+            built_as: self.naming.while_built(self.new).to_string(),
+            subvolume_id: id,
+            called: info.map_or_else(|_| Vec::new(), |info| info.name).into(),
+        }
+    }
+}
+
+/// Keeps everybody else out of a subvolume: who owns its root, too.
+pub(super) fn close(root: &OwnedFd) -> Result<(), Cause> {
+    fchown(root, Some(geteuid()), None::<Gid>).map_err(named("fchown"))?;
+    fchmod(root, Mode::from_raw_mode(CLOSED)).map_err(named("fchmod"))
+}
+
+/// The id of the subvolume that has this name; for a plain directory, of the
+/// one that it lies in.
+fn holder(directory: &OwnedFd, name: &[u8]) -> Result<Option<u64>, Cause> {
+    let root = match open_root(directory, name) {
+        Ok(root) => root,
+        Err(cause)
+            if [Errno::NOENT, Errno::NOTDIR, Errno::LOOP]
+                .iter()
+                .any(|errno| is_errno(&cause, *errno)) =>
+        {
+            return Ok(None);
+        }
+        Err(cause) => return Err(cause),
+    };
+    let info = sys::subvolume_info(root).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?;
+    Ok(Some(info.id))
+}

@@ -1,0 +1,36 @@
+//! What a stream holds and whether it is sound, found out without a
+//! filesystem.
+//!
+//! - [`Verifier`] reads a stream and reports everything that is wrong with it
+//!   and a summary of each subvolume; [`Checker`] does the same with items
+//!   that the caller decodes.
+//! - [`Differ`] lists the paths that a stream creates, changes, renames and
+//!   deletes.
+//! - [`Chain`] puts several streams into an order in which each comes after
+//!   its parent, and lists what is missing.
+//! - [`DumpFormatter`] prints commands as `btrfs receive --dump` does.
+
+mod diff;
+mod dump;
+mod names;
+mod order;
+mod summary;
+mod verify;
+
+use std::fmt;
+
+pub use diff::{Action, DiffEntry, DiffError, DiffOptions, Differ, Difference};
+pub use dump::{DumpFormatter, LocalTime, TimeZone, UtcOffset, push_escaped, push_escaped_unless};
+pub use names::{Changes, InodeKind, NameError};
+pub use order::{Chain, Member, Missing, first_subvolume};
+pub use summary::{Created, Kernel, Needs, StreamKind, SubvolumeSummary};
+pub use verify::{Checker, Finding, Problem, Verifier, VerifyOptions, VerifyReport};
+
+/// A path of the stream as text that stays on its line, in quotes.
+struct Quoted<'a>(&'a [u8]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0.escape_ascii().to_string())
+    }
+}

@@ -1,0 +1,70 @@
+//! JSON for machines, an object to a line.
+
+use std::io;
+use std::path::Path;
+
+use btrfs_sendstream::serial;
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
+
+/// `value` as a line. Characters that terminals act on are escaped.
+pub fn line(value: &impl Serialize) -> Vec<u8> {
+    let mut line = Vec::new();
+    // Writing to a vector does not fail, and all keys are text.
+    let _ = value.serialize(&mut Serializer::with_formatter(&mut line, OneLine));
+    line.push(b'\n');
+    line
+}
+
+/// A file, by the name it was given; none for standard input.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct File<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<serial::Text<'a>>,
+}
+
+impl<'a> File<'a> {
+    /// The file of a name.
+    pub fn new(path: Option<&'a Path>) -> Self {
+        let name = path.map(|path| path.as_os_str().as_encoded_bytes());
+        Self {
+            file: name.map(serial::Text),
+        }
+    }
+}
+
+/// Compact, and nothing in it drives a terminal.
+struct OneLine;
+
+impl Formatter for OneLine {
+    /// Characters below space, quotes and backslashes do not come here.
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(|it| matches!(it, '\x7f'..='\u{9f}')) {
+            let (clean, control) = rest.split_at(at);
+            let mut characters = control.chars();
+            let character = characters.next().map_or(0, u32::from);
+            write!(writer, "{clean}\\u{character:04x}")?;
+            rest = characters.as_str();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_json_whatever_the_text() {
+        let text = "quote \" slash \\ line\n \u{9b}2J \x7f é";
+        assert_eq!(
+            line(&text),
+            "\"quote \\\" slash \\\\ line\\n \\u009b2J \\u007f é\"\n".as_bytes()
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! What the commands `btrfs-recv-rs` and `sendstream` have in common: finding
+//! stored streams, recognising what is not a stream, and printing reports.
+//!
+//! No interface for others: it may change in any release.
+#![forbid(unsafe_code)]
+
+pub mod foreign;
+pub mod json;
+pub mod report;
+pub mod stored;
+pub mod text;
+pub mod zone;

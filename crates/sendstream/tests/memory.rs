@@ -1,0 +1,75 @@
+//! The memory that `verify` and `diff` say they take for names, measured.
+
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use btrfs_sendstream::{
+    Command as Sent, CommandRef, StreamPath, SubvolumeName, Uuid, Version, Writer,
+};
+use wait4::Wait4;
+
+/// Names in a stream: enough for the memory of the program itself not to
+/// count.
+const NAMES: u64 = 200_000;
+
+/// A stream of this many files, in directories of `each`.
+fn write_stream(to: &Path, each: u64) {
+    // Not in memory: a program that is started counts what this one takes.
+    let mut writer = Writer::new(BufWriter::new(fs::File::create(to).unwrap()));
+    writer.header(Version::V1).unwrap();
+    let subvol = Sent::Subvol {
+        name: SubvolumeName::parse(&b"s"[..]).unwrap(),
+        uuid: Uuid::from_u128(1),
+        ctransid: 7,
+    };
+    writer.command(&subvol).unwrap();
+    for number in 0..NAMES {
+        let (directory, file) = (number / each, number % each);
+        let directory = format!("directory-{directory:08}");
+        if file == 0 {
+            let path = StreamPath::parse(directory.as_bytes()).unwrap();
+            writer.command(&Sent::Mkdir { path, ino: 1 }).unwrap();
+        }
+        let path = format!("{directory}/{file:08}");
+        let path = StreamPath::parse(path.as_bytes()).unwrap();
+        writer.command(&Sent::Mkfile { path, ino: 1 }).unwrap();
+    }
+    writer.command(&CommandRef::End).unwrap();
+    writer.finish().unwrap().flush().unwrap();
+}
+
+/// The most memory that the command took, in bytes.
+fn peak(args: &[&str], file: &Path) -> u64 {
+    let child = Command::new(env!("CARGO_BIN_EXE_sendstream"))
+        .args(args)
+        .arg(file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let result = child.wait4().unwrap();
+    assert!(result.status.success());
+    result.rusage.maxrss
+}
+
+#[test]
+fn names_take_what_is_said() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for each in [1, 1000] {
+        write_stream(file.path(), each);
+        let directories = NAMES / each;
+        let names = NAMES + directories;
+        let bytes = NAMES * 8 + directories * 18;
+        let path_bytes = NAMES * 27 + directories * 18;
+        let without = peak(&["verify", "--no-names"], file.path());
+        // The buffer of the reader, the decompressor, the program.
+        assert!(without < 16 << 20, "{without}");
+        let verify = peak(&["verify"], file.path()) - without;
+        let diff = peak(&["diff"], file.path()) - without;
+        println!("{names} names, {directories} directories: {verify} to verify, {diff} to compare");
+        assert!(verify < names * 512 + directories * 1024 + bytes);
+        assert!(diff < names * 2048 + 2 * bytes + 4 * path_bytes);
+    }
+}
