@@ -286,6 +286,7 @@ fn what_was_taken_off_the_root_comes_back_unless_the_stream_says_otherwise() {
         default_acl: Some(Bytes::from_static(b"acl")),
         compression: Some(Bytes::from_static(b"zstd")),
         attributes: Some(0x800),
+        owner: None,
         mode: Some(0o2755),
         times: Some((Timespec::default(), Timespec::default())),
     };

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::error::named;
 use super::remains::{Remains, remains};
-use super::{BtrfsDestination, Engine, Request, subvolume};
+use super::{BtrfsDestination, Engine, Request, subvolume, unfinished};
 use crate::destination::{Begun, Destination, Withheld};
 use crate::error::{Cause, Failure};
 use crate::plan::op::NewSubvolume;
@@ -166,6 +166,8 @@ impl Engine {
                     sys::set_received_subvol(&fd, Uuid::nil(), 0)
                         .map_err(named("BTRFS_IOC_SET_RECEIVED_SUBVOL"))?;
                 }
+                // What a stream brought of this name is in the checkpoint.
+                unfinished::unmark(&fd)?;
                 (fd, None)
             }
             None => {
