@@ -12,7 +12,7 @@ use rustix::io::{Errno, Result, read};
 use super::abi::FILEID_BTRFS_WITHOUT_PARENT;
 
 /// Bytes of `struct fanotify_event_metadata`.
-const METADATA: usize = size_of::<libc::fanotify_event_metadata>();
+pub(super) const METADATA: usize = size_of::<libc::fanotify_event_metadata>();
 
 /// Notes the regular files that are opened on a filesystem, from its creation
 /// on. Nobody waits for it.
@@ -94,36 +94,34 @@ impl Opens {
                 if u64_at(event, 8).ok_or(Errno::IO)? & libc::FAN_Q_OVERFLOW != 0 {
                     return Err(Errno::OVERFLOW);
                 }
-                all.extend(opened(event)?.filter(|it| it.subvolume == id));
+                let opened = opened(event).ok_or(Errno::IO)?;
+                if opened.subvolume == id {
+                    all.insert(opened);
+                }
                 rest = after;
             }
         }
     }
 }
 
-/// What an event is about, if it is an inode of a btrfs.
-fn opened(event: &[u8]) -> Result<Option<Opened>> {
-    let metadata_len = event.get(6..8).and_then(|it| it.first_chunk());
-    let metadata_len = usize::from(u16::from_ne_bytes(*metadata_len.ok_or(Errno::IO)?));
-    let info = event.get(metadata_len..).ok_or(Errno::IO)?;
-    // The header has 4 bytes and the id of the filesystem 8, ahead of a
-    // `struct file_handle`.
+/// What an event is about, unless it makes no sense.
+fn opened(event: &[u8]) -> Option<Opened> {
+    let metadata_len = event.get(6..)?.first_chunk()?;
+    let info = event.get(usize::from(u16::from_ne_bytes(*metadata_len))..)?;
     if info.first() != Some(&libc::FAN_EVENT_INFO_TYPE_FID) {
-        return Err(Errno::IO);
+        return None;
     }
-    let handle = info.get(12..).ok_or(Errno::IO)?;
-    let kind = u32_at(handle, 4).ok_or(Errno::IO)?;
-    if i32::try_from(kind) != Ok(FILEID_BTRFS_WITHOUT_PARENT) {
-        return Err(Errno::IO);
+    // The header of the information has 4 bytes and the id of the filesystem 8,
+    // ahead of a `struct file_handle`.
+    let handle = info.get(12..)?;
+    if i32::try_from(u32_at(handle, 4)?) != Ok(FILEID_BTRFS_WITHOUT_PARENT) {
+        return None;
     }
-    let known = || {
-        Some(Opened {
-            inode: u64_at(handle, 8)?,
-            subvolume: u64_at(handle, 16)?,
-            generation: u32_at(handle, 24)?,
-        })
-    };
-    known().map(Some).ok_or(Errno::IO)
+    Some(Opened {
+        inode: u64_at(handle, 8)?,
+        subvolume: u64_at(handle, 16)?,
+        generation: u32_at(handle, 24)?,
+    })
 }
 
 /// `fcntl(2)` with `F_SETLEASE`: whether anybody, by any descriptor or mapping,

@@ -166,8 +166,6 @@ impl Engine {
                     sys::set_received_subvol(&fd, Uuid::nil(), 0)
                         .map_err(named("BTRFS_IOC_SET_RECEIVED_SUBVOL"))?;
                 }
-                // What a stream brought of this name is in the checkpoint.
-                unfinished::unmark(&fd)?;
                 (fd, None)
             }
             None => {
@@ -182,6 +180,7 @@ impl Engine {
         // nobody else enters it. What of this the checkpoint has is put back
         // with the rest.
         subvolume::withhold(&fd, &self.flags)?;
+        unfinished::unmark(&fd)?;
         self.flags.clear();
         self.rebuild(&new, fd, from)?;
         // What differs in the root is who received it: it is closed in both.

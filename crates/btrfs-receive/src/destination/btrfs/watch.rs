@@ -10,13 +10,14 @@
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
+use btrfs_sendstream::Timespec;
 use linux_raw_sys::btrfs::BTRFS_INODE_ITEM_KEY;
 use rustix::fs::{FileType, fgetxattr, flistxattr, fstat, syncfs};
 use rustix::io::Errno;
 use tracing::debug;
 
 use super::error::named;
-use super::subvolume::ROOT_INODE;
+use super::subvolume::{ROOT_INODE, times_of};
 use crate::error::Cause;
 use crate::source::top_level;
 use crate::sys::{self, Key, Opens};
@@ -42,7 +43,7 @@ pub(super) struct Watch<'a> {
 #[derive(PartialEq, Eq)]
 struct RootState {
     size: i64,
-    mtime: (i64, u64),
+    mtime: Timespec,
     attributes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -173,7 +174,7 @@ impl RootState {
         attributes.sort_unstable();
         Ok(Self {
             size: stat.st_size,
-            mtime: (stat.st_mtime, stat.st_mtime_nsec),
+            mtime: times_of(&stat).1,
             attributes,
         })
     }
