@@ -9,6 +9,7 @@
 
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
+use std::thread;
 
 use btrfs_sendstream::Timespec;
 use linux_raw_sys::btrfs::BTRFS_INODE_ITEM_KEY;
@@ -18,6 +19,7 @@ use tracing::debug;
 
 use super::error::named;
 use super::subvolume::{ROOT_INODE, times_of};
+use super::worker::THREAD_STACK;
 use crate::error::Cause;
 use crate::source::top_level;
 use crate::sys::{self, Key, Opens};
@@ -26,14 +28,19 @@ use crate::xattr::UNFINISHED;
 /// Where the time of the last change of an inode lies in its item.
 const CTIME: usize = 124;
 
-/// A subvolume whose root is still closed.
+/// Who gets into a subvolume, from when its root is still closed.
 pub(super) struct Watch<'a> {
+    opens: Opens,
+    before: Before<'a>,
+}
+
+/// What a subvolume was when its root was still closed.
+struct Before<'a> {
     root: &'a OwnedFd,
     id: u64,
     /// Transaction in which everything was on disk.
     transid: u64,
-    opens: Opens,
-    before: RootState,
+    state: RootState,
     /// When the root was changed last: since then, everything else was
     /// complete.
     since: (u64, u32),
@@ -61,17 +68,17 @@ impl<'a> Watch<'a> {
             }
         };
         let stat = fstat(root).map_err(named("fstat"))?;
-        Ok(Some(Self {
+        let before = Before {
             root,
             id,
             transid,
-            opens,
-            before: RootState::of(root)?,
+            state: RootState::of(root)?,
             since: (
                 stat.st_ctime.cast_unsigned(),
                 u32::try_from(stat.st_ctime_nsec).unwrap_or(0),
             ),
-        }))
+        };
+        Ok(Some(Self { opens, before }))
     }
 
     /// Whether nobody got in. The subvolume is read-only by now, and that is
@@ -80,11 +87,16 @@ impl<'a> Watch<'a> {
     /// # Errors
     /// Somebody did, or it cannot be found out.
     pub(super) fn end(self) -> Result<(), Cause> {
-        let opened = self.opens.of_subvolume(self.id);
+        let Self { opens, before } = self;
+        let opened = opens.of_subvolume(before.id);
         let opened = opened.map_err(named("read from fanotify"))?;
+        // Closing it takes the kernel 20 ms. Without a thread it takes them
+        // here.
+        let closing = thread::Builder::new().name("btrfs-close".into());
+        let _ = closing.stack_size(THREAD_STACK).spawn(move || drop(opens));
         let was_opened = !opened.is_empty();
         for opened in opened {
-            if self.is_open(opened)? {
+            if before.is_open(opened)? {
                 return Err(Cause::EnteredByOthers {
                     inode: opened.inode,
                     open: true,
@@ -93,10 +105,10 @@ impl<'a> Watch<'a> {
         }
         if was_opened {
             // What was written until it was closed may be in memory still.
-            syncfs(self.root).map_err(named("syncfs"))?;
+            syncfs(before.root).map_err(named("syncfs"))?;
         }
-        let changed = if RootState::of(self.root)? == self.before {
-            self.changed()?
+        let changed = if RootState::of(before.root)? == before.state {
+            before.changed()?
         } else {
             Some(ROOT_INODE)
         };
@@ -105,7 +117,9 @@ impl<'a> Watch<'a> {
             None => Ok(()),
         }
     }
+}
 
+impl Before<'_> {
     /// Whether somebody has it open for writing.
     fn is_open(&self, opened: sys::Opened) -> Result<bool, Cause> {
         let sys::Opened {
