@@ -14,6 +14,9 @@ use super::abi::FILEID_BTRFS_WITHOUT_PARENT;
 /// Bytes of `struct fanotify_event_metadata`.
 pub(super) const METADATA: usize = size_of::<libc::fanotify_event_metadata>();
 
+/// `F_SETSIG` (`asm-generic/fcntl.h`), which libc lacks.
+const F_SETSIG: libc::c_int = 10;
+
 /// Notes the regular files that are opened on a filesystem, from its creation
 /// on. Nobody waits for it.
 #[derive(Debug)]
@@ -132,6 +135,12 @@ fn opened(event: &[u8]) -> Option<Opened> {
 /// if it is not a regular file, or the filesystem has no leases.
 pub(crate) fn is_open_for_writing(file: impl AsFd) -> Result<bool> {
     let file = file.as_fd().as_raw_fd();
+    // Whoever opens it while the lease is held has a signal sent here: not
+    // SIGIO, which ends the process, but one that is ignored.
+    // SAFETY: the call takes integers.
+    if unsafe { libc::fcntl(file, F_SETSIG, libc::SIGURG) } < 0 {
+        return Err(last_error());
+    }
     // SAFETY: the call takes integers.
     if unsafe { libc::fcntl(file, libc::F_SETLEASE, libc::F_RDLCK) } == 0 {
         // SAFETY: the same. Closing the file would do it as well.

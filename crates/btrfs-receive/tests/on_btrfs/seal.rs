@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(who_got_in_at_the_last_moment_is_noticed, Entry::Open),
         test!(who_got_in_at_the_last_moment_is_noticed, Entry::Write),
         test!(who_got_in_at_the_last_moment_is_noticed, Entry::Chmod),
+        test!(an_attribute_like_our_mark_arrives),
         test!(the_root_of_a_snapshot_is_closed),
         test!(a_root_that_cannot_be_changed_gets_its_name),
         test!(a_resumable_one_gets_its_name_too),
@@ -220,6 +221,19 @@ fn who_got_in_at_the_last_moment_is_noticed(entry: Entry) {
         assert_eq!(fs::read_dir(pair.to.path()).unwrap().count(), 0);
     }
     eprintln!("{entry:?}: noticed in {noticed} of 60 rounds");
+}
+
+/// The sender may have a snapshot of a subvolume that is unfinished.
+fn an_attribute_like_our_mark_arrives() {
+    let pair = Pair::new();
+    let work = pair.work();
+    let name = "user.btrfs-receive.unfinished";
+    files::set_xattr(&work, name, b"theirs").unwrap();
+    let first = pair.carry("first", None);
+    fs::write(work.join("f"), b"new").unwrap();
+    let second = pair.carry("second", Some(&first));
+    rustix::fs::removexattr(&work, name).unwrap();
+    pair.carry("third", Some(&second));
 }
 
 /// Calls back once a subvolume is created.
