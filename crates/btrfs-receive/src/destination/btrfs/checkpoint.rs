@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::error::named;
 use super::remains::{Remains, remains};
-use super::{BtrfsDestination, Engine, Request, subvolume};
+use super::{BtrfsDestination, Engine, Request, subvolume, unfinished};
 use crate::destination::{Begun, Destination, Withheld};
 use crate::error::{Cause, Failure};
 use crate::plan::op::NewSubvolume;
@@ -180,6 +180,7 @@ impl Engine {
         // nobody else enters it. What of this the checkpoint has is put back
         // with the rest.
         subvolume::withhold(&fd, &self.flags)?;
+        unfinished::unmark(&fd)?;
         self.flags.clear();
         self.rebuild(&new, fd, from)?;
         // What differs in the root is who received it: it is closed in both.

@@ -25,6 +25,8 @@ pub(super) mod root_names;
 mod seal;
 mod sources;
 pub(crate) mod subvolume;
+mod unfinished;
+mod watch;
 mod worker;
 
 use std::collections::VecDeque;
