@@ -201,6 +201,19 @@ pub enum Cause {
         /// Its name now, in whatever directory; empty if it was deleted.
         called: Bytes,
     },
+    /// While the subvolume was made read-only, another process opened a file of
+    /// it for writing, or changed something in it. It is not marked as
+    /// received.
+    #[error(
+        "another process {} inode {inode} while the subvolume was made read-only",
+        if *open { "opened for writing" } else { "changed" }
+    )]
+    EnteredByOthers {
+        /// The number of the inode in the subvolume.
+        inode: u64,
+        /// Whether it is open for writing, and can be changed still.
+        open: bool,
+    },
     /// A name was chosen for the subvolume of the input, and this is a second
     /// one: see [`Options::name`](crate::Options::name).
     #[error(

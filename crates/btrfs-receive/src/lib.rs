@@ -86,7 +86,7 @@
 //! | `CAP_MKNOD` | device nodes |
 //! | `CAP_SETFCAP` | file capabilities |
 //! | `CAP_LINUX_IMMUTABLE` | immutable and append-only files |
-//! | `CAP_SYS_ADMIN` | `trusted.*` attributes; encoded writes (else decoded); the UUID tree (else subvolumes are walked) |
+//! | `CAP_SYS_ADMIN` | `trusted.*` attributes; encoded writes (else decoded); the UUID tree (else subvolumes are walked); with `CAP_DAC_READ_SEARCH` and `CAP_LEASE`, noticing who opens a file at the last moment (else not noticed) |
 //! | `CAP_DAC_READ_SEARCH` | sources outside of what is mounted (else paths are tried) |
 //!
 //! # Memory

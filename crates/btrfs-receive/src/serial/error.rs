@@ -81,6 +81,10 @@ impl Fields for Cause {
                 }
                 object.bytes("called", called)
             }
+            Self::EnteredByOthers { inode, open } => {
+                object.field("inode", inode)?;
+                object.field("open", open)
+            }
             Self::LeftIncomplete { cause } => object.field("cause", &**cause),
             Self::NoSource(none) => none.fields(object),
             Self::SourceNotFound { wanted }
@@ -117,6 +121,7 @@ fn kind(cause: &Cause) -> &'static str {
         Cause::BuildNameTaken { .. } => "build_name_taken",
         Cause::NotRenamed { .. } => "not_renamed",
         Cause::Moved { .. } => "moved",
+        Cause::EnteredByOthers { .. } => "entered_by_others",
         Cause::SecondSubvolume => "second_subvolume",
         Cause::LeftIncomplete { .. } => "left_incomplete",
         Cause::NoFileData => "no_file_data",

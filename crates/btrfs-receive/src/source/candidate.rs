@@ -95,6 +95,9 @@ pub enum Verdict {
     /// It is writable, so its content may be another by now. Only a caller
     /// who insists can make it a source: [`Choice::DangerouslyUseWritable`](super::Choice).
     Writable,
+    /// It is writable, and its receive was interrupted after it got its
+    /// received UUID: its root is not that of the sender's. Receive it again.
+    Unfinished,
     /// It is the subvolume being received.
     UnderConstruction,
     /// The caller [rejected](super::Resolver::reject) it.

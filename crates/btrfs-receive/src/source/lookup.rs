@@ -1,7 +1,9 @@
 //! One search for a source, from UUID to descriptor.
 
 use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd;
 
+use rustix::fs::fgetxattr;
 use rustix::io::Errno;
 use tracing::debug;
 
@@ -15,6 +17,7 @@ use super::walk::Walk;
 use super::{Named, Source, rank, uuid};
 use crate::plan::op::SourceId;
 use crate::sys;
+use crate::xattr::UNFINISHED;
 
 /// Most candidates that a lookup considers. More have one received UUID only
 /// with metadata nodes above 16 KiB.
@@ -318,9 +321,9 @@ impl<'a> Lookup<'a> {
         match self.reach.open(id) {
             Ok(opened) => {
                 let state = SubvolumeState::from(&opened.info);
-                candidate.path = opened.path;
                 candidate.matched_by = state.matches(self.wanted.uuid);
-                candidate.verdict = self.verdict(id, &state);
+                candidate.verdict = self.verdict(id, &opened.fd, &state);
+                candidate.path = opened.path;
                 candidate.state = Some(state);
             }
             Err(verdict) => candidate.verdict = verdict,
@@ -332,17 +335,20 @@ impl<'a> Lookup<'a> {
     fn named_verdict(&self, named: &Named, state: &SubvolumeState) -> Verdict {
         match self.excluded.verdict(named.id) {
             Some(verdict) => verdict,
+            None if is_unfinished(&named.fd, state) => Verdict::Unfinished,
             None if state.read_only || named.even_if_writable => Verdict::Suitable,
             None => self.writable_verdict(state),
         }
     }
 
     /// Whether a subvolume that nobody named can serve.
-    fn verdict(&self, id: u64, state: &SubvolumeState) -> Verdict {
+    fn verdict(&self, id: u64, fd: impl AsFd, state: &SubvolumeState) -> Verdict {
         if let Some(verdict) = self.excluded.verdict(id) {
             verdict
         } else if state.matches(self.wanted.uuid).is_none() {
             Verdict::OtherUuid
+        } else if is_unfinished(fd, state) {
+            Verdict::Unfinished
         } else if !state.read_only {
             self.writable_verdict(state)
         } else {
@@ -427,7 +433,8 @@ impl<'a> Lookup<'a> {
     fn open_found(&mut self, id: u64, accept: Accept) -> Result<Source, Verdict> {
         let opened = self.reach.open(id)?;
         let state = SubvolumeState::from(&opened.info);
-        match (self.verdict(id, &state), state.matches(self.wanted.uuid)) {
+        let verdict = self.verdict(id, &opened.fd, &state);
+        match (verdict, state.matches(self.wanted.uuid)) {
             (verdict, Some(matched_by)) if accept.allows(verdict) => {
                 Ok(self.source(opened, matched_by))
             }
@@ -488,6 +495,14 @@ impl<'a> Lookup<'a> {
         }
         missing
     }
+}
+
+/// Whether the receive of the subvolume was interrupted after it got its
+/// received UUID.
+fn is_unfinished(root: impl AsFd, state: &SubvolumeState) -> bool {
+    !state.read_only
+        && !state.received_uuid.is_nil()
+        && fgetxattr(root, UNFINISHED, &mut [0_u8; 0]).is_ok()
 }
 
 pub(super) fn walked(walk: &Walk) -> SearchOutcome {

@@ -38,7 +38,9 @@
 //! *received* UUID is the one wanted; never one that has it as its own UUID.
 //! Tools that receive, make the result writable and mark it as received again
 //! continue from such a subvolume. [`ResolverBuilder::refuse_writable_sources`]
-//! rules it out.
+//! rules it out. One whose receive was interrupted before it was made
+//! read-only ([`Verdict::Unfinished`]) is never taken, not even if a caller
+//! insists: the owner and the mode of its root are not those that were sent.
 //!
 //! The report says so ([`SourceUsed::writable`]), and whether the subvolume
 //! may have changed since it was marked as received

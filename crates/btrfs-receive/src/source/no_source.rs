@@ -203,7 +203,7 @@ impl NoSource {
         } else if any(Verdict::Unreachable) || self.missing.contains(&Capability::DacReadSearch) {
             "receive with the missing capabilities, or into a mount of the top level \
              (subvolid=5); else receive the source here first, or send a full stream"
-        } else if any(Verdict::Writable) {
+        } else if any(Verdict::Writable) || any(Verdict::Unfinished) {
             "receive the source here again, or send a full stream"
         } else {
             "receive the source here first, or send a full stream"
@@ -279,6 +279,9 @@ impl fmt::Display for Verdict {
             Self::Suitable => f.write_str("suitable"),
             Self::LastResort => f.write_str("writable, so only the last resort"),
             Self::Writable => f.write_str("it is writable, so it may have changed"),
+            Self::Unfinished => {
+                f.write_str("its receive was interrupted before it was made read-only")
+            }
             Self::UnderConstruction => f.write_str("it is the one being received"),
             Self::Rejected => f.write_str("it could not be used"),
             Self::NotChosen => f.write_str("it could serve, but was not chosen"),

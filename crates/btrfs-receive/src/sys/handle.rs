@@ -88,6 +88,20 @@ pub(crate) fn open_inode(
     open(mount.as_fd(), id, inode, generation, libc::O_NONBLOCK)
 }
 
+/// The same with `O_PATH`: finds an inode of any kind, and opens nothing.
+///
+/// # Errors
+/// As [`open_subvolume`].
+pub(crate) fn find_inode(
+    mount: impl AsFd,
+    id: u64,
+    inode: u64,
+    generation: u32,
+) -> Result<OwnedFd> {
+    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    open(mount.as_fd(), id, inode, generation, flags)
+}
+
 fn open(
     mount: BorrowedFd<'_>,
     id: u64,

@@ -13,6 +13,7 @@ mod abi;
 mod data;
 mod handle;
 mod lookup;
+mod opens;
 mod search;
 mod send;
 mod subvolume;
@@ -22,10 +23,11 @@ mod thread;
 mod xflags;
 
 pub(crate) use data::{EncodedRange, Verity, enable_verity, encoded_write, ficlonerange};
-pub(crate) use handle::{FileHandle, file_handle, open_inode, open_subvolume};
+pub(crate) use handle::{FileHandle, file_handle, find_inode, open_inode, open_subvolume};
 pub(crate) use lookup::{
     RootRef, containing_subvolume, ino_lookup_user, inode_path, subvolume_rootrefs,
 };
+pub(crate) use opens::{Opened, Opens, is_open_for_writing};
 pub(crate) use search::{Key, tree_search, tree_search_since};
 pub(crate) use send::send_changes;
 pub(crate) use subvolume::{

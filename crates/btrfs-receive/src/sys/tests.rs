@@ -218,3 +218,38 @@ fn another_filesystem_has_none_of_this() {
     assert_eq!(fs_info(&elsewhere), Err(Errno::NOTTY));
     assert_eq!(containing_subvolume(&elsewhere), Err(Errno::NOTTY));
 }
+
+#[test]
+fn opened_files_are_noted() {
+    assert_eq!(super::opens::METADATA, 24);
+    on_btrfs(|fs| {
+        let create = btrfs_testkit::subvolume::create;
+        let (one, other) = (
+            create(&fs.path().join("one")),
+            create(&fs.path().join("other")),
+        );
+        for directory in [&one, &other] {
+            std::fs::write(directory.join("file"), b"x").unwrap();
+        }
+        let (top, root) = (open(fs.path()), open(&one));
+        assert_eq!(Opens::watch(&root).unwrap_err(), Errno::XDEV);
+        let opens = Opens::watch(&top).unwrap();
+        let id = subvolume_info(&root).unwrap().id;
+        assert!(opens.of_subvolume(id).unwrap().is_empty());
+        drop(File::open(other.join("file")).unwrap());
+        let write = File::options().write(true).open(one.join("file")).unwrap();
+        let found = Vec::from_iter(opens.of_subvolume(id).unwrap());
+        let [opened] = found[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(opened.subvolume, id);
+        let Opened {
+            inode, generation, ..
+        } = opened;
+        let file = open_inode(&root, id, inode, generation).unwrap();
+        assert_eq!(is_open_for_writing(&file), Ok(true));
+        drop(write);
+        assert_eq!(is_open_for_writing(&file), Ok(false));
+        assert_eq!(is_open_for_writing(&root), Err(Errno::INVAL));
+    });
+}

@@ -282,6 +282,8 @@ fn an_ordinary_user_receives_what_is_theirs() {
     give_to_user(&work);
     files::set_mode(&work.join("directory/file"), 0o4711).unwrap();
     files::set_mode(&work.join("directory"), 0o2770).unwrap();
+    // Its owner may not write to it, nor take attributes off.
+    files::set_mode(&work, 0o555).unwrap();
     let first = pair.snapshot("first");
     // Names and data change below a directory that hands down its group.
     files::write(&work.join("directory/file"), 5000, b"changed").unwrap();

@@ -12,7 +12,7 @@ use btrfs_receive::{
     BtrfsDestination, Cause, Event, Observer, Options, Outcome, ReceiveError, Receiver, Report,
 };
 use btrfs_testkit::{Sender, Test, files, subvolume, test};
-use rustix::fs::{IFlags, Mode, OFlags, ioctl_getflags, open, openat};
+use rustix::fs::{AtFlags, IFlags, Mode, OFlags, chmodat, ioctl_getflags, open, openat};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
@@ -25,6 +25,10 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(nobody_opens_a_file_before_it_is_read_only, "plain"),
         test!(nobody_opens_a_file_before_it_is_read_only, "with an ACL"),
         test!(nobody_opens_a_file_before_it_is_read_only, "of a user"),
+        test!(who_got_in_at_the_last_moment_is_noticed, Entry::Open),
+        test!(who_got_in_at_the_last_moment_is_noticed, Entry::Write),
+        test!(who_got_in_at_the_last_moment_is_noticed, Entry::Chmod),
+        test!(an_attribute_like_our_mark_arrives),
         test!(the_root_of_a_snapshot_is_closed),
         test!(a_root_that_cannot_be_changed_gets_its_name),
         test!(a_resumable_one_gets_its_name_too),
@@ -123,6 +127,115 @@ fn nobody_opens_a_file_before_it_is_read_only(how: &str) {
         assert_eq!(fs::read_dir(pair.to.path()).unwrap().count(), 0);
     }
     assert!(tries.into_inner() > 0);
+}
+
+/// What the attacker does to a file of its own.
+#[derive(Clone, Copy, Debug)]
+enum Entry {
+    /// Opens it for writing, and writes when all is over.
+    Open,
+    /// Writes and closes it.
+    Write,
+    /// Changes it without opening it.
+    Chmod,
+}
+
+/// As another user, finds the root under its name without a permission on it,
+/// and goes on from there until `stop`. Returns what was opened, and whether
+/// anything could be done.
+fn enter(destination: &OwnedFd, entry: Entry, stop: &AtomicBool) -> (Option<OwnedFd>, bool) {
+    let (uid, gid) = (Uid::from_raw(ATTACKER), Gid::from_raw(ATTACKER));
+    // Of this thread alone.
+    set_thread_groups(&[]).unwrap();
+    set_thread_res_gid(gid, gid, gid).unwrap();
+    set_thread_res_uid(uid, uid, uid).unwrap();
+    let mut root = None;
+    while !stop.load(Ordering::Relaxed) {
+        let Some(root) = &root else {
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            root = openat(destination, "s", flags, Mode::empty()).ok();
+            continue;
+        };
+        if let Entry::Chmod = entry {
+            if chmodat(
+                root,
+                "home/f",
+                Mode::from_raw_mode(0o4777),
+                AtFlags::empty(),
+            )
+            .is_ok()
+            {
+                return (None, true);
+            }
+        } else if let Ok(file) = openat(root, "home/f", OFlags::RDWR, Mode::empty()) {
+            if let Entry::Write = entry {
+                rustix::io::write(&file, b"EVIL").unwrap();
+                return (None, true);
+            }
+            return (Some(file), true);
+        }
+    }
+    (None, false)
+}
+
+/// Somebody who holds the root by `O_PATH` can be faster than the receiver
+/// between the calls that open the root and the one that makes it read-only.
+fn who_got_in_at_the_last_moment_is_noticed(entry: Entry) {
+    let pair = Pair::new();
+    let work = pair.work();
+    let home = work.join("home");
+    fs::create_dir(&home).unwrap();
+    fs::write(home.join("f"), files::pattern(1, 5000, false)).unwrap();
+    chown(home.join("f"), Some(ATTACKER), Some(ATTACKER)).unwrap();
+    fs::set_permissions(&work, fs::Permissions::from_mode(0o755)).unwrap();
+    let sent = pair.snapshot("s");
+    let stream = Sender::new(&sent).version(2).to_vec();
+    let destination = open(pair.to.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let received = pair.received("s");
+    let mut noticed = 0;
+    for _ in 0..60 {
+        let stop = AtomicBool::new(false);
+        let (result, (file, entered)) = std::thread::scope(|scope| {
+            let attacker = scope.spawn(|| enter(&destination, entry, &stop));
+            let into = BtrfsDestination::open(pair.to.path()).unwrap();
+            let result = Receiver::new(into).receive(&stream[..], &mut ());
+            stop.store(true, Ordering::Relaxed);
+            (result, attacker.join().unwrap())
+        });
+        match result {
+            Ok(_) => {
+                assert!(!entered);
+                assert_received(&sent, &received);
+            }
+            Err(error) => {
+                noticed += 1;
+                let failure = error.first_failure.unwrap();
+                let is_it = matches!(
+                    *failure.cause,
+                    Cause::EnteredByOthers { open, .. } if open == file.is_some()
+                );
+                assert!(is_it && entered, "{failure}");
+                assert_not_sealed(&received);
+            }
+        }
+        drop(file);
+        subvolume::delete(&received);
+        assert_eq!(fs::read_dir(pair.to.path()).unwrap().count(), 0);
+    }
+    eprintln!("{entry:?}: noticed in {noticed} of 60 rounds");
+}
+
+/// The sender may have a snapshot of a subvolume that is unfinished.
+fn an_attribute_like_our_mark_arrives() {
+    let pair = Pair::new();
+    let work = pair.work();
+    let name = "user.btrfs-receive.unfinished";
+    files::set_xattr(&work, name, b"theirs").unwrap();
+    let first = pair.carry("first", None);
+    fs::write(work.join("f"), b"new").unwrap();
+    let second = pair.carry("second", Some(&first));
+    rustix::fs::removexattr(&work, name).unwrap();
+    pair.carry("third", Some(&second));
 }
 
 /// Calls back once a subvolume is created.

@@ -59,6 +59,11 @@ fn on_cause(failure: &Failure, cause: &Cause) -> Option<Advice> {
             "another process renamed or moved the subvolume during the receive",
             "leave subvolumes alone while they are received; delete that one, then receive again",
         ),
+        Cause::EnteredByOthers { .. } => Advice::new(
+            "a user who can enter the destination directory is after the files of the subvolume",
+            "delete the subvolume, then receive again in a directory that only root can enter \
+             (chmod 700)",
+        ),
         Cause::DataLost { .. } => Advice::new(
             "the disk failed, or is full",
             "look at dmesg and btrfs device stats before receiving again",

@@ -11,6 +11,11 @@ use seccompiler::{
 /// `CLONE_FS`, the only thing that a receive unshares: its umask.
 const UNSHARED: u64 = number::CLONE_FS as u64;
 
+/// The flags of `fanotify_init` by which a receive sees who gets into a
+/// subvolume: `FAN_CLOEXEC`, `FAN_NONBLOCK`, `FAN_UNLIMITED_QUEUE`,
+/// `FAN_REPORT_FID`. With the last one, it opens no files of others.
+const WATCHED: u64 = 0x0001 | 0x0002 | 0x0010 | 0x0200;
+
 /// Refused whatever their arguments.
 const REFUSED: &[u32] = &[
     // The network. Descriptors that are open may be sockets all the same.
@@ -73,7 +78,6 @@ const REFUSED: &[u32] = &[
     number::__NR_add_key,
     number::__NR_request_key,
     number::__NR_keyctl,
-    number::__NR_fanotify_init,
     #[cfg(target_arch = "x86_64")]
     number::__NR_iopl,
     #[cfg(target_arch = "x86_64")]
@@ -102,6 +106,10 @@ fn program() -> Result<BpfProgram, seccompiler::BackendError> {
     let more = SeccompCondition::new(argument, len, unequal, UNSHARED)?;
     let more = SeccompRule::new(vec![more])?;
     rules.insert(number::__NR_unshare.into(), vec![more]);
+    let (argument, len, unequal) = (0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne);
+    let more = SeccompCondition::new(argument, len, unequal, WATCHED)?;
+    let more = SeccompRule::new(vec![more])?;
+    rules.insert(number::__NR_fanotify_init.into(), vec![more]);
     let refuse = SeccompAction::Errno(rustix::io::Errno::PERM.raw_os_error().unsigned_abs());
     let machine = std::env::consts::ARCH.try_into()?;
     SeccompFilter::new(rules, SeccompAction::Allow, refuse, machine)?.try_into()

@@ -1,12 +1,13 @@
 //! System calls that fail, by strace(1): for each kind of call the k-th one
 //! of each thread.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
 
-use crate::support::{COMMAND, Sent, check, clear, run};
+use crate::support::{COMMAND, Sent, check, clear, is_unfinished, run};
 
 /// The calls a receive consists of.
 const CALLS: [&str; 26] = [
@@ -46,6 +47,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_failed_call_is_a_failed_receive, 4, "EPERM"),
         test!(a_failed_call_is_a_failed_receive, 20, "EIO"),
         test!(the_stamp_is_taken_back),
+        test!(an_unfinished_parent_is_refused),
     ]
 }
 
@@ -153,5 +155,62 @@ fn the_stamp_is_taken_back() {
             assert!(stderr.contains("delete it"), "{stderr}");
         }
         subvolume::delete(&received);
+    }
+}
+
+/// Killed between the call that sets the received UUID and the one that makes
+/// it read-only.
+fn an_unfinished_parent_is_refused() {
+    if no_strace() {
+        return;
+    }
+    let from = LoopFilesystem::new();
+    let work = subvolume::create(&from.path().join("work"));
+    std::fs::write(work.join("file"), b"hello").unwrap();
+    let first = subvolume::snapshot_read_only(&work, &from.path().join("first"));
+    std::fs::write(work.join("file"), b"world").unwrap();
+    let second = subvolume::snapshot_read_only(&work, &from.path().join("second"));
+    let full = btrfs_testkit::Sender::new(&first).to_vec();
+    let change = btrfs_testkit::Sender::new(&second).parent(&first).to_vec();
+    let to = LoopFilesystem::new();
+    let receive = |stream: &[u8], options: &[&str]| {
+        let mut command = Command::new(COMMAND);
+        run(command.args(options).arg(to.path()), stream)
+    };
+    // The only attribute that is removed is the mark itself.
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fremovexattr"]);
+    strace.args(["-e", "inject=fremovexattr:error=EIO:signal=KILL:when=1"]);
+    strace.args([COMMAND, "--resumable"]).arg(to.path());
+    let output = run(&mut strace, &full);
+    assert!(!output.status.success(), "{output:?}");
+    let entries = std::fs::read_dir(to.path()).unwrap();
+    let mut subvolumes = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| std::fs::metadata(path).unwrap().ino() == 256);
+    let built = subvolumes.next().unwrap();
+    assert!(subvolumes.next().is_none());
+    let facts = subvolume::facts(&built);
+    assert!(!facts.read_only && facts.received_uuid.is_some());
+    assert!(is_unfinished(&built));
+
+    for options in [&[][..], &["--dry-run"]] {
+        let output = receive(&change, options);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let why = "its receive was interrupted before it was made read-only";
+        assert!(
+            stderr.contains(why) || stdout.contains(why),
+            "{stderr}{stdout}"
+        );
+        assert!(!to.path().join("second").exists());
+    }
+    for (stream, sent, name) in [(&full, &first, "first"), (&change, &second, "second")] {
+        let output = receive(stream, &["--resumable"]);
+        assert!(output.status.success(), "{output:?}");
+        let received = to.path().join(name);
+        assert!(subvolume::facts(&received).read_only);
+        btrfs_testkit::assert_same_tree(sent, &received);
     }
 }

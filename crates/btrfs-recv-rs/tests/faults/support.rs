@@ -88,9 +88,20 @@ pub(crate) fn check_after_a_cut(directory: &Path, from: &Path) -> (usize, usize)
     (received, writable)
 }
 
-/// Gives the root of a subvolume that is closed the owner and mode of the one
-/// that was sent.
+/// Marks a subvolume whose receive was interrupted at its end.
+const UNFINISHED: &str = "user.btrfs-receive.unfinished";
+
+pub(crate) fn is_unfinished(path: &Path) -> bool {
+    rustix::fs::getxattr(path, UNFINISHED, &mut [0_u8; 0]).is_ok()
+}
+
+/// Gives the root of a subvolume that is marked as unfinished the owner and
+/// mode of the one that was sent, and takes off the mark. Without it the root
+/// is complete.
 pub(crate) fn open_up(sent: &Path, path: &Path) {
+    if rustix::fs::removexattr(path, UNFINISHED).is_err() {
+        return;
+    }
     let root = std::fs::metadata(sent).unwrap();
     chown(path, Some(root.uid()), Some(root.gid())).unwrap();
     std::fs::set_permissions(path, root.permissions()).unwrap();

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::error::named;
 pub(crate) use super::flags::DeferredFlags;
-use super::{BtrfsDestination, Engine, Request, flags, subvolume};
+use super::{BtrfsDestination, Engine, Request, flags, subvolume, unfinished};
 use crate::error::{Cause, Failure};
 use crate::plan::op::NewSubvolume;
 use crate::report::Fallbacks;
@@ -156,6 +156,7 @@ impl Engine {
         // nobody else enters it. What of this a checkpoint has is put back with
         // the rest of it.
         subvolume::withhold(&root, &self.flags)?;
+        unfinished::unmark(&root)?;
         self.flags.clear();
         self.work_on(new, root, true)
     }

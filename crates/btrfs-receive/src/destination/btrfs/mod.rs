@@ -24,6 +24,8 @@ pub(super) mod root_names;
 mod seal;
 mod sources;
 pub(crate) mod subvolume;
+mod unfinished;
+mod watch;
 mod worker;
 
 use std::collections::VecDeque;

@@ -29,6 +29,8 @@ use super::error::{is_errno, named};
 use super::naming::Naming;
 use super::private::{INSIDE, Private, unguessable};
 use super::subvolume::{self, CLOSED, open_root};
+use super::unfinished;
+use super::watch::Watch;
 use crate::error::{Cause, Failure};
 use crate::plan::op::NewSubvolume;
 use crate::sys::{self, XFlags};
@@ -49,6 +51,15 @@ pub(super) struct Sealing<'a> {
     pub(super) at: Position,
 }
 
+/// A subvolume that is marked as received.
+struct Marked {
+    id: u64,
+    /// The transaction in which it was marked.
+    rtransid: u64,
+    /// Whether it was marked as [`unfinished`] too, which has to be undone.
+    unfinished: bool,
+}
+
 impl Sealing<'_> {
     /// Puts every byte on disk and does the rest. `open_up` lets others enter
     /// the root, as far as they are to. Returns the id of the subvolume.
@@ -59,9 +70,21 @@ impl Sealing<'_> {
         self,
         open_up: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
-        let id = self.mark().map_err(|cause| self.failed(cause))?;
+        let Marked {
+            id,
+            rtransid,
+            unfinished,
+        } = self.mark().map_err(|cause| self.failed(cause))?;
+        let open_up = || {
+            open_up()?;
+            if unfinished {
+                // The root is complete now.
+                unfinished::unmark(self.root).map_err(|cause| self.failed(cause))?;
+            }
+            Ok(())
+        };
         let sealed = if self.forbidding.is_empty() {
-            self.in_place(id, open_up)
+            self.in_place(id, rtransid, open_up)
         } else {
             self.by_snapshot(id, open_up)
         };
@@ -77,7 +100,7 @@ impl Sealing<'_> {
 
     /// Puts every byte on disk and marks the subvolume as received, if it has
     /// its name still.
-    fn mark(&self) -> Result<u64, Cause> {
+    fn mark(&self) -> Result<Marked, Cause> {
         let new = self.new;
         debug!(name = %new.name, "everything is applied: writing it to disk");
         syncfs(self.root).map_err(named("syncfs"))?;
@@ -89,14 +112,26 @@ impl Sealing<'_> {
         if holder(self.destination, built.as_bytes())? != Some(id) {
             return Err(self.moved(id));
         }
-        sys::set_received_subvol(self.root, new.uuid, new.ctransid)
-            .map_err(named("BTRFS_IOC_SET_RECEIVED_SUBVOL"))?;
-        Ok(id)
+        let unfinished = unfinished::mark(self.root)?;
+        match sys::set_received_subvol(self.root, new.uuid, new.ctransid) {
+            Ok(received) => Ok(Marked {
+                id,
+                rtransid: received.rtransid,
+                unfinished,
+            }),
+            Err(errno) => {
+                if unfinished {
+                    let _ = unfinished::unmark(self.root);
+                }
+                Err(Cause::system("BTRFS_IOC_SET_RECEIVED_SUBVOL", errno))
+            }
+        }
     }
 
     fn in_place(
         &self,
         id: u64,
+        rtransid: u64,
         open_up: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
         let aside = unguessable(self.new);
@@ -114,16 +149,32 @@ impl Sealing<'_> {
                 return Err(self.failed(self.unmark(cause)));
             }
         }
-        let sealed = open_up().and_then(|()| {
-            sys::subvol_set_read_only(self.root, true)
-                .map_err(|errno| self.failed(Cause::system("BTRFS_IOC_SUBVOL_SETFLAGS", errno)))
-        });
+        let sealed = Watch::begin(self.root, id, rtransid)
+            .map_err(|cause| self.failed(cause))
+            .and_then(|watch| {
+                open_up()?;
+                self.make_read_only(watch)
+                    .map_err(|cause| self.failed(cause))
+            });
         if let Err(failure) = sealed {
             let failure = self.undo(failure);
             let _ = self.rename(&aside, built.as_bytes());
             return Err(failure);
         }
         self.reveal(id, aside).map_err(|cause| self.failed(cause))
+    }
+
+    fn make_read_only(&self, watch: Option<Watch<'_>>) -> Result<(), Cause> {
+        let set = |read_only| {
+            sys::subvol_set_read_only(self.root, read_only)
+                .map_err(named("BTRFS_IOC_SUBVOL_SETFLAGS"))
+        };
+        set(true)?;
+        let entered = watch.map_or(Ok(()), Watch::end);
+        if entered.is_err() {
+            set(false)?;
+        }
+        entered
     }
 
     /// Gives the complete subvolume its own name. rename(2) alone would
@@ -228,10 +279,16 @@ impl Sealing<'_> {
     /// A writable subvolume must not say that it is complete.
     fn unmark(&self, cause: Cause) -> Cause {
         match sys::set_received_subvol(self.root, Uuid::nil(), 0) {
-            Ok(_) => cause,
-            Err(errno) => Cause::StampStays {
-                error: errno.into(),
-            },
+            Ok(_) => {
+                let _ = unfinished::unmark(self.root);
+                cause
+            }
+            Err(errno) => {
+                let _ = unfinished::mark(self.root);
+                Cause::StampStays {
+                    error: errno.into(),
+                }
+            }
         }
     }
 

@@ -147,3 +147,31 @@ fn naming_it_is_not_insisting_on_it() {
         assert_is(&build(false).resolve(wanted(FAR, 11)).unwrap(), &sealed);
     });
 }
+
+/// Whatever a caller says.
+#[test]
+fn an_unfinished_one_never_serves() {
+    on_btrfs(|fs| {
+        let root = stamped(&fs.path().join("unfinished"), FAR);
+        let id = info(&root).id;
+        let flags = rustix::fs::XattrFlags::CREATE;
+        rustix::fs::setxattr(&root, crate::xattr::UNFINISHED, b"", flags).unwrap();
+        let verdict = |builder: ResolverBuilder| {
+            let mut resolver = builder.build(open(fs.path())).unwrap();
+            resolver.resolve(wanted(FAR, 11)).unwrap_err().candidates[0].verdict
+        };
+        let insist = move |_: SourceId, _: &[Candidate]| Choice::DangerouslyUseWritable(id);
+        for builder in [
+            Resolver::builder(),
+            Resolver::builder().uuid_tree(false),
+            Resolver::builder().choose_with(insist),
+            Resolver::builder().prefer(open(&root)),
+        ] {
+            assert_eq!(verdict(builder), Verdict::Unfinished);
+        }
+        // Somebody made sure of it.
+        sys::subvol_set_read_only(open(&root), true).unwrap();
+        let source = resolver(fs.path(), true).resolve(wanted(FAR, 11));
+        assert_is(&source.unwrap(), &root);
+    });
+}
