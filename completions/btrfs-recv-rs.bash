@@ -73,7 +73,7 @@ _btrfs_recv_rs() {
     esac
     if [[ $cur == -* ]]; then
         compopt +o filenames
-        _btrfs_recv_rs_reply -W '-f -e -C --chroot -E --max-errors --chain -m --force-decompress --test-encoded --sandbox --name --on-error --exclude-xattr --no-fileattr --allow-unknown --parent --clone-source --atomic --resumable --checkpoint-every --state-dir --trust-prefix --hash-data --status --abandon --dump --extract --extract-report --generate --dry-run -h --help -V --version --progress --size --json -q --quiet -v --verbose'
+        _btrfs_recv_rs_reply -W '-f -e -C --chroot -E --max-errors --chain -m --force-decompress --test-encoded --sandbox --name --on-error --exclude-xattr --no-fileattr --allow-unknown --parent --clone-source --atomic --resumable --checkpoint-every --state-dir --status --abandon --dump --extract --extract-report --generate --dry-run -h --help -V --version --progress --size --json -q --quiet -v --verbose'
     else
         _btrfs_recv_rs_reply -f
     fi

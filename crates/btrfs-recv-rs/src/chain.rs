@@ -20,6 +20,7 @@ use crate::messages::Messages;
 use crate::receive;
 use crate::sandbox;
 use crate::signals::Signals;
+use crate::unfinished;
 
 /// An input that was verified.
 struct Verified {
@@ -72,7 +73,7 @@ fn run(
     let mut receiver = match receive::receiver(destination, options, how, of_files) {
         Ok(receiver) => receiver,
         Err(error) => {
-            messages.error(error);
+            unfinished::refused(&error, messages);
             return false;
         }
     };

@@ -93,7 +93,7 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
         Some(destination) => match receiver(destination, options, how(options, cancel), file) {
             Ok(mut receiver) => run(&mut *receiver, input, options, messages),
             Err(error) => {
-                messages.error(error);
+                unfinished::refused(&error, messages);
                 false
             }
         },

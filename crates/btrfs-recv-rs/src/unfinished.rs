@@ -65,8 +65,9 @@ fn check_btrfs(directory: &Path) -> Result<(), String> {
     }
 }
 
-/// Says why the state cannot be looked at, and what to do about it.
-fn refused(error: &ResumeError, messages: &mut Messages) {
+/// Says why receives cannot be made resumable here, or their state cannot be
+/// looked at, and what to do about it.
+pub(crate) fn refused(error: &ResumeError, messages: &mut Messages) {
     let advice = advice::on_resume(error);
     messages.refused(&error.to_string(), advice.as_ref().map(|it| &*it.to_do));
 }
