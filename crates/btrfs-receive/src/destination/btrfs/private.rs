@@ -10,17 +10,22 @@ use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, RenameFlags, flock, fstat, mkdirat, renameat_with, unlinkat,
+    AtFlags, FlockOperation, Mode, RenameFlags, flock, mkdirat, renameat_with, unlinkat,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use uuid::Uuid;
 
 use super::error::named;
 use super::naming::SUFFIX;
-use super::subvolume::{ROOT_INODE, open_root};
+use super::subvolume::open_root;
 use crate::error::Cause;
 use crate::plan::op::NewSubvolume;
-use crate::sys::{self, XFlags};
+use crate::sys;
+
+#[cfg(feature = "resume")]
+mod left;
+
+#[cfg(feature = "resume")]
+pub(crate) use left::is_unguessable;
 
 /// What a subvolume is called in a private directory.
 pub(super) const INSIDE: &[u8] = b"subvolume";
@@ -35,15 +40,6 @@ pub(super) fn unguessable(new: &NewSubvolume) -> Vec<u8> {
     }
     let uuid = new.uuid.to_string();
     [uuid.as_bytes(), SUFFIX, digits.as_bytes()].concat()
-}
-
-/// Whether [`unguessable`] gives such a name to the subvolume called `name`.
-pub(crate) fn is_unguessable(found: &[u8], name: &[u8]) -> bool {
-    let digits = found
-        .strip_prefix(name)
-        .and_then(|rest| rest.strip_prefix(SUFFIX))
-        .and_then(|rest| rest.strip_prefix(b"-"));
-    digits.is_some_and(|it| it.len() == 16 && it.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// A directory of mode 0700 in the destination, removed when dropped.
@@ -68,42 +64,6 @@ impl Private {
             name,
             fd,
         })
-    }
-
-    /// One that a receiver has left that was killed; `None` if `name` is no
-    /// such directory, or its receiver is at work.
-    pub(crate) fn left(destination: &OwnedFd, name: &[u8]) -> Option<Self> {
-        let fd = open_root(destination, name).ok()?;
-        let found = fstat(&fd).ok()?;
-        if found.st_ino == ROOT_INODE || found.st_mode & 0o7777 != 0o700 {
-            return None;
-        }
-        flock(&fd, FlockOperation::NonBlockingLockExclusive).ok()?;
-        Some(Self {
-            destination: fcntl_dupfd_cloexec(destination, 3).ok()?,
-            name: name.to_owned(),
-            fd,
-        })
-    }
-
-    /// Brings the subvolume in it, if it is the one with this UUID, out as
-    /// `to`; or else deletes it.
-    pub(crate) fn empty(&self, wanted: Uuid, to: &[u8]) {
-        let Ok(root) = open_root(&self.fd, INSIDE) else {
-            return;
-        };
-        if let Ok(flags) = sys::fs_get_xflags(&root) {
-            let _ = sys::fs_set_xflags(&root, flags - XFlags::IMMUTABLE - XFlags::APPEND);
-        }
-        match sys::subvolume_info(&root) {
-            Ok(info) if info.uuid == wanted => {
-                let _ = self.bring_out(to);
-            }
-            Ok(info) if !info.read_only => {
-                let _ = self.delete_inside();
-            }
-            _ => {}
-        }
     }
 
     pub(super) fn fd(&self) -> &OwnedFd {
@@ -152,6 +112,7 @@ impl Drop for Private {
 #[cfg(test)]
 mod tests {
     use btrfs_sendstream::{Bytes, SubvolumeName};
+    use uuid::Uuid;
 
     use super::*;
 
