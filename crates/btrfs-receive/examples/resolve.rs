@@ -10,8 +10,8 @@ use std::fs::File;
 use std::io;
 
 use btrfs_receive::SourceId;
+use btrfs_receive::btrfs_lineage::Resolver;
 use btrfs_receive::btrfs_sendstream::{Command, Item, Reader};
-use btrfs_receive::source::Resolver;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let directory = std::env::args_os().nth(1).ok_or("a directory is missing")?;

@@ -136,7 +136,7 @@ impl Failure {
 pub enum Cause {
     /// No subvolume can serve as the parent or the clone source.
     #[error(transparent)]
-    NoSource(#[from] Box<crate::source::NoSource>),
+    NoSource(#[from] Box<btrfs_lineage::NoSource>),
     /// An interrupted receive cannot go on, or a checkpoint cannot be taken.
     #[cfg(feature = "resume")]
     #[error(transparent)]

@@ -48,7 +48,7 @@
 //! - [`Options::cancel`] stops a receive, from another thread or a signal
 //!   handler.
 //! - [`BtrfsDestinationBuilder::choose_sources`] leaves it to the caller which
-//!   subvolume becomes parent or clone source; [`source::Resolver`] finds them
+//!   subvolume becomes parent or clone source; [`btrfs_lineage::Resolver`] finds them
 //!   without receiving.
 //! - [`Receiver::item`] takes commands one by one.
 //! - [`Planner`] makes operations of commands, for a [`Destination`] of your
@@ -92,7 +92,7 @@
 //! # Memory
 //!
 //! Bounded, whatever the stream: see [`Receiver`], [`BtrfsDestination`],
-//! [`Planner`] and [`source::Resolver`], each of which states its share. For
+//! [`Planner`] and [`btrfs_lineage::Resolver`], each of which states its share. For
 //! streams that kernels write, less than 64 MiB in all.
 //!
 //! # Logging
@@ -132,14 +132,9 @@ mod report;
 pub mod resume;
 #[cfg(feature = "serde")]
 mod serial;
-pub mod source;
-// One function for each ioctl, whether or not resuming makes it.
-#[cfg_attr(not(feature = "resume"), allow(dead_code, unused_imports))]
-mod sys;
-#[cfg(test)]
-mod testing;
 mod xattr;
 
+pub use btrfs_lineage;
 pub use btrfs_sendstream;
 
 /// The body of a fuzz target that what is public does not suffice for.
@@ -162,5 +157,5 @@ pub use plan::{Planner, Rules};
 pub use policy::{PatternError, XattrPattern};
 pub use receiver::{Flow, Receiver};
 pub use report::{
-    Fallbacks, Lack, LeftOut, NotKept, NotKeptSummary, Outcome, Report, SourceUsed, SubvolumeReport,
+    Fallbacks, Lack, LeftOut, NotKept, NotKeptSummary, Outcome, Report, SubvolumeReport,
 };

@@ -4,9 +4,10 @@ use btrfs_sendstream::{Command, CommandBuf, Position};
 
 use crate::error::{Cause, Failure};
 use crate::plan::op::NewSubvolume;
-use crate::report::{SourceUsed, SubvolumeReport};
+use crate::report::SubvolumeReport;
 #[cfg(feature = "resume")]
 use crate::resume::ResumeError;
+use btrfs_lineage::SourceUsed;
 
 /// Something that happened during a receive.
 #[derive(Clone, Copy, Debug)]

@@ -12,9 +12,9 @@ use crate::plan::Planner;
 #[cfg(feature = "resume")]
 use crate::plan::op::Op;
 use crate::plan::op::{NewSubvolume, Step};
-#[cfg(feature = "resume")]
-use crate::report::SourceUsed;
 use crate::report::{LeftOut, Outcome, Report, SubvolumeReport};
+#[cfg(feature = "resume")]
+use btrfs_lineage::SourceUsed;
 
 /// Applies send streams to a [`Destination`].
 ///

@@ -12,8 +12,3 @@ pub(crate) const CAPABILITY: &[u8] = b"security.capability";
 /// Compression of a file; inherited from a directory, and coupled with inode
 /// flags.
 pub(crate) const COMPRESSION: &[u8] = b"btrfs.compression";
-
-/// On the root of a writable subvolume that has a received UUID: its receive
-/// was interrupted before it was made read-only. What it holds is complete,
-/// but for the owner, the mode and the ACL of the root.
-pub(crate) const UNFINISHED: &[u8] = b"user.btrfs-receive.unfinished";

@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use btrfs_receive::btrfs_lineage::SourceUsed;
 use btrfs_receive::btrfs_sendstream::{Command, CommandKind, Item, Position, Reader};
 use btrfs_receive::{
     Begun, Cause, Destination, Event, Failure, Finished, Flow, NewSubvolume, Observer, Op, Options,
-    Outcome, ReceiveError, Receiver, SourceUsed, Step, StopReason, Totals,
+    Outcome, ReceiveError, Receiver, Step, StopReason, Totals,
 };
 
 /// Counts what would be done, and fails where it is told to.

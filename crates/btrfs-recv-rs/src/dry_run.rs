@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
+use btrfs_receive::btrfs_lineage::SourceUsed;
 use btrfs_receive::dry_run::{DryRun, DryRunReport, Forecast, FoundSource, Place};
-use btrfs_receive::{Cancel, Occupant, SourceUsed};
+use btrfs_receive::{Cancel, Occupant};
 use btrfs_sendstream::inspect::{Kernel, SubvolumeSummary, VerifyOptions};
 use sendstream_common::report::{self, Printer};
 use sendstream_common::text::escaped;

@@ -45,6 +45,7 @@ mod stream;
 pub mod subvolume;
 mod tool;
 mod tree;
+pub mod unit;
 
 pub use example::{examples_of, run_example};
 pub use filesystem::{Builder, LoopFilesystem, Mount};

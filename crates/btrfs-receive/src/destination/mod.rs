@@ -8,7 +8,8 @@ use btrfs_sendstream::{Bytes, SubvolumeName, Timespec};
 
 use crate::error::{Cause, Failure};
 use crate::plan::op::{NewSubvolume, Step};
-use crate::report::{Fallbacks, NotKeptSummary, SourceUsed};
+use crate::report::{Fallbacks, NotKeptSummary};
+use btrfs_lineage::SourceUsed;
 
 /// Something a stream can be applied to.
 ///

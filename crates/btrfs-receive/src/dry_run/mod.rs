@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::error::{Cause, Failure, Occupant, OpenError};
 use crate::options::Options;
-use crate::source::NoSource;
+use btrfs_lineage::NoSource;
 pub use place::{DecodeReason, Place};
 pub use rights::MissingCapability;
 pub use sources::FoundSource;
@@ -34,7 +34,7 @@ pub use space::Space;
 /// Looks up what a receive would.
 ///
 /// Memory: that of a [`Verifier`](btrfs_sendstream::inspect::Verifier), of a
-/// [`Resolver`](crate::source::Resolver), and what the report lists.
+/// [`Resolver`](btrfs_lineage::Resolver), and what the report lists.
 pub struct DryRun {
     place: Place,
     sources: Sources,

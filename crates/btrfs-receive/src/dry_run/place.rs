@@ -17,7 +17,7 @@ use super::{Forecast, Space};
 use crate::destination::btrfs::{Naming, or_the_same, taken};
 use crate::error::{Cause, OpenError};
 use crate::plan::op::NewSubvolume;
-use crate::sys;
+use btrfs_ioctl as sys;
 
 /// Longest extent that the kernel takes compressed, in bytes.
 const MAX_EXTENT: u64 = 128 * 1024;

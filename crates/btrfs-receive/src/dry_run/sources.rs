@@ -13,8 +13,8 @@ use super::{DryRunBuilder, Place};
 use crate::confine::{Access, Root};
 use crate::error::{Cause, OpenError};
 use crate::plan::op::{NewSubvolume, SourceId};
-use crate::report::SourceUsed;
-use crate::source::{NoSource, Resolver};
+use btrfs_lineage::SourceUsed;
+use btrfs_lineage::{NoSource, Resolver};
 
 /// Most subvolumes of an input that later ones can have as source; more are
 /// rare, and those are looked for at the destination.
@@ -71,14 +71,14 @@ impl Sources {
         for (path, stands_for) in &how.clone_sources {
             open(path)
                 .map_err(Into::into)
-                .and_then(|fd| resolver.name(fd, *stands_for, true))
+                .and_then(|fd| resolver.add_named(fd, *stands_for))
                 .map_err(|error| OpenError::source(path, error))?;
         }
         let mut parent = None;
         if let Some(path) = &how.parent {
             let fd = open(path).map_err(|errno| OpenError::source(path, errno))?;
             resolver
-                .check(&fd)
+                .check_named(&fd)
                 .map_err(|error| OpenError::source(path, error))?;
             parent = Some(fd);
         }
@@ -121,7 +121,7 @@ impl Sources {
     pub(super) fn parent(&mut self, wanted: SourceId) -> Result<FoundSource, Cause> {
         if let Some(parent) = self.parent.take() {
             self.resolver
-                .name(parent, Some(wanted.uuid), true)
+                .add_named(parent, Some(wanted.uuid))
                 .map_err(|error| Cause::system("open", error))?;
             // Named, it goes before what the input brings.
             return Ok(FoundSource::There(self.resolver.resolve(wanted)?.used()));

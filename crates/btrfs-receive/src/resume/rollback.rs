@@ -31,8 +31,8 @@ use crate::destination::{Begun, Destination, Finished};
 use crate::error::{Cause, Failure, ReceiveError};
 use crate::plan::op::{NewSubvolume, Step};
 use crate::receiver::Receiver;
-use crate::report::SourceUsed;
-use crate::sys;
+use btrfs_ioctl as sys;
+use btrfs_lineage::SourceUsed;
 
 /// Snapshot of what is there, to compare with the checkpoint.
 const BASE: &str = "rollback-base";

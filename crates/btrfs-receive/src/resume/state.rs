@@ -21,7 +21,7 @@ use crate::destination::btrfs::checkpoint::Snapshot;
 use crate::destination::btrfs::private::{Private, is_unguessable};
 use crate::plan::op::NewSubvolume;
 use crate::receiver::Paused;
-use crate::sys::{self, SubvolumeInfo};
+use btrfs_ioctl::{self as sys, SubvolumeInfo};
 
 /// Commands between looks at the clock.
 const CLOCK: u64 = 64;

@@ -19,8 +19,8 @@ use rustix::process::geteuid;
 
 use super::error::ResumeError;
 use super::journal::{FORMAT, Journal, Unreadable};
-use crate::destination::btrfs::subvolume::ROOT_INODE;
-use crate::sys::{self, SubvolumeInfo};
+use btrfs_ioctl::ROOT_INODE;
+use btrfs_ioctl::{self as sys, SubvolumeInfo};
 
 /// The directory of all unfinished receives, in the directory that subvolumes
 /// are received in.

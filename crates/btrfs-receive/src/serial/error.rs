@@ -4,7 +4,7 @@ use serde::ser::Serializer;
 
 use super::{Fields, Object, objects};
 use crate::error::{Cause, Failure, ReceiveError, StopReason};
-use crate::source::{Candidate, NoSource};
+use btrfs_lineage::NoSource;
 
 /// Most candidates for a source that are listed.
 const MAX_CANDIDATES: usize = 32;
@@ -156,21 +156,5 @@ impl Fields for NoSource {
         object.field("passed_over", shown)?;
         let missing: Vec<_> = self.missing.iter().map(|it| it.name()).collect();
         object.field("missing_capabilities", &missing)
-    }
-}
-
-objects! {
-    /// `subvolume_id`, `path` if it is known, and `reason`, why it cannot
-    /// serve, in English.
-    Candidate;
-}
-
-impl Fields for Candidate {
-    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error> {
-        object.field("subvolume_id", &self.id)?;
-        if let Some(path) = &self.path {
-            object.bytes("path", path)?;
-        }
-        object.text("reason", self.verdict)
     }
 }

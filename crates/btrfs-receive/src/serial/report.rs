@@ -3,13 +3,11 @@
 use serde::ser::Serializer;
 
 use super::{Fields, Object, objects};
-use crate::report::{Lack, NotKept, SourceUsed, SubvolumeReport};
+use crate::report::{Lack, NotKept, SubvolumeReport};
 
 objects! {
     /// The fields of the structure; what is `None` or empty has no key.
     SubvolumeReport;
-    /// The fields of the structure.
-    SourceUsed;
     /// `subvolume`, `path`, `lacks`, what was sent, and `errno`.
     NotKept;
 }
@@ -38,20 +36,6 @@ impl Fields for SubvolumeReport {
         object.optional("not_kept", (not_kept.total() > 0).then_some(not_kept))?;
         object.optional("resumed_at", self.resumed_at)?;
         object.optional("checkpoint", self.checkpoint)
-    }
-}
-
-impl Fields for SourceUsed {
-    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error> {
-        object.field("wanted", &self.wanted)?;
-        object.field("subvolume_id", &self.subvolume_id)?;
-        object.field("uuid", &self.uuid)?;
-        if let Some(path) = &self.path {
-            object.bytes("path", path)?;
-        }
-        object.field("vouched_for", &self.vouched_for)?;
-        object.field("writable", &self.writable)?;
-        object.field("may_have_changed", &self.may_have_changed)
     }
 }
 

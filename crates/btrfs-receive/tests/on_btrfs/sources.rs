@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use btrfs_receive::btrfs_lineage::{Candidate, Choice};
 use btrfs_receive::dry_run::{DryRun, DryRunReport, FoundSource};
-use btrfs_receive::source::{Candidate, Choice};
 use btrfs_receive::{BtrfsDestination, Cause, Options, ReceiveError, Receiver, Report, SourceId};
 use btrfs_sendstream::{Bytes, SubvolumeName};
 use btrfs_testkit::raw::{OWN_UUID, RawStream, attr};

@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use btrfs_receive::source::NoSource;
+use btrfs_receive::btrfs_lineage::NoSource;
 use btrfs_receive::{
     Cause, Event, Failure, Fallbacks, NewSubvolume, Observer, Outcome, SubvolumeReport,
 };

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use btrfs_receive::{Cause, LeftOut, SourceUsed, SubvolumeReport};
+use btrfs_receive::btrfs_lineage::SourceUsed;
+use btrfs_receive::{Cause, LeftOut, SubvolumeReport};
 
 use super::strerror;
 use super::{Line, Messages};

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use btrfs_receive::source;
+use btrfs_receive::btrfs_lineage;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
@@ -49,7 +49,7 @@ pub(super) fn restrict(reach: &Reach<'_>) -> Result<bool, String> {
         ruleset = allow(ruleset, file, reading)?;
     }
     if reach.filesystem != Filesystem::Useless {
-        match source::top_level(&destination) {
+        match btrfs_lineage::top_level(&destination) {
             Ok(top) => ruleset = allow(ruleset, top, reading)?,
             Err(_) if reach.filesystem == Filesystem::IfPermitted => {}
             Err(error) => {

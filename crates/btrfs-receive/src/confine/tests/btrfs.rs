@@ -10,7 +10,7 @@ use super::operations::ALL;
 use super::{assert_escape, errno, open_directory, path};
 use crate::confine::{Resolver, Root};
 use crate::error::Barrier;
-use crate::testing::on_btrfs;
+use btrfs_testkit::unit::on_btrfs;
 
 fn roots(subvolume: &Path) -> [Root; 2] {
     [Resolver::Openat2, Resolver::Walk]

@@ -17,7 +17,7 @@ use super::{BtrfsDestination, Engine, Request, flags, subvolume, unfinished};
 use crate::error::{Cause, Failure};
 use crate::plan::op::NewSubvolume;
 use crate::report::Fallbacks;
-use crate::sys;
+use btrfs_ioctl as sys;
 
 /// A read-only snapshot of the subvolume under construction, and what the
 /// destination sets only at its end.
@@ -142,7 +142,7 @@ impl Engine {
         self.naming.check(&self.destination, &new)?;
         let name = self.naming.while_built(&new);
         let root = subvolume::open_root(&self.destination, name.as_bytes())?;
-        let is_root = fstat(&root).map_err(named("fstat"))?.st_ino == subvolume::ROOT_INODE;
+        let is_root = fstat(&root).map_err(named("fstat"))?.st_ino == sys::ROOT_INODE;
         let info = sys::subvolume_info(&root).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?;
         if !is_root || info.uuid != uuid {
             return Err(subvolume::taken(&self.destination, name.as_bytes(), &new));

@@ -14,7 +14,7 @@ use super::encoded::Accepted;
 use super::error::{StepError, named};
 use crate::error::Cause;
 use crate::report::Fallbacks;
-use crate::sys;
+use btrfs_ioctl as sys;
 
 /// Bytes copied at once where a clone is refused.
 const COPY_BUFFER: usize = 256 << 10;

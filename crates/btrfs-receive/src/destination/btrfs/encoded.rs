@@ -15,9 +15,9 @@ use rustix::fs::{SeekFrom, fstat, seek, syncfs};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::error::named;
-use super::subvolume::ROOT_INODE;
 use crate::error::Cause;
-use crate::sys;
+use btrfs_ioctl as sys;
+use btrfs_ioctl::ROOT_INODE;
 
 /// Ranges remembered before they are looked at and forgotten. Adjacent ones
 /// count as one. A clone takes along what is known of its source, so that
@@ -269,7 +269,7 @@ mod tests {
     use std::fs::{self, File};
 
     use super::*;
-    use crate::testing::on_btrfs;
+    use btrfs_testkit::unit::on_btrfs;
 
     /// A file without data stands for one whose data the disk did not take.
     #[test]

@@ -15,11 +15,11 @@ use rustix::fs::{IFlags, XattrFlags, fgetxattr, fsetxattr, fstat, ioctl_getflags
 use rustix::io::Errno;
 
 use super::error::named;
-use super::subvolume::ROOT_INODE;
 use crate::error::Cause;
 use crate::report::Fallbacks;
-use crate::sys::{self, XFlags};
 use crate::xattr::COMPRESSION;
+use btrfs_ioctl::ROOT_INODE;
+use btrfs_ioctl::{self as sys, XFlags};
 
 /// `BTRFS_INODE_*` in an inode item (`fs/btrfs/btrfs_inode.h`), as FILEATTR
 /// carries them.

@@ -63,9 +63,9 @@ use super::{Begun, Destination, Finished};
 use crate::error::{Cause, Failure, OpenError};
 use crate::plan::op::{NewSubvolume, Op, SourceId, Step};
 use crate::report::Fallbacks;
-use crate::source::{Candidate, Choice, ResolverBuilder};
-use crate::sys;
 use crate::xattr::ACCESS_ACL;
+use btrfs_ioctl as sys;
+use btrfs_lineage::{Candidate, Choice, ResolverBuilder};
 
 /// What may wait for the thread that changes names. [`Budget`] bounds what
 /// waits for both threads together.
@@ -149,7 +149,7 @@ impl BtrfsDestinationBuilder {
 
     /// Has `choose` decide which subvolume becomes parent or clone source,
     /// instead of taking the best; see
-    /// [`ResolverBuilder::choose_with`](crate::source::ResolverBuilder::choose_with).
+    /// [`ResolverBuilder::choose_with`](btrfs_lineage::ResolverBuilder::choose_with).
     /// It is called on a thread of the destination; if it panics, nothing more
     /// is applied or finished. Default: the best.
     pub fn choose_sources(
@@ -162,7 +162,7 @@ impl BtrfsDestinationBuilder {
 
     /// Take no writable subvolume for a parent or clone source, not even if
     /// its received UUID is the one wanted and there is no other:
-    /// [the last resort](crate::source#the-last-resort). What
+    /// [the last resort](btrfs_lineage#the-last-resort). What
     /// [`parent`](Self::parent) and [`clone_source`](Self::clone_source) name
     /// is not refused. Default `false`.
     pub fn refuse_writable_sources(mut self, refuse: bool) -> Self {
@@ -285,14 +285,14 @@ impl BtrfsDestinationBuilder {
         for (path, stands_for) in &self.clone_sources {
             open(path)
                 .map_err(Into::into)
-                .and_then(|fd| resolver.name(fd, *stands_for, true))
+                .and_then(|fd| resolver.add_named(fd, *stands_for))
                 .map_err(|error| OpenError::source(path, error))?;
         }
         let mut parent = None;
         if let Some(path) = &self.parent {
             let fd = open(path).map_err(|errno| OpenError::source(path, errno))?;
             resolver
-                .check(&fd)
+                .check_named(&fd)
                 .map_err(|error| OpenError::source(path, error))?;
             parent = Some(fd);
         }

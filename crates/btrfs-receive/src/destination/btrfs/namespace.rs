@@ -21,8 +21,8 @@ use super::worker::Worker;
 use crate::confine::{Access, PathCache, Root};
 use crate::error::{Cause, Failure};
 use crate::plan::op::{NewInode, NewSubvolume, Op, Step};
-use crate::sys;
 use crate::xattr::COMPRESSION;
+use btrfs_ioctl as sys;
 
 /// The subvolume under construction.
 pub(super) struct Namespace {

@@ -19,7 +19,7 @@ use super::naming::SUFFIX;
 use super::subvolume::open_root;
 use crate::error::Cause;
 use crate::plan::op::NewSubvolume;
-use crate::sys;
+use btrfs_ioctl as sys;
 
 #[cfg(feature = "resume")]
 mod left;

@@ -33,7 +33,7 @@ use super::unfinished;
 use super::watch::Watch;
 use crate::error::{Cause, Failure};
 use crate::plan::op::NewSubvolume;
-use crate::sys::{self, XFlags};
+use btrfs_ioctl::{self as sys, XFlags};
 
 /// What is to be sealed.
 pub(super) struct Sealing<'a> {

@@ -12,8 +12,8 @@ use super::error::named;
 use crate::confine::{Access, PathCache, Root};
 use crate::error::Cause;
 use crate::plan::op::SourceId;
-use crate::report::SourceUsed;
-use crate::source::{Resolver, Source};
+use btrfs_lineage::SourceUsed;
+use btrfs_lineage::{Resolver, Source};
 
 /// Source subvolumes kept open at most; a stream rarely names more than its
 /// parent.
@@ -70,7 +70,7 @@ impl CloneSources {
     pub(super) fn parent(&mut self, wanted: SourceId) -> Result<Arc<Source>, Cause> {
         if let Some(parent) = self.parent.take() {
             self.resolver
-                .name(parent, Some(wanted.uuid), true)
+                .add_named(parent, Some(wanted.uuid))
                 .map_err(|error| Cause::system("open", error))?;
         }
         Ok(self.resolver.resolve(wanted)?)

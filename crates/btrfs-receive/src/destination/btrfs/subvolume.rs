@@ -19,11 +19,8 @@ use super::seal::close;
 use crate::destination::Withheld;
 use crate::error::{Cause, Occupant};
 use crate::plan::op::NewSubvolume;
-use crate::sys::{self, XFlags};
 use crate::xattr::{COMPRESSION, DEFAULT_ACL};
-
-/// Inode number of every subvolume's root, `BTRFS_FIRST_FREE_OBJECTID`.
-pub(crate) const ROOT_INODE: u64 = 256;
+use btrfs_ioctl::{self as sys, ROOT_INODE, XFlags};
 
 /// Mode of the root until the stream's own is set at the end.
 pub(super) const CLOSED: u32 = 0o700;

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::error::named;
 use crate::error::Cause;
-use crate::xattr::UNFINISHED;
+use btrfs_lineage::UNFINISHED;
 
 /// Sets the mark. Returns whether it has to be taken off: a stream can bring
 /// an attribute of this name, which is then part of what was sent.

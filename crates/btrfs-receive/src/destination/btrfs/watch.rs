@@ -12,18 +12,17 @@ use std::os::fd::OwnedFd;
 use std::thread;
 
 use btrfs_sendstream::Timespec;
-use linux_raw_sys::btrfs::BTRFS_INODE_ITEM_KEY;
 use rustix::fs::{FileType, fgetxattr, flistxattr, fstat, syncfs};
 use rustix::io::Errno;
 use tracing::debug;
 
 use super::error::named;
-use super::subvolume::{ROOT_INODE, times_of};
+use super::subvolume::times_of;
 use super::worker::THREAD_STACK;
 use crate::error::Cause;
-use crate::source::top_level;
-use crate::sys::{self, Key, Opens};
-use crate::xattr::UNFINISHED;
+use btrfs_ioctl::{self as sys, Key, Opens, ROOT_INODE};
+use btrfs_lineage::UNFINISHED;
+use btrfs_lineage::top_level;
 
 /// Where the time of the last change of an inode lies in its item.
 const CTIME: usize = 124;
@@ -146,9 +145,7 @@ impl Before<'_> {
         let all = (Key::MIN, Key::MAX);
         let since = self.transid.saturating_add(1);
         sys::tree_search_since(self.root, self.id, all, since, |item| {
-            if u32::from(item.key.item_type) != BTRFS_INODE_ITEM_KEY
-                || item.key.objectid == ROOT_INODE
-            {
+            if item.key.item_type != sys::INODE_ITEM || item.key.objectid == ROOT_INODE {
                 return ControlFlow::Continue(());
             }
             let word = |at: usize| item.data.get(at..).and_then(|it| it.first_chunk());

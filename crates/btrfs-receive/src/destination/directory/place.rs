@@ -27,8 +27,8 @@ use super::record::{Born, MAX_LEN, Record};
 use crate::destination::btrfs::error::named;
 use crate::error::{Cause, ExtractionProblem, Occupant, OpenError};
 use crate::plan::op::{NewSubvolume, SourceId};
-use crate::sys;
 use crate::xattr::{ACCESS_ACL, COMPRESSION, DEFAULT_ACL};
+use btrfs_ioctl as sys;
 
 /// Where the records are, in the directory.
 const RECORDS: &[u8] = b".btrfs-extract";

@@ -7,7 +7,7 @@ use btrfs_sendstream::{Bytes, SubvolumeName, Timespec};
 use uuid::Uuid;
 
 use crate::plan::op::SourceId;
-use crate::sys::FileHandle;
+use btrfs_ioctl::FileHandle;
 
 /// The first line.
 const TITLE: &str = "btrfs extraction, format 1";

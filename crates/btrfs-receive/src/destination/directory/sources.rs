@@ -10,7 +10,7 @@ use crate::confine::{Access, PathCache, Root};
 use crate::destination::btrfs::content::file_capacity;
 use crate::error::Cause;
 use crate::plan::op::SourceId;
-use crate::report::SourceUsed;
+use btrfs_lineage::SourceUsed;
 
 /// Extractions kept open at most; a stream rarely names more than its parent.
 const MAX_SOURCES: usize = 2;
@@ -89,8 +89,7 @@ impl Sources {
 
 /// How an extraction that was used is reported.
 pub(super) fn used(wanted: SourceId, name: &btrfs_sendstream::SubvolumeName) -> SourceUsed {
-    SourceUsed {
-        path: Some(name.clone().into_inner()),
-        ..SourceUsed::new(wanted, 0, wanted.uuid)
-    }
+    let mut used = SourceUsed::new(wanted, 0, wanted.uuid);
+    used.path = Some(name.clone().into_inner());
+    used
 }

@@ -29,7 +29,8 @@ use self::xattr::{COMPRESSION, DEFAULT_ACL};
 use super::{Begun, Destination, Finished, Withheld};
 use crate::error::{Cause, Failure};
 use crate::plan::op::{NewInode, NewSubvolume, Op, SourceId, Step, pieces_of};
-use crate::report::{Fallbacks, SourceUsed};
+use crate::report::Fallbacks;
+use btrfs_lineage::SourceUsed;
 
 /// How much memory a destination may use, by default: 1 GiB, counted as if
 /// snapshots and clones shared nothing.

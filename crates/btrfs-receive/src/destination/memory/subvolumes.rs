@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::tree::Tree;
 use crate::error::Cause;
 use crate::plan::op::SourceId;
-use crate::report::SourceUsed;
+use btrfs_lineage::SourceUsed;
 
 /// The first id that a subvolume can have.
 const FIRST_ID: u64 = 256;
@@ -63,10 +63,9 @@ impl Subvolume {
     }
 
     pub(super) fn used_as(&self, wanted: SourceId) -> SourceUsed {
-        SourceUsed {
-            path: Some(self.name.clone()),
-            ..SourceUsed::new(wanted, self.id, self.uuid)
-        }
+        let mut used = SourceUsed::new(wanted, self.id, self.uuid);
+        used.path = Some(self.name.clone());
+        used
     }
 
     /// How well it serves as a source, less being better; `None` if it does

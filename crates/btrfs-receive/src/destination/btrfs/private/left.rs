@@ -7,9 +7,9 @@ use rustix::io::fcntl_dupfd_cloexec;
 use uuid::Uuid;
 
 use super::super::naming::SUFFIX;
-use super::super::subvolume::{ROOT_INODE, open_root};
+use super::super::subvolume::open_root;
 use super::{INSIDE, Private};
-use crate::sys::{self, XFlags};
+use btrfs_ioctl::{self as sys, ROOT_INODE, XFlags};
 
 /// Whether [`unguessable`](super::unguessable) gives such a name to the subvolume called `name`.
 pub(crate) fn is_unguessable(found: &[u8], name: &[u8]) -> bool {
