@@ -1,7 +1,7 @@
 //! Fused equals unfused: the proof for the planner's rules.
 
 use arbitrary::Unstructured;
-use btrfs_receive::memory::{Ignored, MemoryDestination, Tree};
+use btrfs_model::{Ignored, MemoryDestination, Tree};
 use btrfs_receive::{Options, Outcome, Receiver, Rules};
 use btrfs_sendstream::{CommandBuf, Item, Position};
 

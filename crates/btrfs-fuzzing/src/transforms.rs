@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use arbitrary::Unstructured;
-use btrfs_receive::memory::{Ignored, Inode, MemoryDestination, Subvolume, Tree};
+use btrfs_model::{Ignored, Inode, MemoryDestination, Subvolume, Tree};
 use btrfs_receive::{Options, Receiver, Rules as Fusing};
 use btrfs_sendstream::transform::{
     Apart, Codec, Downgrade, Filter, Rules, Together, Transform, TransformErrorKind, Upgrade,

@@ -1,20 +1,20 @@
-//! Drives a receive command by command, into a model in memory: for programs
+//! Drives a receive command by command, into a plain directory: for programs
 //! that have their own way of reading, or do something else in between.
 //!
 //! ```sh
-//! btrfs send snapshot | cargo run --example step-by-step
+//! btrfs send snapshot | cargo run --example step-by-step -- /tmp/extracted
 //! ```
 
 use std::error::Error;
 use std::io;
 
 use btrfs_receive::btrfs_sendstream::{Item, Reader};
-use btrfs_receive::memory::MemoryDestination;
-use btrfs_receive::{Flow, Receiver, StopReason};
+use btrfs_receive::{DirectoryDestination, Flow, Receiver, StopReason};
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let directory = std::env::args_os().nth(1).ok_or("a directory is missing")?;
     let mut reader = Reader::new(io::stdin());
-    let mut receiver = Receiver::new(MemoryDestination::new());
+    let mut receiver = Receiver::new(DirectoryDestination::open(directory)?);
     loop {
         let item = match reader.next_owned() {
             Ok(Some(item)) => item,
@@ -31,12 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let report = receiver.end(&mut ())?;
-    for subvolume in receiver.destination().subvolumes() {
-        println!(
-            "{}: {} names",
-            subvolume.name().escape_ascii(),
-            subvolume.tree().entries().count()
-        );
+    for subvolume in &report.subvolumes {
+        println!("{}: {} commands", subvolume.name, subvolume.commands);
     }
     println!("{} finished", report.finished);
     Ok(())

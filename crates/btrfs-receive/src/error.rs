@@ -491,7 +491,7 @@ impl From<crate::resume::ResumeError> for Cause {
 
 impl Cause {
     /// A failed system call.
-    pub(crate) fn system(call: &'static str, error: impl Into<io::Error>) -> Self {
+    pub fn system(call: &'static str, error: impl Into<io::Error>) -> Self {
         Self::System {
             call,
             error: error.into(),

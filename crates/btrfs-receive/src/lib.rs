@@ -2,8 +2,8 @@
 //!
 //! A send stream is a list of commands (*make a file*, *rename*, *write*)
 //! that turns an empty subvolume, or a snapshot of its parent, into a copy of
-//! a snapshot elsewhere. This crate carries them out on a mounted btrfs, on a
-//! model in memory, or on a [`Destination`] of your own.
+//! a snapshot elsewhere. This crate carries them out on a mounted btrfs, in
+//! a plain directory, or on a [`Destination`] of your own.
 //!
 //! ```no_run
 //! use btrfs_receive::{BtrfsDestination, Receiver};
@@ -18,12 +18,11 @@
 //! }
 //! ```
 //!
-//! Without a filesystem, into a model:
+//! Into a plain directory, without btrfs and without privileges:
 //!
 //! ```
-//! use btrfs_receive::Receiver;
+//! use btrfs_receive::{DirectoryDestination, Receiver};
 //! use btrfs_receive::btrfs_sendstream::{Command, SubvolumeName, Uuid, Version, Writer};
-//! use btrfs_receive::memory::MemoryDestination;
 //!
 //! let mut writer = Writer::new(Vec::new());
 //! writer.header(Version::V1)?;
@@ -35,10 +34,12 @@
 //! writer.command(&Command::<&[u8]>::End)?;
 //! let stream = writer.finish()?;
 //!
-//! let mut receiver = Receiver::new(MemoryDestination::new());
+//! let directory = tempfile::tempdir()?;
+//! let destination = DirectoryDestination::open(&directory)?;
+//! let mut receiver = Receiver::new(destination);
 //! let report = receiver.receive(&stream[..], &mut ())?;
 //! assert_eq!(report.finished, 1);
-//! assert!(receiver.destination().subvolume(b"home").is_some());
+//! assert!(directory.path().join("home").is_dir());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -145,7 +146,6 @@ pub use confine::fuzzing::confine as fuzz_confine;
 pub use btrfs_sendstream::decompress::DecodeError;
 pub use destination::btrfs::{BtrfsDestination, BtrfsDestinationBuilder};
 pub use destination::directory::{DirectoryDestination, DirectoryDestinationBuilder};
-pub use destination::memory;
 pub use destination::{Begun, Destination, Finished, Withheld};
 pub use error::{
     Barrier, Cause, ExtractionProblem, Failure, Occupant, OpenError, ReceiveError, StopReason,

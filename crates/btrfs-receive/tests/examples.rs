@@ -37,10 +37,11 @@ fn step_by_step() {
         return;
     }
     let input = std::fs::read(streams.join("full.v2.stream")).unwrap();
-    let (text, _) = succeeded(run_example("step-by-step", [""; 0], &input));
+    let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (text, _) = succeeded(run_example("step-by-step", [directory.path()], &input));
     assert!(text.contains("command 1, byte 17: subvol"), "{text}");
     assert!(text.ends_with("1 finished\n"), "{text}");
-    let output = run_example("step-by-step", [""; 0], &input[..input.len() - 10]);
+    let output = run_example("step-by-step", [other.path()], &input[..input.len() - 10]);
     assert!(!output.status.success());
 }
 

@@ -1,7 +1,7 @@
 //! The names that a verifier follows, against the model of the kernel.
 
+use btrfs_model::Tree;
 use btrfs_receive::NewInode;
-use btrfs_receive::memory::Tree;
 use btrfs_sendstream::inspect::{Checker, Problem, VerifyReport};
 use btrfs_sendstream::{
     Bytes, Command, CommandBuf, Item, Position, StreamPath, SubvolumeName, Uuid, Version,

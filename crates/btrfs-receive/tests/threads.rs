@@ -1,9 +1,9 @@
 //! What may be handed to another thread, and what may be shared by several.
 //! That it compiles is the test.
 
+use btrfs_model::{MemoryDestination, Subvolume, Tree};
 use btrfs_receive::btrfs_lineage::{Candidate, NoSource, Resolver, ResolverBuilder, Source};
 use btrfs_receive::dry_run::{DryRun, DryRunReport};
-use btrfs_receive::memory::{MemoryDestination, Subvolume, Tree};
 use btrfs_receive::resume::{ResumableReceiver, ResumeError, ResumeOptions, Unfinished};
 use btrfs_receive::{
     BtrfsDestination, BtrfsDestinationBuilder, Cancel, Cause, DirectoryDestination,

@@ -2,7 +2,6 @@
 
 pub(crate) mod btrfs;
 pub(crate) mod directory;
-pub mod memory;
 
 use btrfs_sendstream::{Bytes, SubvolumeName, Timespec};
 

@@ -28,6 +28,19 @@ impl Step {
             fused: Vec::new(),
         }
     }
+
+    /// The commands that a joined [`Op::Clone`] stands for, in order: the first
+    /// is that at [`at`](Self::at), the others those of
+    /// [`fused`](Self::fused). Nothing for any other operation.
+    pub fn clones(&self) -> impl Iterator<Item = CloneRange> {
+        let range = match &self.op {
+            Op::Clone(range) => Some(range),
+            _ => None,
+        };
+        range
+            .into_iter()
+            .flat_map(|range| pieces_of(range, self.fused.len() + 1))
+    }
 }
 
 /// The pieces that a joined clone was made of: `count` of equal length.
@@ -79,8 +92,10 @@ pub enum NewInode {
 ///
 /// Most mirror one command of the stream; [`Op::Create`], [`Op::Move`],
 /// [`Op::Write`] and [`Op::Clone`] may stand for several that were fused.
+///
+/// Exhaustive on purpose: a destination that does not know an operation must
+/// not compile, since passing it over in silence would lose data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Op {
     /// A new inode. Nothing it would inherit from its directory (default
     /// ACL, `btrfs.compression`, inode flags, group) may remain on it.

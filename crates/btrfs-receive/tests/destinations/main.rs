@@ -11,7 +11,7 @@ mod operation;
 use std::cell::Cell;
 use std::process::ExitCode;
 
-use btrfs_receive::memory::{Inode, Kind, MemoryDestination, Tree};
+use btrfs_model::{Inode, Kind, MemoryDestination, Tree};
 use btrfs_receive::{BtrfsDestination, Destination, NewSubvolume};
 use btrfs_sendstream::{Bytes, StreamPath, SubvolumeName};
 use btrfs_testkit::{LoopFilesystem, property_runner, subvolume};

@@ -1,6 +1,6 @@
 //! What operation does what a random call does, on any destination.
 
-use btrfs_receive::memory::{Inode, Kind, Tree};
+use btrfs_model::{Inode, Kind, Tree};
 use btrfs_receive::{Destination, Op, Step};
 use btrfs_sendstream::{Bytes, CloneRange, Position, StreamPath};
 use uuid::Uuid;

@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use btrfs_receive::memory::MemoryDestination;
+use btrfs_model::MemoryDestination;
 use btrfs_receive::{Destination, DirectoryDestination, NewSubvolume, SourceId};
 use btrfs_sendstream::{Bytes, SubvolumeName};
 use btrfs_testkit::{LoopFilesystem, Test, property_runner, test};

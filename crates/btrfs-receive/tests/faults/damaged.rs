@@ -1,6 +1,6 @@
 //! Input that ends early, or has one damaged byte.
 
-use btrfs_receive::memory::MemoryDestination;
+use btrfs_model::MemoryDestination;
 use btrfs_receive::{BtrfsDestination, Options, Receiver};
 use btrfs_testkit::{LoopFilesystem, Test, test};
 

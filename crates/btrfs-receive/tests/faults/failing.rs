@@ -1,6 +1,6 @@
 //! The k-th call of the destination fails, for every k.
 
-use btrfs_receive::memory::MemoryDestination;
+use btrfs_model::MemoryDestination;
 use btrfs_receive::{
     Begun, BtrfsDestination, Destination, Failure, Finished, NewSubvolume, Options, Receiver, Step,
 };

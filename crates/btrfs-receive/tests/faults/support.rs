@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use btrfs_receive::memory::{Ignored, MemoryDestination};
+use btrfs_model::{Ignored, MemoryDestination};
 use btrfs_sendstream::{Command, StreamPath, SubvolumeName, Timespec, Version, Writer};
 use btrfs_testkit::{LoopFilesystem, Sample, Sender, subvolume};
 use uuid::Uuid;

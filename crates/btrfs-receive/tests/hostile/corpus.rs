@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use crate::answer::describe;
+use btrfs_model::MemoryDestination;
 use btrfs_receive::dry_run::DryRun;
-use btrfs_receive::memory::MemoryDestination;
 use btrfs_receive::{BtrfsDestination, BtrfsDestinationBuilder, ReceiveError, Receiver, Report};
 use btrfs_testkit::corpus::{self, Case, Place};
 use btrfs_testkit::{LoopFilesystem, Site, Test, test};

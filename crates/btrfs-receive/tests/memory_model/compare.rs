@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use btrfs_receive::memory::{Inode, Kind, Tree};
+use btrfs_model::{Inode, Kind, Tree};
 
 /// `BTRFS_INODE_*` bits and the `FS_*_FL` of the same meaning.
 pub(crate) const FLAGS: [(u64, u32); 7] = [

@@ -11,8 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
+use btrfs_model::Tree;
 use btrfs_receive::Cause;
-use btrfs_receive::memory::Tree;
 use btrfs_sendstream::{StreamPath, Timespec};
 use btrfs_testkit::{LoopFilesystem, property_runner, subvolume};
 use proptest::prelude::*;

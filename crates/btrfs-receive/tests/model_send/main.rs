@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use btrfs_receive::memory::{Ignored, MemoryDestination, Received, Tree};
+use btrfs_model::{Ignored, MemoryDestination, Received, Tree};
 use btrfs_receive::{Options, Receiver, Rules};
 use btrfs_sendstream::{Command, CommandBuf, CommandKind, Encoder, Version};
 use btrfs_testkit::Test;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use btrfs_receive::memory::{Inode, Kind, Tree};
+use btrfs_model::{Inode, Kind, Tree};
 use btrfs_receive::{Cause, NewInode};
 use btrfs_sendstream::{Bytes, StreamPath, Timespec};
 use btrfs_testkit::Time;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use btrfs_receive::memory::{Content, Inode};
+use btrfs_model::{Content, Inode};
 use btrfs_sendstream::{Bytes, CloneRange, Command, EncodedWrite, StreamPath, Uuid, Version};
 use flate2::write::ZlibEncoder;
 

@@ -14,7 +14,7 @@ mod random;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use btrfs_receive::memory::{Inode, Kind, Tree};
+use btrfs_model::{Inode, Kind, Tree};
 use btrfs_sendstream::{Bytes, Command, StreamPath, SubvolumeName, Uuid, Version};
 
 use data::Sources;

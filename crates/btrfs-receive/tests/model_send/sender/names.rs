@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use btrfs_receive::memory::{Kind, Tree};
+use btrfs_model::{Kind, Tree};
 use btrfs_sendstream::{Bytes, StreamPath};
 
 /// The inode number of a subvolume's root.

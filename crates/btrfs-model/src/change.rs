@@ -7,7 +7,7 @@ use super::content::{Content, PIECE_COST};
 use super::inode::{Kind, NODATASUM, PLAIN, VERITY};
 use super::tree::Tree;
 use super::xattr;
-use crate::error::Cause;
+use btrfs_receive::Cause;
 
 /// The largest offset in a file.
 const OFFSET_MAX: u64 = i64::MAX as u64;

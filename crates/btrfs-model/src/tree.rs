@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use super::content::Content;
 use super::inode::{INODE_COST, Inode, Kind};
-use crate::error::{Barrier, Cause};
-use crate::plan::op::NewInode;
+use btrfs_receive::NewInode;
+use btrfs_receive::{Barrier, Cause};
 
 /// The inode number of a subvolume's root.
 pub(super) const ROOT: u64 = 256;

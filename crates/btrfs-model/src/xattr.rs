@@ -7,7 +7,14 @@ use rustix::io::Errno;
 
 use super::inode::Kind;
 
-pub(super) use crate::xattr::{ACCESS_ACL, CAPABILITY, COMPRESSION, DEFAULT_ACL};
+/// ACL that is checked on access.
+pub(super) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+/// ACL of a directory, inherited by what is created in it.
+pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+/// File capabilities; a change of content or owner clears them.
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
+/// Compression of a file; inherited from a directory.
+pub(super) const COMPRESSION: &[u8] = b"btrfs.compression";
 
 /// `XATTR_NAME_MAX` and `XATTR_SIZE_MAX` of `linux/limits.h`.
 const NAME_MAX: usize = 255;

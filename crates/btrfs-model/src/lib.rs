@@ -1,5 +1,7 @@
-//! A destination in memory: a model of btrfs for tests, fuzzing and dry
-//! runs.
+//! A model of btrfs in memory that streams are received into, for tests and
+//! fuzzing.
+//!
+//! Tests compare the model with the kernel, and receivers with the model.
 
 mod acl;
 mod change;
@@ -26,11 +28,11 @@ pub use view::{Entries, Entry, Ignored};
 use self::inode::{COMPRESS, DIRSYNC, NOCOMPRESS, NODATACOW};
 use self::subvolumes::Subvolumes;
 use self::xattr::{COMPRESSION, DEFAULT_ACL};
-use super::{Begun, Destination, Finished, Withheld};
-use crate::error::{Cause, Failure};
-use crate::plan::op::{NewInode, NewSubvolume, Op, SourceId, Step, pieces_of};
-use crate::report::Fallbacks;
 use btrfs_lineage::SourceUsed;
+use btrfs_receive::{
+    Begun, Cause, Destination, Failure, Fallbacks, Finished, NewInode, NewSubvolume, Op, SourceId,
+    Step, Withheld,
+};
 
 /// How much memory a destination may use, by default: 1 GiB, counted as if
 /// snapshots and clones shared nothing.
@@ -52,7 +54,7 @@ const SETGID: u32 = 0o2000;
 /// with [`Cause::Limit`]. 1 GiB unless set otherwise.
 ///
 /// ```
-/// use btrfs_receive::memory::MemoryDestination;
+/// use btrfs_model::MemoryDestination;
 ///
 /// let destination = MemoryDestination::new().with_limit(16 << 20);
 /// assert_eq!(destination.subvolumes().len(), 0);
@@ -160,17 +162,20 @@ impl MemoryDestination {
             fallbacks: Fallbacks::default(),
             sources: Vec::new(),
         });
-        Ok(Begun { parent, withheld })
+        let mut begun = Begun::default();
+        begun.parent = parent;
+        begun.withheld = withheld;
+        Ok(begun)
     }
 
-    /// Carries out an operation that was made of `parts` commands; on failure
-    /// says which of them it was.
-    fn try_apply(&mut self, op: &Op, parts: usize) -> Result<(), (usize, Cause)> {
+    /// Carries out an operation; on failure says which of the commands it was
+    /// that it stands for.
+    fn try_apply(&mut self, step: &Step) -> Result<(), (usize, Cause)> {
         let (tree, current) = match (self.subvolumes.last_mut(), &mut self.current) {
             (Some(subvolume), Some(current)) => (&mut subvolume.tree, current),
             _ => return Err((0, Cause::NothingToFinish)),
         };
-        let result = match op {
+        let result = match &step.op {
             Op::Create {
                 path,
                 created_as,
@@ -178,8 +183,8 @@ impl MemoryDestination {
                 mode,
             } => return create(tree, path, created_as.as_ref(), kind, *mode),
             Op::Write { path, offset, data } => return write(tree, path, *offset, data),
-            Op::Clone(range) => {
-                for (index, piece) in pieces_of(range, parts).enumerate() {
+            Op::Clone(_) => {
+                for (index, piece) in step.clones().enumerate() {
                     self.clone_range(&piece).map_err(|cause| (index, cause))?;
                 }
                 Ok(())
@@ -263,21 +268,20 @@ impl Destination for MemoryDestination {
     }
 
     fn apply(&mut self, step: Step) -> Result<(), Failure> {
-        self.try_apply(&step.op, step.fused.len() + 1)
-            .map_err(|(index, cause)| {
-                let fused = index.checked_sub(1).and_then(|index| step.fused.get(index));
-                let (operation, path) = match (&step.op, index) {
-                    (Op::Create { path, .. }, 1) => ("rename", path),
-                    (Op::Move { existing, .. }, 1) => ("unlink", existing),
-                    (op, _) => (op.name(), op.path()),
-                };
-                Failure::new(
-                    fused.copied().unwrap_or(step.at),
-                    operation,
-                    path.as_bytes(),
-                    cause,
-                )
-            })
+        self.try_apply(&step).map_err(|(index, cause)| {
+            let fused = index.checked_sub(1).and_then(|index| step.fused.get(index));
+            let (operation, path) = match (&step.op, index) {
+                (Op::Create { path, .. }, 1) => ("rename", path),
+                (Op::Move { existing, .. }, 1) => ("unlink", existing),
+                (op, _) => (op.name(), op.path()),
+            };
+            Failure::new(
+                fused.copied().unwrap_or(step.at),
+                operation,
+                path.as_bytes(),
+                cause,
+            )
+        })
     }
 
     fn settle(&mut self) -> Result<(), Failure> {
@@ -294,12 +298,11 @@ impl Destination for MemoryDestination {
             stransid: current.new.ctransid,
         });
         subvolume.read_only = true;
-        Ok(Finished {
-            subvolume_id: Some(subvolume.id),
-            fallbacks: current.fallbacks,
-            clone_sources: current.sources,
-            ..Finished::default()
-        })
+        let mut finished = Finished::default();
+        finished.subvolume_id = Some(subvolume.id);
+        finished.fallbacks = current.fallbacks;
+        finished.clone_sources = current.sources;
+        Ok(finished)
     }
 
     fn abandon(&mut self) {

@@ -4,9 +4,9 @@ use btrfs_sendstream::Bytes;
 use uuid::Uuid;
 
 use super::tree::Tree;
-use crate::error::Cause;
-use crate::plan::op::SourceId;
 use btrfs_lineage::SourceUsed;
+use btrfs_receive::Cause;
+use btrfs_sendstream::SourceId;
 
 /// The first id that a subvolume can have.
 const FIRST_ID: u64 = 256;
