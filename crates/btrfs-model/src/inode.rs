@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use btrfs_sendstream::inode_flags::{APPEND, IMMUTABLE, NOATIME, NODUMP, SYNC};
 use btrfs_sendstream::{Bytes, Timespec};
 use rustix::io::Errno;
 
@@ -9,17 +10,12 @@ use super::acl::Acl;
 use super::content::Content;
 use super::xattr::{self, ACCESS_ACL, CAPABILITY, COMPRESSION, DEFAULT_ACL, Xattrs};
 
-/// `BTRFS_INODE_*` (`fs/btrfs/btrfs_inode.h`), as FILEATTR carries them.
-pub(super) const NODATASUM: u64 = 1 << 0;
-pub(super) const NODATACOW: u64 = 1 << 1;
-pub(super) const NOCOMPRESS: u64 = 1 << 3;
-pub(super) const DIRSYNC: u64 = 1 << 10;
-pub(super) const COMPRESS: u64 = 1 << 11;
-pub(super) const VERITY: u64 = 1 << 32;
+pub(super) use btrfs_sendstream::inode_flags::{
+    COMPRESS, DIRSYNC, NOCOMPRESS, NODATACOW, NODATASUM, VERITY,
+};
 
-/// What `FS_IOC_FSSETXATTR` can change: SYNC, IMMUTABLE, APPEND, NODUMP and
-/// NOATIME.
-pub(super) const PLAIN: u64 = 0x3e0;
+/// What `FS_IOC_FSSETXATTR` can change.
+pub(super) const PLAIN: u64 = SYNC | IMMUTABLE | APPEND | NODUMP | NOATIME;
 
 /// What `FS_IOC_SETFLAGS` can change.
 const SETTABLE: u64 = NODATACOW | NOCOMPRESS | COMPRESS | DIRSYNC | PLAIN;

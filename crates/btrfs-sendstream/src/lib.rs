@@ -109,6 +109,7 @@ pub mod decompress;
 mod encoder;
 mod error;
 mod frame;
+pub mod inode_flags;
 #[cfg(feature = "inspect")]
 pub mod inspect;
 mod limits;

@@ -1,14 +1,14 @@
 //! Commands that the kernel refuses to who lacks a capability.
 
-use btrfs_sendstream::{Command, CommandBuf};
+use btrfs_sendstream::{Command, CommandBuf, inode_flags};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid, getgroups};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::error::Cause;
 
-/// `BTRFS_INODE_IMMUTABLE` and `BTRFS_INODE_APPEND`.
-const FORBIDDING: u64 = 1 << 6 | 1 << 7;
+/// Flags that forbid changes.
+const FORBIDDING: u64 = inode_flags::IMMUTABLE | inode_flags::APPEND;
 
 /// A capability that a subvolume takes and the process lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

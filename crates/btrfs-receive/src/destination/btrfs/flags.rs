@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use btrfs_sendstream::Bytes;
+use btrfs_sendstream::{Bytes, inode_flags};
 use rustix::fs::{IFlags, XattrFlags, fgetxattr, fsetxattr, fstat, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
 
@@ -20,20 +20,6 @@ use crate::report::Fallbacks;
 use crate::xattr::COMPRESSION;
 use btrfs_ioctl::ROOT_INODE;
 use btrfs_ioctl::{self as sys, XFlags};
-
-/// `BTRFS_INODE_*` in an inode item (`fs/btrfs/btrfs_inode.h`), as FILEATTR
-/// carries them.
-mod inode_item {
-    pub(super) const NODATACOW: u64 = 1 << 1;
-    pub(super) const NOCOMPRESS: u64 = 1 << 3;
-    pub(super) const SYNC: u64 = 1 << 5;
-    pub(super) const IMMUTABLE: u64 = 1 << 6;
-    pub(super) const APPEND: u64 = 1 << 7;
-    pub(super) const NODUMP: u64 = 1 << 8;
-    pub(super) const NOATIME: u64 = 1 << 9;
-    pub(super) const DIRSYNC: u64 = 1 << 10;
-    pub(super) const COMPRESS: u64 = 1 << 11;
-}
 
 /// `FS_*_FL` (`linux/fs.h`).
 const NOCOW_FL: u32 = 0x0080_0000;
@@ -47,22 +33,22 @@ pub(super) const INHERITED_FL: u32 = NOCOW_FL | NOCOMP_FL | COMPR_FL;
 
 /// Pairs of both notations, where setting the flag needs `FS_IOC_SETFLAGS`.
 const BY_SETFLAGS: [(u64, u32); 3] = [
-    (inode_item::NODATACOW, NOCOW_FL),
-    (inode_item::NOCOMPRESS, NOCOMP_FL),
-    (inode_item::DIRSYNC, DIRSYNC_FL),
+    (inode_flags::NODATACOW, NOCOW_FL),
+    (inode_flags::NOCOMPRESS, NOCOMP_FL),
+    (inode_flags::DIRSYNC, DIRSYNC_FL),
 ];
 
 /// Pairs where `FS_IOC_FSSETXATTR` does it, which unlike the former leaves
 /// `btrfs.compression` alone.
 const BY_FSSETXATTR: [(u64, XFlags); 3] = [
-    (inode_item::SYNC, XFlags::SYNC),
-    (inode_item::NODUMP, XFlags::NODUMP),
-    (inode_item::NOATIME, XFlags::NOATIME),
+    (inode_flags::SYNC, XFlags::SYNC),
+    (inode_flags::NODUMP, XFlags::NODUMP),
+    (inode_flags::NOATIME, XFlags::NOATIME),
 ];
 
 const FORBIDDING: [(u64, XFlags); 2] = [
-    (inode_item::IMMUTABLE, XFlags::IMMUTABLE),
-    (inode_item::APPEND, XFlags::APPEND),
+    (inode_flags::IMMUTABLE, XFlags::IMMUTABLE),
+    (inode_flags::APPEND, XFlags::APPEND),
 ];
 
 /// Inodes whose flags wait for the end, at most: 12 bytes each and the map's
@@ -333,7 +319,7 @@ fn set_flags(fd: impl AsFd, attributes: u64) -> Result<bool, Cause> {
         Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
         Err(errno) => return Err(Cause::system("fgetxattr", errno)),
     };
-    let compresses = compression.is_some() || attributes & inode_item::COMPRESS != 0;
+    let compresses = compression.is_some() || attributes & inode_flags::COMPRESS != 0;
     let mut mask = NOCOW_FL | DIRSYNC_FL;
     if !compresses {
         mask |= NOCOMP_FL;
@@ -369,7 +355,7 @@ fn set_flags(fd: impl AsFd, attributes: u64) -> Result<bool, Cause> {
 pub(super) fn to_attributes(flags: u32, xflags: XFlags) -> u64 {
     let by_flags = BY_SETFLAGS
         .iter()
-        .chain(&[(inode_item::COMPRESS, COMPR_FL)])
+        .chain(&[(inode_flags::COMPRESS, COMPR_FL)])
         .filter(|(_, flag)| flags & flag != 0)
         .fold(0, |bits, (bit, _)| bits | bit);
     BY_FSSETXATTR
