@@ -1,5 +1,5 @@
 # bash completion for btrfs-recv-rs                        -*- shell-script -*-
-# Made by `btrfs-recv-rs --generate=bash`.
+# Made from the table of options; see CONTRIBUTING.md.
 
 _btrfs_recv_rs_reply() {
     mapfile -t COMPREPLY < <(compgen "$@" -- "$cur")
@@ -62,10 +62,6 @@ _btrfs_recv_rs() {
             _btrfs_recv_rs_reply -f
             return
             ;;
-        --generate)
-            _btrfs_recv_rs_reply -W 'man bash zsh fish'
-            return
-            ;;
         --size)
             :
             return
@@ -73,7 +69,7 @@ _btrfs_recv_rs() {
     esac
     if [[ $cur == -* ]]; then
         compopt +o filenames
-        _btrfs_recv_rs_reply -W '-f -e -C --chroot -E --max-errors --chain -m --force-decompress --test-encoded --sandbox --name --on-error --exclude-xattr --no-fileattr --allow-unknown --parent --clone-source --atomic --resumable --checkpoint-every --state-dir --status --abandon --dump --extract --extract-report --generate --dry-run -h --help -V --version --progress --size --json -q --quiet -v --verbose'
+        _btrfs_recv_rs_reply -W '-f -e -C --chroot -E --max-errors --chain -m --force-decompress --test-encoded --sandbox --name --on-error --exclude-xattr --no-fileattr --allow-unknown --parent --clone-source --atomic --resumable --checkpoint-every --state-dir --status --abandon --dump --extract --extract-report --dry-run -h --help -V --version --progress --size --json -q --quiet -v --verbose'
     else
         _btrfs_recv_rs_reply -f
     fi

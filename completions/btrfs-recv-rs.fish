@@ -1,5 +1,5 @@
 # fish completion for btrfs-recv-rs
-# Made by `btrfs-recv-rs --generate=fish`.
+# Made from the table of options; see CONTRIBUTING.md.
 
 complete -c btrfs-recv-rs -s f -r -F -d 'read the stream from FILE instead of standard input'
 complete -c btrfs-recv-rs -s e -d 'stop at the end command of the first stream, and leave what follows it unread'
@@ -26,7 +26,6 @@ complete -c btrfs-recv-rs -l abandon -d 'remove unfinished receives from PATH: a
 complete -c btrfs-recv-rs -l dump -d 'print the commands of the stream, receive nothing'
 complete -c btrfs-recv-rs -l extract -d 'receive into DIR, a plain directory on any filesystem; needs no root'
 complete -c btrfs-recv-rs -l extract-report -r -F -d 'list what an extraction does not keep in FILE, as JSON lines'
-complete -c btrfs-recv-rs -l generate -x -a 'man bash zsh fish' -d 'print the manual page, or completions for a shell: man, bash, zsh, fish'
 complete -c btrfs-recv-rs -l dry-run -d 'tell whether the stream can be received in PATH, change nothing'
 complete -c btrfs-recv-rs -s h -l help -d 'print this help'
 complete -c btrfs-recv-rs -s V -l version -d 'print the version'

@@ -13,7 +13,6 @@ use super::mount::Opened;
 use super::no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
 use super::reach::{self, Reach};
 use super::survey::Survey;
-use super::walk::Walk;
 use super::{Named, Source, rank, uuid};
 use crate::unfinished::UNFINISHED;
 use btrfs_ioctl as sys;
@@ -272,7 +271,7 @@ impl<'a> Lookup<'a> {
                     cut_short: false,
                 }
             }
-            Err(errno) => failed(errno),
+            Err(errno) => SearchOutcome::failed(errno),
         };
         self.searched(SearchPlace::UuidTree, outcome);
     }
@@ -281,11 +280,11 @@ impl<'a> Lookup<'a> {
         match self.reach.fresh_walk() {
             Ok((place, walk)) => {
                 let ids = walk.with_uuid(self.wanted.uuid);
-                let outcome = walked(walk);
+                let outcome = walk.outcome();
                 self.consider_all(&ids);
                 self.searched(place, outcome);
             }
-            Err(errno) => self.searched(SearchPlace::Mount, failed(errno)),
+            Err(errno) => self.searched(SearchPlace::Mount, SearchOutcome::failed(errno)),
         }
     }
 
@@ -485,7 +484,8 @@ impl<'a> Lookup<'a> {
     fn missing(&self) -> Vec<Capability> {
         let mut missing = Vec::new();
         let refused = |search: &Search| {
-            search.place == SearchPlace::UuidTree && search.outcome == failed(Errno::PERM)
+            search.place == SearchPlace::UuidTree
+                && search.outcome == SearchOutcome::failed(Errno::PERM)
         };
         if self.found.searches.iter().any(refused) {
             missing.push(Capability::SysAdmin);
@@ -503,18 +503,4 @@ fn is_unfinished(root: impl AsFd, state: &SubvolumeState) -> bool {
     !state.read_only
         && !state.received_uuid.is_nil()
         && fgetxattr(root, UNFINISHED, &mut [0_u8; 0]).is_ok()
-}
-
-pub(super) fn walked(walk: &Walk) -> SearchOutcome {
-    SearchOutcome::Searched {
-        subvolumes: walk.subvolumes(),
-        unopened: walk.unopened(),
-        cut_short: walk.cut_short(),
-    }
-}
-
-pub(super) fn failed(errno: Errno) -> SearchOutcome {
-    SearchOutcome::Failed {
-        os_error: errno.raw_os_error(),
-    }
 }

@@ -5,6 +5,8 @@ use std::io;
 
 use btrfs_sendstream::SourceId;
 
+use rustix::io::Errno;
+
 use super::candidate::{Candidate, MatchedBy, Verdict};
 
 /// Most candidates that the text of the error names.
@@ -95,6 +97,14 @@ pub enum SearchOutcome {
         /// The error number of the system call that failed (`errno`).
         os_error: i32,
     },
+}
+
+impl SearchOutcome {
+    pub(super) fn failed(errno: Errno) -> Self {
+        Self::Failed {
+            os_error: errno.raw_os_error(),
+        }
+    }
 }
 
 /// A capability of the process (`capabilities(7)`) that a search made use of,

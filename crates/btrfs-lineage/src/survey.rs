@@ -3,7 +3,6 @@
 use btrfs_sendstream::Bytes;
 
 use super::candidate::{Candidate, SubvolumeState, Verdict};
-use super::lookup::{failed, walked};
 use super::no_source::{Capability, Search, SearchOutcome, SearchPlace};
 use super::reach::Reach;
 use btrfs_sendstream::SourceId;
@@ -85,11 +84,11 @@ pub(super) fn list(reach: &mut Reach) -> Listing {
     reach.begin_lookup();
     let (search, ids) = match reach.fresh_walk() {
         Ok((place, walk)) => {
-            let outcome = walked(walk);
+            let outcome = walk.outcome();
             (Search { place, outcome }, walk.ids())
         }
         Err(errno) => {
-            let (place, outcome) = (SearchPlace::Mount, failed(errno));
+            let (place, outcome) = (SearchPlace::Mount, SearchOutcome::failed(errno));
             (Search { place, outcome }, Vec::new())
         }
     };

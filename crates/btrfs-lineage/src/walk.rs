@@ -9,6 +9,7 @@ use rustix::thread::CapabilitySet;
 use uuid::Uuid;
 
 use super::mount::{self, MAX_DEPTH, Opened, Opener};
+use super::no_source::SearchOutcome;
 use btrfs_ioctl::{self as sys, RootRef, SubvolumeInfo, TOP_LEVEL};
 
 /// Most subvolumes in a map; it then takes about 10 MiB.
@@ -55,6 +56,15 @@ struct Pending {
 }
 
 impl Walk {
+    /// How the search went.
+    pub(super) fn outcome(&self) -> SearchOutcome {
+        SearchOutcome::Searched {
+            subvolumes: self.subvolumes(),
+            unopened: self.unopened(),
+            cut_short: self.cut_short(),
+        }
+    }
+
     /// Maps the whole filesystem, opening by handle.
     ///
     /// # Errors

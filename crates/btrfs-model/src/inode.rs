@@ -208,7 +208,7 @@ impl Inode {
             ACCESS_ACL | DEFAULT_ACL => self.set_acl(name, value),
             COMPRESSION => self.set_compression(value),
             _ => {
-                xattr::check_namespace(name, &self.kind)?;
+                xattr::check_namespace(name, self.kind.has_flags())?;
                 self.store(name, &xattr::as_stored(name, value)?)
             }
         }
@@ -222,7 +222,7 @@ impl Inode {
             // The flags, which may have come by another way, stay then.
             COMPRESSION if self.xattrs.get(COMPRESSION).is_none() => return Ok(()),
             COMPRESSION => return self.set_compression(&Bytes::new()),
-            _ => xattr::check_namespace(name, &self.kind)?,
+            _ => xattr::check_namespace(name, self.kind.has_flags())?,
         }
         self.xattrs.remove(name);
         Ok(())

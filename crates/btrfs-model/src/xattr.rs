@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use btrfs_sendstream::Bytes;
 use rustix::io::Errno;
 
-use super::inode::Kind;
-
 /// ACL that is checked on access.
 pub(super) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 /// ACL of a directory, inherited by what is created in it.
@@ -117,14 +115,15 @@ pub(super) fn check_room(name: &[u8], value: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The namespaces that are neither ACLs nor `btrfs.compression`.
-pub(super) fn check_namespace(name: &[u8], kind: &Kind) -> Result<(), Errno> {
+/// The namespaces that are neither ACLs nor `btrfs.compression`; `user.` needs
+/// a regular file or a directory.
+pub(super) fn check_namespace(name: &[u8], takes_user: bool) -> Result<(), Errno> {
     let (namespace, rest) = match name.iter().position(|&byte| byte == b'.') {
         Some(dot) => name.split_at(dot + 1),
         None => return Err(Errno::OPNOTSUPP),
     };
     match namespace {
-        b"user." if !kind.has_flags() => Err(Errno::PERM),
+        b"user." if !takes_user => Err(Errno::PERM),
         b"user." | b"trusted." | b"security." if rest.is_empty() => Err(Errno::INVAL),
         b"user." | b"trusted." | b"security." => Ok(()),
         b"btrfs." => Err(Errno::INVAL),

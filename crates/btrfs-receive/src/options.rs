@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use btrfs_sendstream::{Limits, SubvolumeName};
+use btrfs_sendstream::{Command, CommandBuf, Limits, SubvolumeName};
 
 use crate::plan::Rules;
 use crate::policy::XattrPattern;
+use crate::report::LeftOut;
 
 /// How a [`Receiver`](crate::Receiver) treats its input.
 ///
@@ -159,5 +160,24 @@ impl Cancel {
     /// Whether it was asked to stop.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Options {
+    /// What of `command` these options leave out: all of it, or nothing.
+    pub(crate) fn leaves_out(&self, command: &CommandBuf) -> Option<LeftOut> {
+        let mut left_out = LeftOut::default();
+        match command {
+            Command::SetXattr { name, .. } | Command::RemoveXattr { name, .. }
+                if self.exclude_xattrs.iter().any(|it| it.matches(name)) =>
+            {
+                left_out.xattrs = 1;
+            }
+            Command::FileAttr { .. } if self.exclude_file_attributes => {
+                left_out.file_attributes = 1;
+            }
+            _ => return None,
+        }
+        Some(left_out)
     }
 }

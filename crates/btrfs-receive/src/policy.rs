@@ -1,9 +1,4 @@
-//! What a receive leaves out because it was asked to.
-
-use btrfs_sendstream::{Command, CommandBuf};
-
-use crate::options::Options;
-use crate::report::LeftOut;
+//! Patterns for the names of extended attributes.
 
 /// Longest name of an extended attribute that Linux knows (`XATTR_NAME_MAX`),
 /// and longest pattern.
@@ -93,25 +88,6 @@ impl XattrPattern {
                 },
             }
         }
-    }
-}
-
-impl Options {
-    /// What of `command` these options leave out: all of it, or nothing.
-    pub(crate) fn leaves_out(&self, command: &CommandBuf) -> Option<LeftOut> {
-        let mut left_out = LeftOut::default();
-        match command {
-            Command::SetXattr { name, .. } | Command::RemoveXattr { name, .. }
-                if self.exclude_xattrs.iter().any(|it| it.matches(name)) =>
-            {
-                left_out.xattrs = 1;
-            }
-            Command::FileAttr { .. } if self.exclude_file_attributes => {
-                left_out.file_attributes = 1;
-            }
-            _ => return None,
-        }
-        Some(left_out)
     }
 }
 

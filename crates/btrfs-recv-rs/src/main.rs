@@ -7,6 +7,7 @@ mod chain;
 mod dry_run;
 mod dump;
 mod extract;
+#[cfg(test)]
 mod generate;
 mod input;
 mod logging;
@@ -46,7 +47,6 @@ fn run(line: Vec<OsString>) -> ExitCode {
     match args::parse(line, posixly_correct) {
         Ok(Request::Help) => print(&args::help()),
         Ok(Request::Version) => print(concat!("btrfs-recv-rs ", env!("CARGO_PKG_VERSION"), "\n")),
-        Ok(Request::Generate(what)) => print(&what.text()),
         Ok(Request::Dump(options)) => exit(dump::command(&options)),
         Ok(Request::Extract(options)) => exit(extract::command(&options)),
         Ok(Request::Status(options)) => exit(unfinished::status(&options, &mut Messages::new(1))),

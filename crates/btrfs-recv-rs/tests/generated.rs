@@ -1,28 +1,12 @@
-//! The manual page and the completions in the repository are those that the
-//! command makes, and the shells understand them.
+//! The shells understand the completions, and man the manual page.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use btrfs_testkit::Test;
 
-/// What is made, and where it lies in the repository.
-const FILES: &[(&str, &str)] = &[
-    ("man", "docs/btrfs-recv-rs.8"),
-    ("bash", "completions/btrfs-recv-rs.bash"),
-    ("zsh", "completions/_btrfs-recv-rs"),
-    ("fish", "completions/btrfs-recv-rs.fish"),
-];
-
-/// Set to write the files instead of comparing them.
-const UPDATE: &str = "UPDATE_GENERATED";
-
 fn main() -> ExitCode {
-    let files = FILES.iter().map(|&(what, file)| {
-        Test::anywhere(format!("{file}_is_current"), move || is_current(what, file))
-    });
-    let others = [
+    btrfs_testkit::main([
         Test::anywhere("bash_completes", bash_completes).needs("bash"),
         Test::anywhere("zsh_reads_its_completions", || {
             syntax("zsh", "_btrfs-recv-rs")
@@ -30,31 +14,13 @@ fn main() -> ExitCode {
         .needs("zsh"),
         Test::anywhere("fish_completes", fish_completes).needs("fish"),
         Test::anywhere("the_manual_page_is_sound", the_manual_page_is_sound).needs("man"),
-    ];
-    btrfs_testkit::main(files.chain(others))
+    ])
 }
 
 fn in_repository(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
         .join(file)
-}
-
-fn is_current(what: &str, file: &str) {
-    let output = Command::new(env!("CARGO_BIN_EXE_btrfs-recv-rs"))
-        .arg(format!("--generate={what}"))
-        .output()
-        .unwrap();
-    assert!(output.status.success());
-    let path = in_repository(file);
-    if std::env::var_os(UPDATE).is_some() {
-        fs::write(&path, &output.stdout).unwrap();
-    }
-    let there = fs::read(&path).unwrap_or_default();
-    assert!(
-        there == output.stdout,
-        "{file} is not current; {UPDATE}=1 cargo test -p btrfs-recv-rs --test generated renews it"
-    );
 }
 
 /// What a program prints when all is well, and it must have nothing to say on

@@ -446,3 +446,18 @@ pub enum Misuse {
     #[error("the last stream was not ended by an end command")]
     Unfinished,
 }
+
+impl TryFrom<u32> for Version {
+    type Error = Error;
+
+    /// # Errors
+    /// [`Unsupported::Version`] for anything but 1, 2 and 3.
+    fn try_from(number: u32) -> Result<Self, Error> {
+        match number {
+            1 => Ok(Self::V1),
+            2 => Ok(Self::V2),
+            3 => Ok(Self::V3),
+            _ => Err(ErrorKind::from(Unsupported::Version { number }).into()),
+        }
+    }
+}

@@ -115,11 +115,11 @@ mod tests {
         let long = "a long explanation that does not fit into what is left of the line";
         explain(
             &mut text,
-            &Opt::new(super::super::table::Id::Help, "help", long),
+            &Opt::new(super::super::id::Id::Help, "help", long),
         );
         explain(
             &mut text,
-            &Opt::new(super::super::table::Id::Help, "longer-than-column", "short"),
+            &Opt::new(super::super::id::Id::Help, "longer-than-column", "short"),
         );
         assert_eq!(
             text,

@@ -3,6 +3,7 @@
 mod error;
 pub(crate) mod getopt;
 mod help;
+pub(crate) mod id;
 pub(crate) mod option;
 mod parse;
 mod policy;
@@ -16,8 +17,6 @@ use std::path::PathBuf;
 
 use btrfs_receive::{OnError, XattrPattern};
 use btrfs_sendstream::SubvolumeName;
-
-use crate::generate::Generate;
 
 pub(crate) use error::UsageError;
 pub(crate) use help::{help, usage};
@@ -33,8 +32,6 @@ pub(crate) enum Request {
     Help,
     /// `--version`.
     Version,
-    /// `--generate`.
-    Generate(Generate),
     /// `--dump`.
     Dump(Dump),
     /// `--extract`.

@@ -1,6 +1,6 @@
 //! What the table of options is made of.
 
-use super::table::Id;
+use super::id::Id;
 
 /// What the command is asked to do; each has its own
 /// [`Request`](super::Request).

@@ -3,12 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::generate::Generate;
-
 use super::error::{UsageError, info};
 use super::getopt::{self, Arg, Spec};
+use super::id::Id;
 use super::option::{Mode, Operands, Opt};
-use super::table::{Id, MOVED, options};
+use super::table::{MOVED, options};
 use super::{Chain, Dump, Extract, Receive, Request, Resume, Unfinished, policy};
 
 /// Reads a command line, the program's name first.
@@ -59,7 +58,6 @@ pub(crate) fn parse(
         match option.id {
             Id::Help => return Ok(Request::Help),
             Id::Version => return Ok(Request::Version),
-            Id::Generate => return generate(value).map(Request::Generate),
             id => given.set(id, value)?,
         }
         given.options.push(option);
@@ -167,7 +165,7 @@ impl Given {
             // default level.
             Id::Verbose => self.verbosity = (self.verbosity + 1).min(3),
             // Answered where they are met.
-            Id::Generate | Id::Help | Id::Version => {}
+            Id::Help | Id::Version => {}
         }
         Ok(())
     }
@@ -241,12 +239,6 @@ impl Given {
         }
         Ok(())
     }
-}
-
-fn generate(value: OsString) -> Result<Generate, UsageError> {
-    let found = value.to_str().and_then(Generate::from_name);
-    let option = "--generate";
-    found.ok_or(UsageError::Value { option, value })
 }
 
 /// A decimal number without sign; empty counts as 0.

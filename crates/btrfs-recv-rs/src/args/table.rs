@@ -6,48 +6,8 @@
 //! [`Mode`], a line in [`MODES`], a `Request` and an arm in `Given::request`.
 //! A test then tells how to renew the files made from the table.
 
-use crate::generate::Generate;
-
+use super::id::Id;
 use super::option::{Hint, Mode, ModeInfo, Operands, Opt, Section};
-
-/// What the parser calls the options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Id {
-    File,
-    StopAtEnd,
-    Chroot,
-    MaxErrors,
-    RootMount,
-    ForceDecompress,
-    TestEncoded,
-    Name,
-    OnError,
-    ExcludeXattr,
-    NoFileattr,
-    AllowUnknown,
-    Parent,
-    CloneSource,
-    Atomic,
-    Resumable,
-    CheckpointEvery,
-    StateDir,
-    Status,
-    Abandon,
-    Progress,
-    Size,
-    Json,
-    Dump,
-    Extract,
-    ExtractReport,
-    Chain,
-    DryRun,
-    Sandbox,
-    Quiet,
-    Verbose,
-    Generate,
-    Help,
-    Version,
-}
 
 /// The modes, in the order of the usage.
 pub(crate) const MODES: &[ModeInfo] = &[
@@ -455,14 +415,6 @@ const INSTEAD: &[Opt] = &[
          refusal. A name that is not UTF-8 is an object whose `hex` has the bytes as \
          hexadecimal digits.",
     ),
-    Opt::new(
-        Id::Generate,
-        "generate",
-        "print the manual page, or completions for a shell: man, bash, zsh, fish",
-    )
-    .value("WHAT", Hint::Words(Generate::NAMES))
-    .modes(EVERY_MODE)
-    .manual("Print the manual page (`man`), or completions for a shell (`bash`, `zsh` or `fish`)."),
     Opt::new(
         Id::DryRun,
         "dry-run",

@@ -189,13 +189,13 @@ fn the_table_is_sound() {
 
 #[test]
 fn says_which_options_do_not_go_together() {
-    let option = options().find(|option| option.id == table::Id::TestEncoded);
+    let option = options().find(|option| option.id == id::Id::TestEncoded);
     let error = UsageError::misplaced(option.unwrap(), Mode::Dump);
     assert_eq!(
         error.to_string(),
         "option '--test-encoded' cannot be used with --dump"
     );
-    let option = options().find(|option| option.id == table::Id::Dump);
+    let option = options().find(|option| option.id == id::Id::Dump);
     let error = UsageError::misplaced(option.unwrap(), Mode::Receive);
     assert_eq!(error.to_string(), "option '--dump' needs --dump");
     assert!(matches!(

@@ -31,7 +31,7 @@ fn names(option: &Opt) -> Vec<String> {
 }
 
 const TEMPLATE: &str = r#"# bash completion for btrfs-recv-rs                        -*- shell-script -*-
-# Made by `btrfs-recv-rs --generate=bash`.
+# Made from the table of options; see CONTRIBUTING.md.
 
 _btrfs_recv_rs_reply() {
     mapfile -t COMPREPLY < <(compgen "$@" -- "$cur")

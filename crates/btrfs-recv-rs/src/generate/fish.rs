@@ -7,7 +7,7 @@ pub(super) fn text() -> String {
     let lines: String = options().map(line).collect();
     format!(
         "# fish completion for btrfs-recv-rs\n\
-         # Made by `btrfs-recv-rs --generate=fish`.\n\
+         # Made from the table of options; see CONTRIBUTING.md.\n\
          \n\
          {lines}\
          \n\

@@ -1,63 +1,36 @@
-//! `--generate`: the manual page and shell completions, from the table of
-//! options.
+//! The manual page and the shell completions, from the table of options: a
+//! test makes the files of the repository, and keeps them current.
 
 mod bash;
 mod fish;
 mod manual;
 mod zsh;
 
-/// What can be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Generate {
-    /// The manual page.
-    Manual,
-    /// Completions for bash.
-    Bash,
-    /// Completions for fish.
-    Fish,
-    /// Completions for zsh.
-    Zsh,
+/// Set to write the files instead of comparing them.
+const UPDATE: &str = "UPDATE_GENERATED";
+
+#[track_caller]
+fn is_current(file: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(file);
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(path).unwrap_or_default() == text,
+        "{file} is not current; {UPDATE}=1 cargo test -p btrfs-recv-rs generate renews it"
+    );
 }
 
-impl Generate {
-    /// The values of the option.
-    pub(crate) const NAMES: &[&str] = &["man", "bash", "zsh", "fish"];
-
-    /// What a value of the option means.
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "man" => Self::Manual,
-            "bash" => Self::Bash,
-            "zsh" => Self::Zsh,
-            "fish" => Self::Fish,
-            _ => return None,
-        })
-    }
-
-    /// The text.
-    pub(crate) fn text(self) -> String {
-        match self {
-            Self::Manual => manual::text(),
-            Self::Bash => bash::text(),
-            Self::Fish => fish::text(),
-            Self::Zsh => zsh::text(),
-        }
-    }
+#[test]
+fn the_manual_page_is_current() {
+    is_current("docs/btrfs-recv-rs.8", &manual::text());
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_name_means_something_else() {
-        let found: Vec<_> = Generate::NAMES
-            .iter()
-            .map(|name| Generate::from_name(name).unwrap())
-            .collect();
-        for (at, one) in found.iter().enumerate() {
-            assert!(!found[..at].contains(one));
-        }
-        assert_eq!(Generate::from_name("sh"), None);
-    }
+#[test]
+fn completions_are_current() {
+    is_current("completions/btrfs-recv-rs.bash", &bash::text());
+    is_current("completions/_btrfs-recv-rs", &zsh::text());
+    is_current("completions/btrfs-recv-rs.fish", &fish::text());
 }

@@ -10,7 +10,7 @@ pub(super) fn text() -> String {
         .collect();
     format!(
         "#compdef btrfs-recv-rs btrfs-receive\n\
-         # Made by `btrfs-recv-rs --generate=zsh`.\n\
+         # Made from the table of options; see CONTRIBUTING.md.\n\
          \n\
          _arguments -s -S \\\n\
          {specs}    '*:path:_files'\n"

@@ -5,7 +5,6 @@ pub(crate) mod cursor;
 
 use std::fmt;
 
-use crate::error::{Error, ErrorKind, Unsupported};
 use cursor::Cursor;
 
 /// What every stream begins with (`BTRFS_SEND_STREAM_MAGIC`): twelve letters
@@ -45,21 +44,6 @@ impl Version {
     /// The number in the stream header.
     pub const fn number(self) -> u32 {
         self as u32
-    }
-}
-
-impl TryFrom<u32> for Version {
-    type Error = Error;
-
-    /// # Errors
-    /// [`Unsupported::Version`] for anything but 1, 2 and 3.
-    fn try_from(number: u32) -> Result<Self, Error> {
-        match number {
-            1 => Ok(Self::V1),
-            2 => Ok(Self::V2),
-            3 => Ok(Self::V3),
-            _ => Err(ErrorKind::from(Unsupported::Version { number }).into()),
-        }
     }
 }
 
