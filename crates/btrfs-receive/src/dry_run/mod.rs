@@ -289,6 +289,11 @@ impl DryRun {
         }
         match command {
             Command::End => self.end_subvolume(run),
+            Command::EnableVerity(_) => {
+                if let Some(cause) = self.place.refuses_verity() {
+                    failures.add(at, command, cause);
+                }
+            }
             Command::Write { data, .. } => forecast.stored += data.len() as u64,
             Command::UpdateExtent { len, .. } => {
                 forecast.stored = forecast.stored.saturating_add(*len);

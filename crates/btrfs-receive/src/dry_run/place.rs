@@ -29,6 +29,8 @@ pub struct Place {
     sector_size: u32,
     pub(super) node_size: u32,
     kernel: Option<Kernel>,
+    /// Whether the kernel has fs-verity on btrfs, if that can be found out.
+    verity: Option<bool>,
     pub(super) rights: Rights,
     force_decompress: bool,
     naming: Naming,
@@ -86,6 +88,7 @@ impl Place {
             sector_size: info.sector_size,
             node_size: info.node_size,
             kernel: running_kernel(),
+            verity: has_verity(),
             rights: Rights::of_process(),
             force_decompress,
             naming: Naming { atomic },
@@ -130,6 +133,21 @@ impl Place {
         let wanted = Access::WRITE_OK | Access::EXEC_OK;
         accessat(&self.fd, c".", wanted, AtFlags::EACCESS)
             .map_err(|errno| Cause::system(call, errno))
+    }
+
+    /// What a receive would say to a command that enables fs-verity; `None` if
+    /// nothing is known to speak against it.
+    pub(super) fn refuses_verity(&self) -> Option<Cause> {
+        if self.verity? {
+            return None;
+        }
+        // Since 5.15 the kernel knows the ioctl, and can be built without
+        // what it does.
+        let errno = match self.kernel {
+            Some(kernel) if kernel < Needs::VERITY => Errno::NOTTY,
+            _ => Errno::OPNOTSUPP,
+        };
+        Some(Cause::system("FS_IOC_ENABLE_VERITY", errno))
     }
 
     /// Why an encoded write would be decoded; `None` if the kernel would take
@@ -182,6 +200,14 @@ impl Place {
             available: available.map(|it| it.f_bavail.saturating_mul(it.f_frsize)),
         }
     }
+}
+
+/// What the kernel lists that its btrfs can do (`btrfs(5)`, since 5.5 without a
+/// mount).
+fn has_verity() -> Option<bool> {
+    let features = Path::new("/sys/fs/btrfs/features");
+    let is_listed = features.is_dir();
+    is_listed.then(|| features.join("verity").exists())
 }
 
 /// The first two numbers of `uname -r`.

@@ -1,6 +1,7 @@
 //! The receiver on real btrfs: what arrives is what was sent.
 
 mod atomic;
+mod dry_run;
 mod fallbacks;
 mod fidelity;
 mod flags;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         privileges::tests(),
         policies::tests(),
         seal::tests(),
+        dry_run::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())
 }

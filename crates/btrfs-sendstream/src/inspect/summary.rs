@@ -261,7 +261,7 @@ impl Needs {
     /// `BTRFS_IOC_ENCODED_WRITE`.
     pub const ENCODED_WRITE: Kernel = kernel(5, 18);
     /// fs-verity on btrfs.
-    const VERITY: Kernel = kernel(5, 15);
+    pub const VERITY: Kernel = kernel(5, 15);
 
     fn add<B: AsRef<[u8]>>(&mut self, command: &Command<B>) {
         match command {
