@@ -353,8 +353,12 @@ impl Destination for Unsealed<'_> {
         Ok(Begun::default())
     }
 
-    fn apply(&mut self, step: Step) -> Result<(), Failure> {
-        self.0.apply(step)
+    fn apply(&mut self, step: Step) {
+        self.0.apply(step);
+    }
+
+    fn next_failure(&mut self) -> Option<Failure> {
+        self.0.next_failure()
     }
 
     fn settle(&mut self) -> Result<(), Failure> {

@@ -1,45 +1,47 @@
 //! Errors on their way to a [`Failure`].
 
-use btrfs_sendstream::{Position, StreamPath};
 use rustix::io::Errno;
 
 use crate::error::{Cause, Failure};
+use crate::plan::op::{Op, Step};
 
 /// Why a step failed, and which of the commands fused into it.
 #[derive(Debug)]
 pub(in crate::destination) struct StepError {
     /// 0 for the first command, then the index of the fused one plus 1.
     pub(in crate::destination) part: usize,
-    /// The command's name, if it is not that of the whole step.
-    pub(in crate::destination) operation: Option<&'static str>,
     pub(in crate::destination) cause: Cause,
 }
 
 impl From<Cause> for StepError {
     fn from(cause: Cause) -> Self {
-        Self {
-            part: 0,
-            operation: None,
-            cause,
-        }
+        Self { part: 0, cause }
     }
 }
 
 impl StepError {
-    /// The failure of a step that stands `at` a command, with others `fused`.
-    pub(in crate::destination) fn at(
-        self,
-        at: Position,
-        fused: &[Position],
-        operation: &'static str,
-        path: &StreamPath,
-    ) -> Failure {
-        let part = self.part.checked_sub(1).and_then(|index| fused.get(index));
+    /// The failure of `step`, or of one of the commands fused into it: where
+    /// that stands, what it is called and which path it has.
+    pub(in crate::destination) fn of(self, step: &Step) -> Failure {
+        let Self { part, cause } = self;
+        let fused = part.checked_sub(1).and_then(|index| step.fused.get(index));
+        let (operation, path) = match (&step.op, part) {
+            (
+                Op::Create {
+                    path,
+                    created_as: Some(_),
+                    ..
+                },
+                1,
+            ) => ("rename", path),
+            (Op::Move { existing, .. }, 1) => ("unlink", existing),
+            (op, _) => (op.name(), op.path()),
+        };
         Failure::new(
-            part.copied().unwrap_or(at),
-            self.operation.unwrap_or(operation),
+            *fused.unwrap_or(&step.at),
+            operation,
             path.as_bytes(),
-            self.cause,
+            cause,
         )
     }
 }
