@@ -197,7 +197,27 @@ impl Rollback {
             Command::Truncate { path, size } => return self.truncate(path.clone(), *size, to),
             Command::Mkfile { path, ino } => Some((path.clone(), *ino, true)),
             Command::Mkdir { path, ino } => Some((path.clone(), *ino, false)),
-            _ => None,
+            Command::Subvol { .. }
+            | Command::Snapshot { .. }
+            | Command::Mknod { .. }
+            | Command::Mkfifo { .. }
+            | Command::Mksock { .. }
+            | Command::Symlink { .. }
+            | Command::Rename { .. }
+            | Command::Link { .. }
+            | Command::Unlink { .. }
+            | Command::Rmdir { .. }
+            | Command::SetXattr { .. }
+            | Command::RemoveXattr { .. }
+            | Command::Write { .. }
+            | Command::EncodedWrite(_)
+            | Command::Chmod { .. }
+            | Command::Chown { .. }
+            | Command::Utimes { .. }
+            | Command::Fallocate { .. }
+            | Command::FileAttr { .. }
+            | Command::EnableVerity(_)
+            | Command::End => None,
         };
         self.open = None;
         hand_on(command, to)?;

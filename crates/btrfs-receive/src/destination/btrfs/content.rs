@@ -277,3 +277,38 @@ impl AsFd for OpenFile {
         self.fd.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use btrfs_sendstream::{Position, StreamPath};
+
+    use super::*;
+    use crate::destination::btrfs::budget::Budget;
+
+    #[test]
+    fn what_belongs_elsewhere_is_an_error() {
+        let path = |name: &'static str| StreamPath::parse(Bytes::from(name)).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let file = Arc::new(OpenFile::existing(file.into(), true));
+        let data = DataWriter::decoding();
+        let mut writer =
+            ContentWriter::new(data, Accepted::default(), SharedFlags::default(), true);
+        for op in [
+            Op::Unlink { path: path("a") },
+            Op::Rename {
+                path: path("a"),
+                to: path("b"),
+            },
+        ] {
+            let task = Task {
+                file: Arc::clone(&file),
+                source: None,
+                step: Step::new(op, Position::default()),
+                share: Budget::default().take(0),
+            };
+            let failure = writer.run(&task).unwrap_err();
+            assert!(matches!(*failure.cause, Cause::Misplaced));
+            assert_eq!(failure.path, "a");
+        }
+    }
+}

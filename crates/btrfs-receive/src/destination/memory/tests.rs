@@ -290,6 +290,13 @@ fn fileattr_keeps_the_compression_property() {
 }
 
 #[test]
+fn a_step_without_subvolume_fails() {
+    let mut destination = MemoryDestination::new();
+    let failure = apply(&mut destination, file("f")).unwrap_err();
+    assert!(matches!(*failure.cause, Cause::NothingToFinish));
+}
+
+#[test]
 fn failures_name_the_fused_command() {
     let mut destination = begun("sub");
     apply(&mut destination, file("f")).unwrap();
