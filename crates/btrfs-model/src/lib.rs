@@ -14,6 +14,8 @@ mod tree;
 mod view;
 mod xattr;
 
+use std::collections::VecDeque;
+
 use btrfs_sendstream::decompress::Decompressor;
 use btrfs_sendstream::{Bytes, CloneRange, Position, StreamPath};
 use rustix::io::Errno;
@@ -31,7 +33,7 @@ use self::xattr::{COMPRESSION, DEFAULT_ACL};
 use btrfs_lineage::SourceUsed;
 use btrfs_receive::{
     Begun, Cause, Destination, Failure, Fallbacks, Finished, NewInode, NewSubvolume, Op, SourceId,
-    Step, Withheld,
+    Step, StepError, Withheld,
 };
 
 /// How much memory a destination may use, by default: 1 GiB, counted as if
@@ -46,7 +48,7 @@ const SETGID: u32 = 0o2000;
 /// Subvolumes in memory, built from streams as on btrfs.
 ///
 /// Each subvolume is a [`Tree`], which has the semantics of btrfs. Nothing
-/// is queued: a failure is reported by the call that caused it. Encoded
+/// is queued: what an operation fails with is known at once. Encoded
 /// writes are always decoded, so that damaged ones fail, while btrfs stores
 /// them unseen.
 ///
@@ -62,6 +64,8 @@ const SETGID: u32 = 0o2000;
 pub struct MemoryDestination {
     subvolumes: Subvolumes,
     current: Option<Current>,
+    /// What nobody has asked for yet, in the order of the stream.
+    failures: VecDeque<Failure>,
     decompressor: Decompressor,
     limit: u64,
 }
@@ -91,6 +95,7 @@ impl MemoryDestination {
         Self {
             subvolumes: Subvolumes::default(),
             current: None,
+            failures: VecDeque::new(),
             decompressor: Decompressor::new(),
             limit: DEFAULT_LIMIT,
         }
@@ -168,57 +173,53 @@ impl MemoryDestination {
         Ok(begun)
     }
 
-    /// Carries out an operation; on failure says which of the commands it was
-    /// that it stands for.
-    fn try_apply(&mut self, step: &Step) -> Result<(), (usize, Cause)> {
+    fn try_apply(&mut self, step: &Step) -> Result<(), StepError> {
         let (tree, current) = match (self.subvolumes.last_mut(), &mut self.current) {
             (Some(subvolume), Some(current)) => (&mut subvolume.tree, current),
-            _ => return Err((0, Cause::NothingToFinish)),
+            _ => return Err(Cause::NothingToFinish.into()),
         };
-        let result = match &step.op {
+        match &step.op {
             Op::Create {
                 path,
                 created_as,
                 kind,
                 mode,
-            } => return create(tree, path, created_as.as_ref(), kind, *mode),
-            Op::Write { path, offset, data } => return write(tree, path, *offset, data),
+            } => create(tree, path, created_as.as_ref(), kind, *mode)?,
+            Op::Rename { path, to } => tree.rename(path, to)?,
+            Op::Link { path, existing } => tree.link(path, existing)?,
+            Op::Move { path, existing } => move_file(tree, path, existing)?,
+            Op::Unlink { path } => tree.unlink(path)?,
+            Op::Rmdir { path } => tree.rmdir(path)?,
+            Op::SetXattr { path, name, data } => set_xattr(tree, current, path, name, data)?,
+            Op::RemoveXattr { path, name } => tree.remove_xattr(path, name)?,
+            Op::Write { path, offset, data } => write(tree, path, *offset, data)?,
             Op::Clone(_) => {
-                for (index, piece) in step.clones().enumerate() {
-                    self.clone_range(&piece).map_err(|cause| (index, cause))?;
+                for (part, piece) in step.clones().enumerate() {
+                    self.clone_range(&piece)
+                        .map_err(|cause| StepError { part, cause })?;
                 }
-                Ok(())
             }
-            Op::EncodedWrite(write) => match self.decompressor.decode_write(write) {
-                Ok(data) => tree.write(&write.path, write.offset, data),
-                Err(error) => Err(error.into()),
-            },
-            Op::Rename { path, to } => tree.rename(path, to),
-            Op::Link { path, existing } => tree.link(path, existing),
-            Op::Move { path, existing } => return move_file(tree, path, existing),
-            Op::Unlink { path } => tree.unlink(path),
-            Op::Rmdir { path } => tree.rmdir(path),
-            Op::SetXattr { path, name, data } => set_xattr(tree, current, path, name, data),
-            Op::RemoveXattr { path, name } => tree.remove_xattr(path, name),
-            Op::Truncate { path, size } => tree.truncate(path, *size),
+            Op::EncodedWrite(write) => {
+                let data = self.decompressor.decode_write(write).map_err(Cause::from)?;
+                tree.write(&write.path, write.offset, data)?;
+            }
+            Op::Truncate { path, size } => tree.truncate(path, *size)?,
+            // No bytes are nothing to do, but only the file's kind can tell
+            // that.
+            Op::Fallocate { path, len: 0, .. } => tree.write(path, 0, &[])?,
             Op::Fallocate {
                 path,
                 mode,
                 offset,
                 len,
-            } => match len {
-                // No bytes are nothing to do, but only the file's kind can
-                // tell that.
-                0 => tree.write(path, 0, &[]),
-                _ => tree.fallocate(path, *mode, *offset, *len),
-            },
-            Op::Chown { path, uid, gid } => chown(tree, path, *uid, *gid),
-            Op::Chmod { path, mode } => tree.chmod(path, *mode),
-            Op::FileAttr { path, attributes } => set_attributes(tree, current, path, *attributes),
-            Op::Utimes { path, atime, mtime } => tree.set_times(path, *atime, *mtime),
-            Op::EnableVerity(verity) => tree.enable_verity(verity),
-        };
-        result.map_err(|cause| (0, cause))
+            } => tree.fallocate(path, *mode, *offset, *len)?,
+            Op::Chown { path, uid, gid } => chown(tree, path, *uid, *gid)?,
+            Op::Chmod { path, mode } => tree.chmod(path, *mode)?,
+            Op::FileAttr { path, attributes } => set_attributes(tree, current, path, *attributes)?,
+            Op::Utimes { path, atime, mtime } => tree.set_times(path, *atime, *mtime)?,
+            Op::EnableVerity(verity) => tree.enable_verity(verity)?,
+        }
+        Ok(())
     }
 
     fn clone_range(&mut self, range: &CloneRange) -> Result<(), Cause> {
@@ -267,25 +268,18 @@ impl Destination for MemoryDestination {
             .map_err(|cause| Failure::new(at, new.command().name(), new.name.as_bytes(), cause))
     }
 
-    fn apply(&mut self, step: Step) -> Result<(), Failure> {
-        self.try_apply(&step).map_err(|(index, cause)| {
-            let fused = index.checked_sub(1).and_then(|index| step.fused.get(index));
-            let (operation, path) = match (&step.op, index) {
-                (Op::Create { path, .. }, 1) => ("rename", path),
-                (Op::Move { existing, .. }, 1) => ("unlink", existing),
-                (op, _) => (op.name(), op.path()),
-            };
-            Failure::new(
-                fused.copied().unwrap_or(step.at),
-                operation,
-                path.as_bytes(),
-                cause,
-            )
-        })
+    fn apply(&mut self, step: Step) {
+        let done = self.try_apply(&step);
+        self.failures
+            .extend(done.err().map(|error| error.of(&step)));
+    }
+
+    fn next_failure(&mut self) -> Option<Failure> {
+        self.failures.pop_front()
     }
 
     fn settle(&mut self) -> Result<(), Failure> {
-        Ok(())
+        self.next_failure().map_or(Ok(()), Err)
     }
 
     fn finish(&mut self, at: Position) -> Result<Finished, Failure> {
@@ -307,10 +301,12 @@ impl Destination for MemoryDestination {
 
     fn abandon(&mut self) {
         self.current = None;
+        self.failures.clear();
     }
 
     fn discard(&mut self) -> Result<bool, Cause> {
         let unfinished = self.current.take().is_some();
+        self.failures.clear();
         if unfinished {
             self.subvolumes.remove_last();
         }
@@ -319,14 +315,11 @@ impl Destination for MemoryDestination {
 }
 
 /// The two commands of [`Op::Move`], one after the other.
-fn move_file(
-    tree: &mut Tree,
-    path: &StreamPath,
-    existing: &StreamPath,
-) -> Result<(), (usize, Cause)> {
+fn move_file(tree: &mut Tree, path: &StreamPath, existing: &StreamPath) -> Result<(), StepError> {
     // Without its new name a file keeps the old one.
-    tree.link(path, existing).map_err(|cause| (0, cause))?;
-    tree.unlink(existing).map_err(|cause| (1, cause))
+    tree.link(path, existing)?;
+    tree.unlink(existing)
+        .map_err(|cause| StepError { part: 1, cause })
 }
 
 fn root() -> StreamPath {
@@ -367,11 +360,12 @@ fn create(
     created_as: Option<&StreamPath>,
     kind: &NewInode,
     mode: Option<u32>,
-) -> Result<(), (usize, Cause)> {
+) -> Result<(), StepError> {
     let first = created_as.unwrap_or(path);
-    create_bare(tree, first, kind, mode).map_err(|cause| (0, cause))?;
+    create_bare(tree, first, kind, mode)?;
     if created_as.is_some() {
-        tree.rename(first, path).map_err(|cause| (1, cause))?;
+        tree.rename(first, path)
+            .map_err(|cause| StepError { part: 1, cause })?;
     }
     Ok(())
 }
@@ -402,11 +396,11 @@ fn write(
     path: &StreamPath,
     offset: u64,
     pieces: &[Bytes],
-) -> Result<(), (usize, Cause)> {
+) -> Result<(), StepError> {
     let mut at = offset;
-    for (index, piece) in pieces.iter().enumerate() {
+    for (part, piece) in pieces.iter().enumerate() {
         tree.write(path, at, piece)
-            .map_err(|cause| (index, cause))?;
+            .map_err(|cause| StepError { part, cause })?;
         at = at.saturating_add(piece.len() as u64);
     }
     Ok(())

@@ -28,7 +28,8 @@ fn begun(name: &'static str) -> MemoryDestination {
 }
 
 fn apply(destination: &mut MemoryDestination, op: Op) -> Result<(), Box<Failure>> {
-    destination.apply(Step::new(op, AT)).map_err(Box::new)
+    destination.apply(Step::new(op, AT));
+    destination.settle().map_err(Box::new)
 }
 
 fn file(at: &'static str) -> Op {
@@ -289,6 +290,13 @@ fn fileattr_keeps_the_compression_property() {
 }
 
 #[test]
+fn a_step_without_subvolume_fails() {
+    let mut destination = MemoryDestination::new();
+    let failure = apply(&mut destination, file("f")).unwrap_err();
+    assert!(matches!(*failure.cause, Cause::NothingToFinish));
+}
+
+#[test]
 fn failures_name_the_fused_command() {
     let mut destination = begun("sub");
     apply(&mut destination, file("f")).unwrap();
@@ -302,7 +310,8 @@ fn failures_name_the_fused_command() {
         AT,
     );
     step.fused = vec![second];
-    assert_eq!(destination.apply(step).unwrap_err().at, second);
+    destination.apply(step);
+    assert_eq!(destination.next_failure().unwrap().at, second);
 }
 
 #[test]

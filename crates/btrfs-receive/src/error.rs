@@ -318,6 +318,10 @@ pub enum Cause {
     /// No subvolume is under construction.
     #[error("no subvolume is under construction")]
     NothingToFinish,
+    /// An operation reached a part of the destination that does not carry it
+    /// out: a bug. Nothing was done for it.
+    #[error("the receiver has no way to carry out this operation, which is a bug in it")]
+    Misplaced,
     /// A thread of the destination panicked: a bug. Nothing is finished
     /// after that.
     #[error("a thread of the receiver panicked; nothing more can be applied")]

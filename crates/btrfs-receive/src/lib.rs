@@ -133,6 +133,7 @@ mod report;
 pub mod resume;
 #[cfg(feature = "serde")]
 mod serial;
+mod step_error;
 mod xattr;
 
 pub use btrfs_lineage;
@@ -159,3 +160,4 @@ pub use receiver::{Flow, Receiver};
 pub use report::{
     Fallbacks, Lack, LeftOut, NotKept, NotKeptSummary, Outcome, Report, SubvolumeReport,
 };
+pub use step_error::StepError;

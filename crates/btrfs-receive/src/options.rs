@@ -176,7 +176,32 @@ impl Options {
             Command::FileAttr { .. } if self.exclude_file_attributes => {
                 left_out.file_attributes = 1;
             }
-            _ => return None,
+            Command::Subvol { .. }
+            | Command::Snapshot { .. }
+            | Command::Mkfile { .. }
+            | Command::Mkdir { .. }
+            | Command::Mknod { .. }
+            | Command::Mkfifo { .. }
+            | Command::Mksock { .. }
+            | Command::Symlink { .. }
+            | Command::Rename { .. }
+            | Command::Link { .. }
+            | Command::Unlink { .. }
+            | Command::Rmdir { .. }
+            | Command::SetXattr { .. }
+            | Command::RemoveXattr { .. }
+            | Command::Write { .. }
+            | Command::Clone(_)
+            | Command::EncodedWrite(_)
+            | Command::Truncate { .. }
+            | Command::Chmod { .. }
+            | Command::Chown { .. }
+            | Command::Utimes { .. }
+            | Command::UpdateExtent { .. }
+            | Command::Fallocate { .. }
+            | Command::FileAttr { .. }
+            | Command::EnableVerity(_)
+            | Command::End => return None,
         }
         Some(left_out)
     }

@@ -409,7 +409,8 @@ impl<D: Destination> Receiver<D> {
     fn apply_steps(&mut self, observer: &mut dyn Observer) -> Result<(), ReceiveError> {
         let mut steps = std::mem::take(&mut self.steps);
         for step in steps.drain(..) {
-            if let Err(failure) = self.destination.apply(step) {
+            self.destination.apply(step);
+            if let Some(failure) = self.destination.next_failure() {
                 self.fail(failure, observer)?;
                 // Lets failures not pile up in the destination.
                 while let Err(failure) = self.destination.settle() {

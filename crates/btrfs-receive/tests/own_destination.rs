@@ -2,7 +2,7 @@
 //! [`Destination`] of its own, an observer, and a receive that is driven
 //! command by command, stopped and gone on with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use btrfs_receive::btrfs_lineage::SourceUsed;
@@ -21,6 +21,7 @@ struct Counting {
     current: Option<NewSubvolume>,
     abandoned: u64,
     fail_at: Option<&'static str>,
+    failures: VecDeque<Failure>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -39,22 +40,27 @@ impl Destination for Counting {
         Ok(begun)
     }
 
-    fn apply(&mut self, step: Step) -> Result<(), Failure> {
+    fn apply(&mut self, step: Step) {
         let operation = step.op.name();
         if self.fail_at == Some(operation) {
             let path = step.op.path().as_bytes();
             let cause = Cause::Other(Box::new(BucketFull));
-            return Err(Failure::new(step.at, operation, path, cause));
+            let failure = Failure::new(step.at, operation, path, cause);
+            return self.failures.push_back(failure);
         }
         *self.operations.entry(operation).or_default() += 1;
         if let Op::Write { data, .. } = &step.op {
             self.bytes += data.iter().map(|piece| piece.len() as u64).sum::<u64>();
         }
-        Ok(())
+    }
+
+    fn next_failure(&mut self) -> Option<Failure> {
+        self.failures.pop_front()
     }
 
     fn settle(&mut self) -> Result<(), Failure> {
-        Ok(())
+        // Nothing is queued.
+        self.next_failure().map_or(Ok(()), Err)
     }
 
     fn finish(&mut self, at: Position) -> Result<Finished, Failure> {

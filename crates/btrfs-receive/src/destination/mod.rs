@@ -18,11 +18,12 @@ use btrfs_lineage::SourceUsed;
 ///
 /// # Order and failure
 /// Operations take effect in the order given, as far as their result can
-/// tell. A destination may queue an operation and report its failure from a
-/// later call; the [`Failure`] names the operation that failed, not the one
-/// being applied. [`settle`](Self::settle) waits until nothing is queued.
-/// After a failure the destination stays usable: the caller decides whether
-/// to go on, and must not call `finish` for that subvolume.
+/// tell. A destination may queue an operation and carry it out later. So
+/// [`apply`](Self::apply) returns nothing: failures come from
+/// [`next_failure`](Self::next_failure) and from [`settle`](Self::settle),
+/// which waits until nothing is queued; each [`Failure`] names the operation
+/// that failed. After a failure the destination stays usable: the caller
+/// decides whether to go on, and must not call `finish` for that subvolume.
 pub trait Destination {
     /// The name that `new` has while it is under construction. Default: its
     /// own.
@@ -47,17 +48,24 @@ pub trait Destination {
         at: btrfs_sendstream::Position,
     ) -> Result<Begun, Failure>;
 
-    /// Applies, or queues, one operation.
+    /// Applies, or queues, one operation. If it fails, or no subvolume is
+    /// under construction, [`next_failure`](Self::next_failure) or
+    /// [`settle`](Self::settle) returns the failure.
     ///
-    /// # Errors
-    /// This operation failed, or an earlier one that was queued.
-    fn apply(&mut self, step: Step) -> Result<(), Failure>;
+    /// A caller that never asks for failures lets them pile up.
+    fn apply(&mut self, step: Step);
+
+    /// Returns a failure that is known and was not returned yet; of several,
+    /// the one that comes first in the stream. Does not wait: operations
+    /// before it may still be queued, and fail later.
+    fn next_failure(&mut self) -> Option<Failure>;
 
     /// Waits until every queued operation has been carried out.
     ///
     /// # Errors
-    /// The earliest queued operation that failed and was not yet reported.
-    /// Call again until it returns `Ok` to learn of every failure.
+    /// Of the operations that failed, the one that comes first in the stream
+    /// and was not returned yet. Call again until it returns `Ok` to learn of
+    /// every failure.
     fn settle(&mut self) -> Result<(), Failure>;
 
     /// Makes everything durable, then marks the subvolume as received and

@@ -312,7 +312,27 @@ impl DryRun {
                     failures.add(at, command, cause);
                 }
             }
-            _ => {}
+            Command::Subvol { .. }
+            | Command::Snapshot { .. }
+            | Command::Mkfile { .. }
+            | Command::Mkdir { .. }
+            | Command::Mknod { .. }
+            | Command::Mkfifo { .. }
+            | Command::Mksock { .. }
+            | Command::Symlink { .. }
+            | Command::Rename { .. }
+            | Command::Link { .. }
+            | Command::Unlink { .. }
+            | Command::Rmdir { .. }
+            | Command::SetXattr { .. }
+            | Command::RemoveXattr { .. }
+            | Command::Clone(_)
+            | Command::Truncate { .. }
+            | Command::Chmod { .. }
+            | Command::Chown { .. }
+            | Command::Utimes { .. }
+            | Command::Fallocate { .. }
+            | Command::FileAttr { .. } => {}
         }
     }
 

@@ -32,7 +32,31 @@ pub(super) fn refusal(command: &CommandBuf, node_size: u32) -> Option<Cause> {
         Command::Fallocate { mode, len, .. } if *len > 0 && !takes_mode(*mode) => {
             Some(Cause::system("fallocate", Errno::OPNOTSUPP))
         }
-        _ => None,
+        Command::Subvol { .. }
+        | Command::Snapshot { .. }
+        | Command::Mkfile { .. }
+        | Command::Mkdir { .. }
+        | Command::Mknod { .. }
+        | Command::Mkfifo { .. }
+        | Command::Mksock { .. }
+        | Command::Symlink { .. }
+        | Command::Rename { .. }
+        | Command::Link { .. }
+        | Command::Unlink { .. }
+        | Command::Rmdir { .. }
+        | Command::RemoveXattr { .. }
+        | Command::Write { .. }
+        | Command::Clone(_)
+        | Command::EncodedWrite(_)
+        | Command::Truncate { .. }
+        | Command::Chmod { .. }
+        | Command::Chown { .. }
+        | Command::Utimes { .. }
+        | Command::UpdateExtent { .. }
+        | Command::Fallocate { .. }
+        | Command::FileAttr { .. }
+        | Command::EnableVerity(_)
+        | Command::End => None,
     }
 }
 

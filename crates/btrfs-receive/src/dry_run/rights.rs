@@ -96,7 +96,32 @@ impl Rights {
             Command::FileAttr { attributes, .. } if attributes & FORBIDDING != 0 => {
                 (CapabilitySet::LINUX_IMMUTABLE, FLAGS)
             }
-            _ => return None,
+            Command::Subvol { .. }
+            | Command::Snapshot { .. }
+            | Command::Mkfile { .. }
+            | Command::Mkdir { .. }
+            | Command::Mknod { .. }
+            | Command::Mkfifo { .. }
+            | Command::Mksock { .. }
+            | Command::Symlink { .. }
+            | Command::Rename { .. }
+            | Command::Link { .. }
+            | Command::Unlink { .. }
+            | Command::Rmdir { .. }
+            | Command::SetXattr { .. }
+            | Command::RemoveXattr { .. }
+            | Command::Write { .. }
+            | Command::Clone(_)
+            | Command::EncodedWrite(_)
+            | Command::Truncate { .. }
+            | Command::Chmod { .. }
+            | Command::Chown { .. }
+            | Command::Utimes { .. }
+            | Command::UpdateExtent { .. }
+            | Command::Fallocate { .. }
+            | Command::FileAttr { .. }
+            | Command::EnableVerity(_)
+            | Command::End => return None,
         };
         (!self.has(capability)).then_some(missing)
     }

@@ -34,16 +34,7 @@ impl LastCapability {
             _ => {}
         }
         let (path, data) = self.0.as_ref()?;
-        let names_change = matches!(
-            op,
-            Op::Create { .. }
-                | Op::Rename { .. }
-                | Op::Link { .. }
-                | Op::Move { .. }
-                | Op::Unlink { .. }
-                | Op::Rmdir { .. }
-        );
-        if names_change || op.path() != path {
+        if op.changes_names() || op.path() != path {
             self.0 = None;
             return None;
         }

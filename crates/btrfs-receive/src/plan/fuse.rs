@@ -368,16 +368,7 @@ impl Fuser {
         let Some(Op::Create { path, .. }) = self.group.first().map(|first| &first.op) else {
             return false;
         };
-        let on_inode = !matches!(
-            op,
-            Op::Create { .. }
-                | Op::Rename { .. }
-                | Op::Link { .. }
-                | Op::Move { .. }
-                | Op::Unlink { .. }
-                | Op::Rmdir { .. }
-        );
-        on_inode && same_path(op.path(), path)
+        !op.changes_names() && same_path(op.path(), path)
     }
 }
 
@@ -391,7 +382,19 @@ fn changes_mode(op: &Op) -> bool {
     match op {
         Op::SetXattr { name, .. } | Op::RemoveXattr { name, .. } => name.starts_with(b"system."),
         Op::Chmod { .. } | Op::EnableVerity(_) | Op::FileAttr { .. } => true,
-        _ => false,
+        Op::Create { .. }
+        | Op::Rename { .. }
+        | Op::Link { .. }
+        | Op::Move { .. }
+        | Op::Unlink { .. }
+        | Op::Rmdir { .. }
+        | Op::Write { .. }
+        | Op::Clone(_)
+        | Op::EncodedWrite(_)
+        | Op::Truncate { .. }
+        | Op::Fallocate { .. }
+        | Op::Chown { .. }
+        | Op::Utimes { .. } => false,
     }
 }
 

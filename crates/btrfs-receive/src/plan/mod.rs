@@ -14,7 +14,7 @@ mod root;
 mod tests;
 mod times;
 
-use btrfs_sendstream::{Bytes, Command, CommandBuf, Position};
+use btrfs_sendstream::{Command, CommandBuf, Position, StreamPath};
 
 use crate::destination::Withheld;
 use crate::error::{Cause, Failure};
@@ -126,55 +126,46 @@ impl Planner {
 
 /// The operation that a command asks for; `None` for one that changes
 /// nothing.
-fn op_of(command: CommandBuf, at: Position) -> Result<Option<Op>, Failure> {
-    let operation = command.kind().name();
-    let path = command
-        .path()
-        .map(|path| Bytes::copy_from_slice(path.as_bytes()));
-    let result = convert(command);
-    result.map_err(|cause| Failure::new(at, operation, &path.unwrap_or_default(), cause))
-}
-
-/// The operation that a command asks for, without its place.
 ///
 /// # Errors
 /// A value is out of the range that the operation can carry, or the stream
 /// has no file data.
-fn convert(command: CommandBuf) -> Result<Option<Op>, Cause> {
-    let create = |path, kind| {
-        Ok(Some(Op::Create {
-            path,
-            created_as: None,
-            kind,
-            mode: None,
-        }))
+fn op_of(command: CommandBuf, at: Position) -> Result<Option<Op>, Failure> {
+    let kind = command.kind();
+    let failed = |path: &[u8], cause| Failure::new(at, kind.name(), path, cause);
+    // While the command still has its path, which is copied for an error only.
+    if let Err(error) = command.check_values() {
+        let path = command.path().unwrap_or_default();
+        return Err(failed(path.as_bytes(), error.into()));
+    }
+    let narrow = |what, value: u64, path: &StreamPath| {
+        u32::try_from(value).map_err(|_| {
+            let value = value.into();
+            failed(path.as_bytes(), Cause::OutOfRange { what, value })
+        })
     };
-    command.check_values()?;
     let op = match command {
         Command::Subvol { .. } | Command::Snapshot { .. } | Command::End => return Ok(None),
         // The file did change, and how is not in the stream.
-        Command::UpdateExtent { .. } => return Err(Cause::NoFileData),
-        Command::Mkfile { path, .. } => return create(path, NewInode::File),
-        Command::Mkdir { path, .. } => return create(path, NewInode::Directory),
-        Command::Symlink { path, target, .. } => {
-            return create(path, NewInode::Symlink { target });
+        Command::UpdateExtent { path, .. } => {
+            return Err(failed(path.as_bytes(), Cause::NoFileData));
         }
+        Command::Mkfile { path, .. } => create(path, NewInode::File),
+        Command::Mkdir { path, .. } => create(path, NewInode::Directory),
+        Command::Symlink { path, target, .. } => create(path, NewInode::Symlink { target }),
         Command::Mknod {
             path, rdev, mode, ..
         } => {
-            let kind = NewInode::Device {
-                mode: narrow("mode", mode)?,
-                rdev,
-            };
-            return create(path, kind);
+            let mode = narrow("mode", mode, &path)?;
+            create(path, NewInode::Device { mode, rdev })
         }
         Command::Mkfifo { path, mode, .. } => {
-            let mode = narrow("mode", mode)?;
-            return create(path, NewInode::Fifo { mode });
+            let mode = narrow("mode", mode, &path)?;
+            create(path, NewInode::Fifo { mode })
         }
         Command::Mksock { path, mode, .. } => {
-            let mode = narrow("mode", mode)?;
-            return create(path, NewInode::Socket { mode });
+            let mode = narrow("mode", mode, &path)?;
+            create(path, NewInode::Socket { mode })
         }
         Command::Rename { path, to } => Op::Rename { path, to },
         Command::Link { path, existing } => Op::Link { path, existing },
@@ -201,15 +192,14 @@ fn convert(command: CommandBuf) -> Result<Option<Op>, Cause> {
             offset,
             len,
         },
-        Command::Chmod { path, mode } => Op::Chmod {
-            path,
-            mode: narrow("mode", mode)?,
-        },
-        Command::Chown { path, uid, gid } => Op::Chown {
-            path,
-            uid: narrow("uid", uid)?,
-            gid: narrow("gid", gid)?,
-        },
+        Command::Chmod { path, mode } => {
+            let mode = narrow("mode", mode, &path)?;
+            Op::Chmod { path, mode }
+        }
+        Command::Chown { path, uid, gid } => {
+            let (uid, gid) = (narrow("uid", uid, &path)?, narrow("gid", gid, &path)?);
+            Op::Chown { path, uid, gid }
+        }
         Command::Utimes {
             path, atime, mtime, ..
         } => Op::Utimes {
@@ -223,10 +213,11 @@ fn convert(command: CommandBuf) -> Result<Option<Op>, Cause> {
     Ok(Some(op))
 }
 
-/// A number that was checked, in the type of the operation.
-fn narrow(what: &'static str, value: u64) -> Result<u32, Cause> {
-    u32::try_from(value).map_err(|_| Cause::OutOfRange {
-        what,
-        value: value.into(),
-    })
+fn create(path: StreamPath, kind: NewInode) -> Op {
+    Op::Create {
+        path,
+        created_as: None,
+        kind,
+        mode: None,
+    }
 }

@@ -259,6 +259,56 @@ impl Op {
         }
     }
 
+    /// Whether the operation changes the content of a regular file: it needs
+    /// a descriptor that can be written to, and can clear set-id bits.
+    pub(crate) fn changes_content(&self) -> bool {
+        match self {
+            Self::Write { .. }
+            | Self::Clone(_)
+            | Self::EncodedWrite(_)
+            | Self::Truncate { .. }
+            | Self::Fallocate { .. } => true,
+            Self::Create { .. }
+            | Self::Rename { .. }
+            | Self::Link { .. }
+            | Self::Move { .. }
+            | Self::Unlink { .. }
+            | Self::Rmdir { .. }
+            | Self::SetXattr { .. }
+            | Self::RemoveXattr { .. }
+            | Self::Chown { .. }
+            | Self::Chmod { .. }
+            | Self::FileAttr { .. }
+            | Self::Utimes { .. }
+            | Self::EnableVerity(_) => false,
+        }
+    }
+
+    /// Whether the operation adds, changes or removes a name; all others
+    /// concern the inode at their path alone.
+    pub(crate) fn changes_names(&self) -> bool {
+        match self {
+            Self::Create { .. }
+            | Self::Rename { .. }
+            | Self::Link { .. }
+            | Self::Move { .. }
+            | Self::Unlink { .. }
+            | Self::Rmdir { .. } => true,
+            Self::SetXattr { .. }
+            | Self::RemoveXattr { .. }
+            | Self::Write { .. }
+            | Self::Clone(_)
+            | Self::EncodedWrite(_)
+            | Self::Truncate { .. }
+            | Self::Fallocate { .. }
+            | Self::Chown { .. }
+            | Self::Chmod { .. }
+            | Self::FileAttr { .. }
+            | Self::Utimes { .. }
+            | Self::EnableVerity(_) => false,
+        }
+    }
+
     /// The name of the operation as the stream's commands are called.
     pub fn name(&self) -> &'static str {
         match self {

@@ -125,7 +125,18 @@ fn detach(op: &mut Op) {
         | Op::Chmod { path, .. }
         | Op::FileAttr { path, .. }
         | Op::Utimes { path, .. } => *path = root_path(),
-        _ => {}
+        Op::Create { .. }
+        | Op::Rename { .. }
+        | Op::Link { .. }
+        | Op::Move { .. }
+        | Op::Unlink { .. }
+        | Op::Rmdir { .. }
+        | Op::Write { .. }
+        | Op::Clone(_)
+        | Op::EncodedWrite(_)
+        | Op::Truncate { .. }
+        | Op::Fallocate { .. }
+        | Op::EnableVerity(_) => {}
     }
 }
 
@@ -144,7 +155,18 @@ fn key_of(op: &Op) -> Option<Key> {
         Op::Chmod { .. } => Some(Key::Mode),
         Op::FileAttr { .. } => Some(Key::Flags),
         Op::Utimes { .. } => Some(Key::Times),
-        _ => None,
+        Op::Create { .. }
+        | Op::Rename { .. }
+        | Op::Link { .. }
+        | Op::Move { .. }
+        | Op::Unlink { .. }
+        | Op::Rmdir { .. }
+        | Op::Write { .. }
+        | Op::Clone(_)
+        | Op::EncodedWrite(_)
+        | Op::Truncate { .. }
+        | Op::Fallocate { .. }
+        | Op::EnableVerity(_) => None,
     }
 }
 

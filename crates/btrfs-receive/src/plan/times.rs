@@ -99,7 +99,17 @@ impl HeldTimes {
                 self.release_below(path, &mut give);
                 self.note(&[path]);
             }
-            _ => self.changed.clear(),
+            Op::SetXattr { .. }
+            | Op::RemoveXattr { .. }
+            | Op::Write { .. }
+            | Op::Clone(_)
+            | Op::EncodedWrite(_)
+            | Op::Truncate { .. }
+            | Op::Fallocate { .. }
+            | Op::Chown { .. }
+            | Op::Chmod { .. }
+            | Op::FileAttr { .. }
+            | Op::EnableVerity(_) => self.changed.clear(),
         }
         self.created = None;
         give(step);

@@ -283,7 +283,18 @@ impl RootAttribute {
                 atime: pair(atime),
                 mtime: mtime.map(pair),
             },
-            _ => return None,
+            Op::Create { .. }
+            | Op::Rename { .. }
+            | Op::Link { .. }
+            | Op::Move { .. }
+            | Op::Unlink { .. }
+            | Op::Rmdir { .. }
+            | Op::Write { .. }
+            | Op::Clone(_)
+            | Op::EncodedWrite(_)
+            | Op::Truncate { .. }
+            | Op::Fallocate { .. }
+            | Op::EnableVerity(_) => return None,
         })
     }
 

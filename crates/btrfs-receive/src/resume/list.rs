@@ -10,8 +10,9 @@ use uuid::Uuid;
 use super::error::ResumeError;
 use super::journal::Journal;
 use super::state::Place;
-use super::store::{Entry, FOLDER, Seen, entry, list, look, open_folder};
+use super::store::{FOLDER, Seen, entry, list, look, open_folder};
 use crate::destination::btrfs::naming::SUFFIX;
+use crate::destination::btrfs::subvolume::Entry;
 use btrfs_ioctl as sys;
 
 /// An unfinished receive that was made resumable.

@@ -197,7 +197,27 @@ impl Rollback {
             Command::Truncate { path, size } => return self.truncate(path.clone(), *size, to),
             Command::Mkfile { path, ino } => Some((path.clone(), *ino, true)),
             Command::Mkdir { path, ino } => Some((path.clone(), *ino, false)),
-            _ => None,
+            Command::Subvol { .. }
+            | Command::Snapshot { .. }
+            | Command::Mknod { .. }
+            | Command::Mkfifo { .. }
+            | Command::Mksock { .. }
+            | Command::Symlink { .. }
+            | Command::Rename { .. }
+            | Command::Link { .. }
+            | Command::Unlink { .. }
+            | Command::Rmdir { .. }
+            | Command::SetXattr { .. }
+            | Command::RemoveXattr { .. }
+            | Command::Write { .. }
+            | Command::EncodedWrite(_)
+            | Command::Chmod { .. }
+            | Command::Chown { .. }
+            | Command::Utimes { .. }
+            | Command::Fallocate { .. }
+            | Command::FileAttr { .. }
+            | Command::EnableVerity(_)
+            | Command::End => None,
         };
         self.open = None;
         hand_on(command, to)?;
@@ -353,8 +373,12 @@ impl Destination for Unsealed<'_> {
         Ok(Begun::default())
     }
 
-    fn apply(&mut self, step: Step) -> Result<(), Failure> {
-        self.0.apply(step)
+    fn apply(&mut self, step: Step) {
+        self.0.apply(step);
+    }
+
+    fn next_failure(&mut self) -> Option<Failure> {
+        self.0.next_failure()
     }
 
     fn settle(&mut self) -> Result<(), Failure> {

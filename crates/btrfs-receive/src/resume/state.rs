@@ -14,11 +14,10 @@ use super::error::ResumeError;
 use super::hash::{Mark, StreamHash};
 use super::journal::{Checkpoint, Journal, RootAttribute, snapshot_name};
 use super::options::ResumeOptions;
-use super::store::{
-    Entry, FOLDER, Store, entry, list, open_directory, open_folder, remove_empty_folder,
-};
+use super::store::{FOLDER, Store, entry, list, open_directory, open_folder, remove_empty_folder};
 use crate::destination::btrfs::checkpoint::Snapshot;
 use crate::destination::btrfs::private::{Private, is_unguessable};
+use crate::destination::btrfs::subvolume::Entry;
 use crate::plan::op::NewSubvolume;
 use crate::receiver::Paused;
 use btrfs_ioctl::{self as sys, SubvolumeInfo};

@@ -19,8 +19,8 @@ use rustix::process::geteuid;
 
 use super::error::ResumeError;
 use super::journal::{FORMAT, Journal, Unreadable};
-use btrfs_ioctl::ROOT_INODE;
-use btrfs_ioctl::{self as sys, SubvolumeInfo};
+use crate::destination::btrfs::subvolume::{self, Entry};
+use btrfs_ioctl::{self as sys, ROOT_INODE};
 
 /// The directory of all unfinished receives, in the directory that subvolumes
 /// are received in.
@@ -394,29 +394,8 @@ pub(super) fn list(directory: &OwnedFd) -> rustix::io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// What has a name in a directory.
-#[derive(Debug)]
-pub(super) enum Entry {
-    Nothing,
-    Subvolume(Box<SubvolumeInfo>),
-    /// Anything else, or what cannot be looked at.
-    Other,
-}
-
-/// What is called `name` in `directory`.
-pub(super) fn entry(directory: impl AsFd, name: &[u8]) -> Entry {
-    match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => return Entry::Nothing,
-        Ok(stat) if stat.st_ino == ROOT_INODE => {}
-        _ => return Entry::Other,
-    }
-    match open_directory(&directory, name) {
-        Ok(fd) if fstat(&fd).is_ok_and(|stat| stat.st_ino == ROOT_INODE) => {
-            match sys::subvolume_info(&fd) {
-                Ok(info) => Entry::Subvolume(Box::new(info)),
-                Err(_) => Entry::Other,
-            }
-        }
-        _ => Entry::Other,
-    }
+/// What is called `name` in `directory`; what cannot be looked at is something
+/// else.
+pub(super) fn entry(directory: &OwnedFd, name: &[u8]) -> Entry {
+    subvolume::entry(directory, name).unwrap_or(Entry::Other)
 }

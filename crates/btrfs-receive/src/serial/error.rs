@@ -135,6 +135,7 @@ fn kind(cause: &Cause) -> &'static str {
         Cause::SourceTooShort { .. } => "source_too_short",
         Cause::Limit { .. } => "limit",
         Cause::NothingToFinish => "nothing_to_finish",
+        Cause::Misplaced => "misplaced",
         Cause::ThreadPanicked => "thread_panicked",
         Cause::StampStays { .. } => "stamp_stays",
         Cause::DataLost { .. } => "data_lost",

@@ -89,7 +89,7 @@ pub(crate) fn operation(call: Call, fused: bool) -> Option<Op> {
 /// Applies one operation; what it said if it failed, else nothing.
 pub(crate) fn apply(destination: &mut impl Destination, op: &Op) -> String {
     let mut failures = Vec::new();
-    failures.extend(destination.apply(Step::new(op.clone(), AT)).err());
+    destination.apply(Step::new(op.clone(), AT));
     while let Err(failure) = destination.settle() {
         failures.push(failure);
     }

@@ -25,6 +25,8 @@ struct Failing<D> {
     /// Calls until the one that fails.
     left: usize,
     failed: bool,
+    /// That of a step, which is asked for later.
+    failure: Option<Failure>,
 }
 
 impl<D: Destination> Failing<D> {
@@ -33,6 +35,7 @@ impl<D: Destination> Failing<D> {
             inner,
             left,
             failed: false,
+            failure: None,
         }
     }
 
@@ -55,14 +58,23 @@ impl<D: Destination> Destination for Failing<D> {
         self.inner.begin(new, at)
     }
 
-    fn apply(&mut self, step: Step) -> Result<(), Failure> {
-        self.count(step.at)?;
-        self.inner.apply(step)
+    fn apply(&mut self, step: Step) {
+        match self.count(step.at) {
+            Ok(()) => self.inner.apply(step),
+            Err(failure) => self.failure = Some(failure),
+        }
+    }
+
+    fn next_failure(&mut self) -> Option<Failure> {
+        self.failure.take().or_else(|| self.inner.next_failure())
     }
 
     fn settle(&mut self) -> Result<(), Failure> {
         self.count(Position::default())?;
-        self.inner.settle()
+        match self.failure.take() {
+            Some(failure) => Err(failure),
+            None => self.inner.settle(),
+        }
     }
 
     fn finish(&mut self, at: Position) -> Result<Finished, Failure> {

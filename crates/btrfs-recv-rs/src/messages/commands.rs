@@ -4,8 +4,18 @@ use btrfs_sendstream::{Command, CommandBuf};
 
 use super::line::Line;
 
-/// The lines of level 2: file data.
-pub(super) fn push_data(line: &mut Line, command: &CommandBuf) -> bool {
+/// Verbosity from which file data is shown.
+const DATA: u8 = 2;
+/// Verbosity from which everything else is.
+const CHANGES: u8 = 3;
+
+/// Appends the line for a command; returns whether it has one at this
+/// verbosity.
+pub(super) fn push_command(line: &mut Line, command: &CommandBuf, verbosity: u8) -> bool {
+    let is_data = matches!(command, Command::Write { .. } | Command::Clone(_));
+    if verbosity < if is_data { DATA } else { CHANGES } {
+        return false;
+    }
     match command {
         Command::Write { path, offset, data } => line
             .text("write ")
@@ -20,14 +30,6 @@ pub(super) fn push_data(line: &mut Line, command: &CommandBuf) -> bool {
                 " source offset={} offset={} length={}",
                 clone.source_offset, clone.offset, clone.len
             )),
-        _ => return false,
-    };
-    true
-}
-
-/// The lines that level 3 adds.
-pub(super) fn push_change(line: &mut Line, command: &CommandBuf) -> bool {
-    match command {
         Command::Mkfile { path, .. } => line.text("mkfile ").name(path.as_bytes()),
         Command::Mkdir { path, .. } => line.text("mkdir ").name(path.as_bytes()),
         Command::Mkfifo { path, .. } => line.text("mkfifo ").name(path.as_bytes()),
@@ -76,14 +78,6 @@ pub(super) fn push_change(line: &mut Line, command: &CommandBuf) -> bool {
             .text("chown ")
             .name(path.as_bytes())
             .format(format_args!(" - uid={uid}, gid={gid}")),
-        other => return push_extent(line, other),
-    };
-    true
-}
-
-/// The part of level 3 that is about extents.
-fn push_extent(line: &mut Line, command: &CommandBuf) -> bool {
-    match command {
         Command::Truncate { path, size } => line
             .text("truncate ")
             .name(path.as_bytes())
@@ -115,7 +109,13 @@ fn push_extent(line: &mut Line, command: &CommandBuf) -> bool {
                 write.compression.unwrap_or(0),
                 write.encryption.unwrap_or(0)
             )),
-        _ => return false,
+        // SUBVOL and SNAPSHOT are told as a subvolume begins. The reference says
+        // nothing for the others.
+        Command::Subvol { .. }
+        | Command::Snapshot { .. }
+        | Command::FileAttr { .. }
+        | Command::EnableVerity(_)
+        | Command::End => return false,
     };
     true
 }

@@ -32,7 +32,7 @@ use sendstream_common::foreign::Head;
 use crate::advice::{self, Advice};
 use crate::progress::Counters;
 use crate::signals::Signal;
-use commands::{push_change, push_data};
+use commands::push_command;
 pub(crate) use line::write_stdout;
 use line::{Line, is_plain_word};
 pub(crate) use sendstream_common::text::strerror;
@@ -239,14 +239,8 @@ impl Messages {
 
     /// A command is about to be applied.
     fn command(&mut self, command: &CommandBuf) {
-        let line = &mut self.line;
-        let said = match self.verbosity {
-            0 | 1 => false,
-            2 => push_data(line, command),
-            _ => push_data(line, command) || push_change(line, command),
-        };
-        if said {
-            line.write_stderr();
+        if push_command(&mut self.line, command, self.verbosity) {
+            self.line.write_stderr();
         }
     }
 

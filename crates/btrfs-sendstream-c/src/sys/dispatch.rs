@@ -55,10 +55,10 @@ impl<'a> Callbacks<'a> {
             },
         };
         let path = path.as_ptr();
-        match command {
+        Ok(match command {
             Command::Subvol { uuid, ctransid, .. } => {
                 let uuid = uuid.as_bytes().as_ptr();
-                Ok(call!(self, subvol, path, uuid, *ctransid))
+                call!(self, subvol, path, uuid, *ctransid)
             }
             Command::Snapshot {
                 uuid,
@@ -70,15 +70,8 @@ impl<'a> Callbacks<'a> {
                 let uuid = uuid.as_bytes().as_ptr();
                 let parent = parent_uuid.as_bytes().as_ptr();
                 let (from, to) = (*parent_ctransid, *ctransid);
-                Ok(call!(self, snapshot, path, uuid, to, parent, from))
+                call!(self, snapshot, path, uuid, to, parent, from)
             }
-            other => self.name(path, other),
-        }
-    }
-
-    /// Commands that make, move and remove names.
-    fn name(&self, path: *const c_char, command: &CommandRef<'_>) -> Called {
-        Ok(match command {
             Command::Mkfile { .. } => call!(self, mkfile, path),
             Command::Mkdir { .. } => call!(self, mkdir, path),
             Command::Mknod { mode, rdev, .. } => call!(self, mknod, path, *mode, *rdev),
@@ -98,34 +91,6 @@ impl<'a> Callbacks<'a> {
             }
             Command::Unlink { .. } => call!(self, unlink, path),
             Command::Rmdir { .. } => call!(self, rmdir, path),
-            other => return self.content(path, other),
-        })
-    }
-
-    /// Commands that change what is in a file.
-    fn content(&self, path: *const c_char, command: &CommandRef<'_>) -> Called {
-        Ok(match command {
-            Command::Write { offset, data, .. } => {
-                let len = data.len() as u64;
-                call!(self, write, path, start(data), *offset, len)
-            }
-            Command::Clone(range) => return self.clone_range(path, range),
-            Command::EncodedWrite(write) => self.encoded_write(path, write),
-            Command::Truncate { size, .. } => call!(self, truncate, path, *size),
-            Command::UpdateExtent { offset, len, .. } => {
-                call!(self, update_extent, path, *offset, *len)
-            }
-            Command::Fallocate {
-                mode, offset, len, ..
-            } => call!(self, fallocate, path, *mode, *offset, *len),
-            Command::EnableVerity(verity) => self.enable_verity(path, verity),
-            other => return self.metadata(path, other),
-        })
-    }
-
-    /// The other commands; END has no callback.
-    fn metadata(&self, path: *const c_char, command: &CommandRef<'_>) -> Called {
-        Ok(match command {
             Command::SetXattr { name, data, .. } => {
                 let name = text(name)?;
                 let (name, len) = (name.as_ptr(), data.len());
@@ -135,6 +100,13 @@ impl<'a> Callbacks<'a> {
                 let name = text(name)?;
                 call!(self, remove_xattr, path, name.as_ptr())
             }
+            Command::Write { offset, data, .. } => {
+                let len = data.len() as u64;
+                call!(self, write, path, start(data), *offset, len)
+            }
+            Command::Clone(range) => self.clone_range(path, range)?,
+            Command::EncodedWrite(write) => self.encoded_write(path, write),
+            Command::Truncate { size, .. } => call!(self, truncate, path, *size),
             Command::Chmod { mode, .. } => call!(self, chmod, path, *mode),
             Command::Chown { uid, gid, .. } => call!(self, chown, path, *uid, *gid),
             Command::Utimes {
@@ -147,8 +119,16 @@ impl<'a> Callbacks<'a> {
                 let [atime, mtime, ctime] = times.each_ref().map(std::ptr::from_ref);
                 call!(self, utimes, path, atime, mtime, ctime)
             }
+            Command::UpdateExtent { offset, len, .. } => {
+                call!(self, update_extent, path, *offset, *len)
+            }
+            Command::Fallocate {
+                mode, offset, len, ..
+            } => call!(self, fallocate, path, *mode, *offset, *len),
             Command::FileAttr { attributes, .. } => call!(self, fileattr, path, *attributes),
-            _ => 0,
+            Command::EnableVerity(verity) => self.enable_verity(path, verity),
+            // It has no callback.
+            Command::End => 0,
         })
     }
 

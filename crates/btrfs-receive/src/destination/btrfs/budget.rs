@@ -1,4 +1,5 @@
-//! A bound on what waits to be carried out, over all threads.
+//! A bound on what is under way, over all threads: bytes of input, and open
+//! files.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -7,42 +8,56 @@ use btrfs_sendstream::Position;
 use crate::plan::op::{NewInode, Op, Step};
 
 /// Bytes of input under way at most, unless a single operation has more.
-const MOST: usize = 8 << 20;
+const MOST_BYTES: usize = 8 << 20;
 /// More is always let in while less than this is under way: so much may be
 /// kept back by a thread that hands over its work in batches, and would never
 /// be given back while everyone waits.
 const SLACK: usize = 512 << 10;
-/// Who waits goes on when no more than this is under way. More than [`SLACK`],
-/// which may be kept back for as long as someone waits.
-const LOW: usize = MOST / 2;
+/// Who waits for bytes goes on when no more than this is under way. More than
+/// [`SLACK`], which may be kept back for as long as someone waits.
+const LOW_BYTES: usize = MOST_BYTES / 2;
 /// What an operation costs apart from its input, rounded up generously: it
 /// also bounds how many are under way, and so how many can fail at once.
 const OVERHEAD: usize = 1024;
+/// Files that operations under way keep open at most: a process commonly gets
+/// 1,024 descriptors, of which caches of files take about half.
+const MOST_FILES: usize = 256;
+/// Who waits for files goes on when no more than this are open.
+const LOW_FILES: usize = MOST_FILES / 2;
 
-/// Bytes of input that operations under way keep in memory.
+/// What operations under way keep: bytes of input in memory, and open files.
 ///
 /// An operation keeps the whole buffer alive that it was read into, however
 /// little of it is its own. So it is charged for all input since the one
 /// before, not for its own bytes only.
+///
+/// Each kind has one thread that waits for it: the one that hands operations
+/// in waits for bytes, the one that opens files waits for files. Who gives
+/// back neither waits nor needs the other to go on.
 #[derive(Clone, Default)]
 pub(super) struct Budget(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     held: Mutex<Held>,
-    freed: Condvar,
+    bytes_freed: Condvar,
+    files_freed: Condvar,
 }
 
 #[derive(Default)]
 struct Held {
     bytes: usize,
-    /// Someone waits for it to become less.
-    wanted: bool,
+    files: usize,
+    /// Someone waits for bytes.
+    bytes_wanted: bool,
+    /// Someone waits for files.
+    files_wanted: bool,
 }
 
-/// A part of the budget, given back when dropped.
+/// What one operation takes of the budget; given back when dropped.
 pub(super) struct Share {
     bytes: usize,
+    files: usize,
     shared: Arc<Shared>,
 }
 
@@ -59,21 +74,18 @@ impl Budget {
             if let Some(share) = self.take_from(&mut held, bytes) {
                 return share;
             }
-            held.wanted = true;
-            held = self
-                .0
-                .freed
-                .wait(held)
-                .unwrap_or_else(PoisonError::into_inner);
+            held.bytes_wanted = true;
+            held = wait(&self.0.bytes_freed, held);
         }
     }
 
     fn take_from(&self, held: &mut Held, bytes: usize) -> Option<Share> {
-        let fits = held.bytes < SLACK || held.bytes.saturating_add(bytes) <= MOST;
+        let fits = held.bytes < SLACK || held.bytes.saturating_add(bytes) <= MOST_BYTES;
         fits.then(|| {
             held.bytes += bytes;
             Share {
                 bytes,
+                files: 0,
                 shared: Arc::clone(&self.0),
             }
         })
@@ -81,9 +93,34 @@ impl Budget {
 }
 
 impl Share {
-    /// What it stands for.
+    /// The bytes it stands for.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Counts one more file that the operation keeps open, or gives `false`
+    /// if that has to wait.
+    #[must_use]
+    pub(super) fn try_keep_file(&mut self) -> bool {
+        let mut held = self.shared.lock();
+        let fits = held.files < MOST_FILES;
+        if fits {
+            held.files += 1;
+            self.files += 1;
+        }
+        fits
+    }
+
+    /// Counts one more file that the operation keeps open; waits until there
+    /// is room for it.
+    pub(super) fn keep_file(&mut self) {
+        let mut held = self.shared.lock();
+        while held.files >= MOST_FILES {
+            held.files_wanted = true;
+            held = wait(&self.shared.files_freed, held);
+        }
+        held.files += 1;
+        self.files += 1;
     }
 }
 
@@ -97,13 +134,22 @@ impl Drop for Share {
     fn drop(&mut self) {
         let mut held = self.shared.lock();
         held.bytes -= self.bytes;
+        held.files -= self.files;
         // Who waits is woken for a good part of the budget, not for each
         // operation.
-        if held.wanted && held.bytes <= LOW {
-            held.wanted = false;
-            self.shared.freed.notify_one();
+        if held.bytes_wanted && held.bytes <= LOW_BYTES {
+            held.bytes_wanted = false;
+            self.shared.bytes_freed.notify_one();
+        }
+        if held.files_wanted && held.files <= LOW_FILES {
+            held.files_wanted = false;
+            self.shared.files_freed.notify_one();
         }
     }
+}
+
+fn wait<'a>(freed: &Condvar, held: MutexGuard<'a, Held>) -> MutexGuard<'a, Held> {
+    freed.wait(held).unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says what each step of a stream costs.
@@ -133,7 +179,11 @@ fn size(op: &Op) -> usize {
         } => {
             let target = match kind {
                 NewInode::Symlink { target } => target.len(),
-                _ => 0,
+                NewInode::File
+                | NewInode::Directory
+                | NewInode::Device { .. }
+                | NewInode::Fifo { .. }
+                | NewInode::Socket { .. } => 0,
             };
             target + created_as.as_ref().map_or(0, |path| path.as_bytes().len())
         }
@@ -145,7 +195,14 @@ fn size(op: &Op) -> usize {
         Op::Clone(clone) => clone.source_path.as_bytes().len(),
         Op::EncodedWrite(write) => write.data.len(),
         Op::EnableVerity(verity) => verity.salt.len() + verity.signature.len(),
-        _ => 0,
+        Op::Unlink { .. }
+        | Op::Rmdir { .. }
+        | Op::Truncate { .. }
+        | Op::Fallocate { .. }
+        | Op::Chown { .. }
+        | Op::Chmod { .. }
+        | Op::FileAttr { .. }
+        | Op::Utimes { .. } => 0,
     };
     more + op.path().as_bytes().len()
 }
@@ -158,24 +215,63 @@ mod tests {
     #[test]
     fn gives_back_what_is_dropped() {
         let budget = Budget::default();
-        let half = budget.take(MOST / 2);
-        let other = budget.try_take(MOST / 2).unwrap();
+        let half = budget.take(MOST_BYTES / 2);
+        let other = budget.try_take(MOST_BYTES / 2).unwrap();
         assert!(budget.try_take(1).is_none());
         drop(half);
-        assert!(budget.try_take(MOST).is_none());
-        assert!(budget.try_take(MOST / 4).is_some());
+        assert!(budget.try_take(MOST_BYTES).is_none());
+        assert!(budget.try_take(MOST_BYTES / 4).is_some());
         drop(other);
-        assert_eq!(budget.try_take(10 * MOST).unwrap().bytes(), 10 * MOST);
+        assert_eq!(
+            budget.try_take(10 * MOST_BYTES).unwrap().bytes(),
+            10 * MOST_BYTES
+        );
     }
 
     #[test]
     fn waits_for_what_another_thread_holds() {
         let budget = Budget::default();
-        let held = budget.take(MOST);
+        let held = budget.take(MOST_BYTES);
         let theirs = budget.clone();
-        let waiting = std::thread::spawn(move || theirs.take(MOST).bytes());
+        let waiting = std::thread::spawn(move || theirs.take(MOST_BYTES).bytes());
         drop(held);
-        assert_eq!(waiting.join().unwrap(), MOST);
+        assert_eq!(waiting.join().unwrap(), MOST_BYTES);
+    }
+
+    /// A share that keeps `count` files open.
+    fn with_files(budget: &Budget, count: usize) -> Share {
+        let mut share = budget.take(0);
+        for _ in 0..count {
+            assert!(share.try_keep_file());
+        }
+        share
+    }
+
+    #[test]
+    fn files_are_given_back_too() {
+        let budget = Budget::default();
+        let all = with_files(&budget, MOST_FILES);
+        let mut more = budget.take(0);
+        assert!(!more.try_keep_file());
+        drop(all);
+        assert!(more.try_keep_file());
+    }
+
+    #[test]
+    fn who_waits_for_one_does_not_wait_for_the_other() {
+        let budget = Budget::default();
+        let mut share = budget.take(0);
+        let (files, bytes) = (with_files(&budget, MOST_FILES), budget.take(MOST_BYTES));
+        let for_bytes = std::thread::spawn({
+            let budget = budget.clone();
+            move || drop(budget.take(MOST_BYTES))
+        });
+        let for_files = std::thread::spawn(move || share.keep_file());
+        // Whichever of them is asked for, and given back, first.
+        drop(files);
+        for_files.join().unwrap();
+        drop(bytes);
+        for_bytes.join().unwrap();
     }
 
     #[test]

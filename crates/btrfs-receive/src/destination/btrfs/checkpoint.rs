@@ -3,18 +3,18 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::PoisonError;
-use std::sync::mpsc;
 
-use btrfs_sendstream::{Position, StreamPath};
+use btrfs_sendstream::StreamPath;
 use rustix::fs::{Stat, fstat, ioctl_getflags, syncfs};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use uuid::Uuid;
 
+use super::engine::Engine;
 use super::error::named;
 pub(crate) use super::flags::DeferredFlags;
-use super::{BtrfsDestination, Engine, Request, flags, subvolume, unfinished};
-use crate::error::{Cause, Failure};
+use super::flags::SharedFlags;
+use super::{BtrfsDestination, flags, subvolume, unfinished};
+use crate::error::Cause;
 use crate::plan::op::NewSubvolume;
 use crate::report::Fallbacks;
 use btrfs_ioctl as sys;
@@ -39,22 +39,22 @@ impl BtrfsDestination {
     /// Brings everything so far to the disk and takes a read-only snapshot of
     /// it, `name` in `place`. Replaces a snapshot of that name.
     pub(crate) fn checkpoint(&mut self, place: OwnedFd, name: String) -> Result<Snapshot, Cause> {
-        self.call(move |engine| {
-            engine.wait()?;
-            let Some(current) = &engine.current else {
+        self.pipeline.call(move |engine| {
+            engine.content.settle()?;
+            let Some(construction) = &engine.construction else {
                 return Err(Cause::NothingToFinish);
             };
-            let root = current.root.fd();
+            let namespace = &construction.namespace;
+            let root = namespace.root.fd();
             // As for the end of a subvolume: what follows reports no lost data.
             syncfs(root).map_err(named("syncfs"))?;
-            engine.accepted.verify()?;
+            construction.accepted.verify()?;
             let info = snapshot(root, &place, &name)?;
-            let fallbacks = engine.fallbacks.lock();
             Ok(Snapshot {
                 uuid: info.uuid,
                 ctransid: info.ctransid,
-                flags: engine.flags.export(),
-                fallbacks: *fallbacks.unwrap_or_else(PoisonError::into_inner),
+                flags: namespace.flags.export(),
+                fallbacks: engine.content.fallbacks(),
             })
         })
     }
@@ -64,19 +64,20 @@ impl BtrfsDestination {
     /// taken off it.
     pub(crate) fn reopen(&mut self, new: &NewSubvolume, uuid: Uuid) -> Result<(), Cause> {
         let new = new.clone();
-        self.call(move |engine| engine.reopen(new, uuid))
+        self.pipeline.call(move |engine| engine.reopen(new, uuid))
     }
 
     /// An inode of the subvolume under construction, and its generation if it
     /// has one that can be read. The caller has settled.
     pub(crate) fn inode(&mut self, path: &StreamPath) -> Result<(Stat, u32), Cause> {
         let path = path.clone();
-        self.call(move |engine| {
-            let Some(current) = &engine.current else {
+        self.pipeline.call(move |engine| {
+            let Some(construction) = &engine.construction else {
                 return Err(Cause::NothingToFinish);
             };
-            let stat = *current.root.inode(&path)?.stat();
-            let file = current.root.open_for_flags(&path).ok();
+            let root = &construction.namespace.root;
+            let stat = *root.inode(&path)?.stat();
+            let file = root.open_for_flags(&path).ok();
             let generation = file.and_then(|file| sys::inode_generation(file).ok());
             Ok((stat, generation.unwrap_or(0)))
         })
@@ -85,8 +86,11 @@ impl BtrfsDestination {
     /// From now on clones from the subvolume with this UUID are clones from
     /// `file`, whatever path they name.
     pub(crate) fn clone_from(&mut self, uuid: Uuid, file: OwnedFd) -> Result<(), Cause> {
-        self.call(move |engine| {
-            engine.sources.set_file(uuid, file);
+        self.pipeline.call(move |engine| {
+            let Some(construction) = &mut engine.construction else {
+                return Err(Cause::NothingToFinish);
+            };
+            construction.sources.set_file(uuid, file);
             Ok(())
         })
     }
@@ -98,45 +102,23 @@ impl BtrfsDestination {
         deferred: DeferredFlags,
         fallbacks: Fallbacks,
     ) -> Result<(), Cause> {
-        self.call(move |engine| {
-            engine.wait()?;
+        self.pipeline.call(move |engine| {
+            engine.content.settle()?;
+            let Some(construction) = &mut engine.construction else {
+                return Err(Cause::NothingToFinish);
+            };
             // What differs in the root is who received it: it is closed in
             // both.
-            engine.opening.clear();
-            engine.sources.close();
-            engine.flags.import(deferred);
-            let sum = engine.fallbacks.lock();
-            *sum.unwrap_or_else(PoisonError::into_inner) = fallbacks;
+            construction.opening.clear();
+            construction.sources.close();
+            construction.namespace.flags.import(deferred);
+            engine.content.set_fallbacks(fallbacks);
             Ok(())
         })
-    }
-
-    /// Has the thread do something, and waits for it.
-    fn call<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&mut Engine) -> Result<T, Cause> + Send + Sync + 'static,
-    ) -> Result<T, Cause> {
-        let at = Position::default();
-        let answer = self.ask(at, "resume", |answer: mpsc::Sender<_>| {
-            Request::Call(Box::new(move |engine| {
-                let failed = |cause| Failure::new(at, "resume", b"", cause);
-                // As with all requests, the caller may be gone.
-                let _ = answer.send(work(engine).map_err(failed));
-            }))
-        });
-        answer.map_err(|failure| *failure.cause)
     }
 }
 
 impl Engine {
-    /// Waits for the content thread.
-    fn wait(&mut self) -> Result<(), Cause> {
-        if !self.content.wait() {
-            return Err(Cause::ThreadPanicked);
-        }
-        self.failures.next().map_err(|failure| *failure.cause)
-    }
-
     fn reopen(&mut self, new: NewSubvolume, uuid: Uuid) -> Result<(), Cause> {
         self.abandon();
         self.naming.check(&self.destination, &new)?;
@@ -154,11 +136,10 @@ impl Engine {
         }
         // So that nothing made again inherits anything from the root, and
         // nobody else enters it. What of this a checkpoint has is put back with
-        // the rest of it.
-        subvolume::withhold(&root, &self.flags)?;
+        // the rest of it, and so it need not be noted.
+        subvolume::withhold(&root, &SharedFlags::default())?;
         unfinished::unmark(&root)?;
-        self.flags.clear();
-        self.work_on(new, root, true)
+        self.work_on(new, root, SharedFlags::default(), true)
     }
 }
 

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use btrfs_sendstream::{Bytes, EncodedWrite, Position, StreamPath, Timespec};
+use btrfs_sendstream::Bytes;
 use rustix::fs::{
     FallocateFlags, Gid, Mode, Uid, XattrFlags, fallocate, fchmod, fchown, fremovexattr, fsetxattr,
     fstat, ftruncate, futimens,
@@ -26,6 +26,7 @@ use super::error::{StepError, is_errno, named};
 use super::flags::{self, SharedFlags};
 use crate::confine::timestamps;
 use crate::error::{Cause, Failure};
+use crate::plan::op::{Op, Step};
 use crate::report::Fallbacks;
 use crate::xattr::COMPRESSION;
 
@@ -90,67 +91,14 @@ impl OpenFile {
     }
 }
 
-/// Something to do to an open file.
+/// A step on a regular file that was opened for it.
 pub(super) struct Task {
     pub(super) file: Arc<OpenFile>,
-    pub(super) action: Action,
-    pub(super) at: Position,
-    /// Positions of the further commands that were fused into the action.
-    pub(super) fused: Vec<Position>,
-    /// For errors.
-    pub(super) path: StreamPath,
-    pub(super) operation: &'static str,
+    /// What a clone reads.
+    pub(super) source: Option<Arc<OpenFile>>,
+    pub(super) step: Step,
     /// Given back once the task is done.
-    pub(super) _share: Option<Share>,
-}
-
-pub(super) enum Action {
-    Write {
-        offset: u64,
-        data: Vec<Bytes>,
-    },
-    Clone {
-        source: Arc<OpenFile>,
-        source_offset: u64,
-        offset: u64,
-        len: u64,
-    },
-    EncodedWrite(EncodedWrite),
-    Truncate(u64),
-    Fallocate {
-        mode: u32,
-        offset: u64,
-        len: u64,
-    },
-    Chown(u32, u32),
-    Chmod(u32),
-    SetXattr {
-        name: Bytes,
-        data: Bytes,
-    },
-    RemoveXattr {
-        name: Bytes,
-    },
-    FileAttr(u64),
-    Utimes {
-        atime: Timespec,
-        mtime: Option<Timespec>,
-    },
-}
-
-impl Action {
-    /// Whether it changes the content: needs a descriptor that can be written
-    /// to, and can clear set-id bits.
-    pub(super) fn changes_content(&self) -> bool {
-        matches!(
-            self,
-            Self::Write { .. }
-                | Self::Clone { .. }
-                | Self::EncodedWrite(_)
-                | Self::Truncate(_)
-                | Self::Fallocate { .. }
-        )
-    }
+    pub(super) share: Share,
 }
 
 /// Carries out [`Task`]s.
@@ -178,50 +126,52 @@ impl ContentWriter {
         }
     }
 
-    /// What had to be done another way since the last call.
-    pub(super) fn take_fallbacks(&mut self) -> Fallbacks {
-        self.data.take_fallbacks()
+    /// What had to be done another way so far.
+    pub(super) fn fallbacks(&mut self) -> &mut Fallbacks {
+        self.data.fallbacks()
     }
 
     /// Carries out one task.
-    pub(super) fn run(&mut self, task: Task) -> Result<(), Failure> {
-        let mut result = self.act(&task);
+    pub(super) fn run(&mut self, task: &Task) -> Result<(), Failure> {
+        let mut result = self.act(task);
         let forbidden = |error: &StepError| is_errno(&error.cause, Errno::PERM);
         if result.as_ref().is_err_and(forbidden) {
             // Tried again even if there is nothing to lift: the other thread
             // may have lifted it since.
             result = flags::lift(&task.file.fd, &self.flags)
                 .map_err(StepError::from)
-                .and_then(|()| self.act(&task));
+                .and_then(|()| self.act(task));
         }
-        result.map_err(|error| error.at(task.at, &task.fused, task.operation, &task.path))
+        result.map_err(|error| error.of(&task.step))
     }
 
     fn act(&mut self, task: &Task) -> Result<(), StepError> {
-        let file = &*task.file;
-        let special = match self.keeps_set_id {
-            false if task.action.changes_content() => special_bits(file)?,
-            _ => None,
+        let Task {
+            file, source, step, ..
+        } = task;
+        let special = if !self.keeps_set_id && step.op.changes_content() {
+            special_bits(file)?
+        } else {
+            None
         };
-        match &task.action {
-            Action::Write { offset, data } => self.data.write(&file.fd, *offset, data)?,
-            Action::Clone {
-                source,
-                source_offset,
-                offset,
-                len,
-            } => {
-                let ranges = (*source_offset, *offset, *len);
+        match &step.op {
+            Op::Write { offset, data, .. } => self.data.write(&file.fd, *offset, data)?,
+            Op::Clone(clone) => {
+                let source = source.as_ref().ok_or(Cause::Misplaced)?;
+                let ranges = (clone.source_offset, clone.offset, clone.len);
+                let pieces = step.fused.len() + 1;
                 self.data
-                    .clone_pieces(&source.fd, &file.fd, ranges, task.fused.len() + 1)?;
+                    .clone_pieces(&source.fd, &file.fd, ranges, pieces)?;
                 self.accepted.cloned(&source.fd, &file.fd, ranges)?;
             }
-            Action::EncodedWrite(write) => self.data.encoded_write(&file.fd, write)?,
-            Action::Truncate(size) => {
+            Op::EncodedWrite(write) => self.data.encoded_write(&file.fd, write)?,
+            Op::Truncate { size, .. } => {
                 ftruncate(&file.fd, *size).map_err(named("ftruncate"))?;
                 self.accepted.forget(&file.fd, *size, u64::MAX)?;
             }
-            Action::Fallocate { mode, offset, len } => {
+            Op::Fallocate {
+                mode, offset, len, ..
+            } => {
                 // An empty range is EINVAL to the kernel and nothing to do.
                 if *len > 0 {
                     let mode = FallocateFlags::from_bits_retain(*mode);
@@ -233,23 +183,31 @@ impl ContentWriter {
                     }
                 }
             }
-            Action::Chown(uid, gid) => chown(file, *uid, *gid)?,
-            Action::Chmod(mode) => {
+            Op::Chown { uid, gid, .. } => chown(file, *uid, *gid)?,
+            Op::Chmod { mode, .. } => {
                 file.touch();
                 chmod(file, *mode)?;
             }
-            Action::SetXattr { name, data } => {
+            Op::SetXattr { name, data, .. } => {
                 file.touch();
                 self.set_xattr(file, name, data)?;
             }
-            Action::RemoveXattr { name } => match fremovexattr(&file.fd, name.as_ref()) {
+            Op::RemoveXattr { name, .. } => match fremovexattr(&file.fd, name.as_ref()) {
                 Ok(()) | Err(Errno::NODATA) => {}
                 Err(errno) => return Err(Cause::system("fremovexattr", errno).into()),
             },
-            Action::FileAttr(attributes) => flags::apply(&file.fd, *attributes, &self.flags)?,
-            Action::Utimes { atime, mtime } => {
+            Op::FileAttr { attributes, .. } => flags::apply(&file.fd, *attributes, &self.flags)?,
+            Op::Utimes { atime, mtime, .. } => {
                 futimens(&file.fd, &timestamps(*atime, *mtime)?).map_err(named("futimens"))?;
             }
+            // Names are the other thread's, and verity wants the file closed.
+            Op::Create { .. }
+            | Op::Rename { .. }
+            | Op::Link { .. }
+            | Op::Move { .. }
+            | Op::Unlink { .. }
+            | Op::Rmdir { .. }
+            | Op::EnableVerity(_) => return Err(Cause::Misplaced.into()),
         }
         if let Some(mode) = special {
             chmod(file, mode)?;
@@ -317,5 +275,40 @@ fn special_bits(file: &OpenFile) -> Result<Option<u32>, Cause> {
 impl AsFd for OpenFile {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use btrfs_sendstream::{Position, StreamPath};
+
+    use super::*;
+    use crate::destination::btrfs::budget::Budget;
+
+    #[test]
+    fn what_belongs_elsewhere_is_an_error() {
+        let path = |name: &'static str| StreamPath::parse(Bytes::from(name)).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let file = Arc::new(OpenFile::existing(file.into(), true));
+        let data = DataWriter::decoding();
+        let mut writer =
+            ContentWriter::new(data, Accepted::default(), SharedFlags::default(), true);
+        for op in [
+            Op::Unlink { path: path("a") },
+            Op::Rename {
+                path: path("a"),
+                to: path("b"),
+            },
+        ] {
+            let task = Task {
+                file: Arc::clone(&file),
+                source: None,
+                step: Step::new(op, Position::default()),
+                share: Budget::default().take(0),
+            };
+            let failure = writer.run(&task).unwrap_err();
+            assert!(matches!(*failure.cause, Cause::Misplaced));
+            assert_eq!(failure.path, "a");
+        }
     }
 }

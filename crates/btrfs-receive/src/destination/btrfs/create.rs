@@ -90,11 +90,7 @@ impl Creator {
                     _ => root.unlink(&first),
                 };
             }
-            return Err(StepError {
-                part: 1,
-                operation: created_as.map(|_| "rename"),
-                cause,
-            });
+            return Err(StepError { part: 1, cause });
         }
         Ok(self.made(path, kind, Ok(made))?)
     }

@@ -60,6 +60,11 @@ impl DataWriter {
         }
     }
 
+    /// What had to be done another way so far.
+    pub(super) fn fallbacks(&mut self) -> &mut Fallbacks {
+        &mut self.fallbacks
+    }
+
     pub(in crate::destination) fn take_fallbacks(&mut self) -> Fallbacks {
         std::mem::take(&mut self.fallbacks)
     }
@@ -87,11 +92,7 @@ impl DataWriter {
                 at + done as u64,
                 piece.get(done..).unwrap_or_default(),
             )
-            .map_err(|cause| StepError {
-                part: index,
-                operation: None,
-                cause,
-            })?;
+            .map_err(|cause| StepError { part: index, cause })?;
             at += piece.len() as u64;
         }
         Ok(())
@@ -118,11 +119,7 @@ impl DataWriter {
         for part in 0..count {
             let skip = piece * part as u64;
             self.clone_range(source, source_offset + skip, file, offset + skip, piece)
-                .map_err(|cause| StepError {
-                    part,
-                    operation: None,
-                    cause,
-                })?;
+                .map_err(|cause| StepError { part, cause })?;
         }
         Ok(())
     }

@@ -42,19 +42,13 @@ impl Accepted {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins with a subvolume, of which nothing is remembered.
-    pub(super) fn begin(&self, root: impl AsFd, id: u64) -> Result<(), Cause> {
+    /// Nothing is remembered yet of the subvolume with this root and this id.
+    pub(super) fn of(root: impl AsFd, id: u64) -> Result<Self, Cause> {
         let root = fcntl_dupfd_cloexec(root, 0).map_err(named("fcntl"))?;
-        *self.lock() = State {
+        Ok(Self(Arc::new(Mutex::new(State {
             subvolume: Some((root, id)),
             ..State::default()
-        };
-        Ok(())
-    }
-
-    /// Forgets everything.
-    pub(super) fn clear(&self) {
-        *self.lock() = State::default();
+        }))))
     }
 
     /// Whether it can be found out later what became of accepted data, which
@@ -283,8 +277,7 @@ mod tests {
             hole.set_len(8192).unwrap();
             let root = File::open(&root).unwrap();
             let id = sys::subvolume_info(&root).unwrap().id;
-            let accepted = Accepted::default();
-            accepted.begin(&root, id).unwrap();
+            let accepted = Accepted::of(&root, id).unwrap();
             accepted.note(&hole, 4096, 4096).unwrap();
             // Where it is now, not where it was written.
             fs::rename(&directory, fs.path().join("sub/d")).unwrap();

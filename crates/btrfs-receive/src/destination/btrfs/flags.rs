@@ -153,11 +153,6 @@ impl SharedFlags {
         }
     }
 
-    /// Forgets everything that waits.
-    pub(super) fn clear(&self) {
-        *self.lock() = Waiting::default();
-    }
-
     /// A copy of what waits.
     #[cfg(feature = "resume")]
     pub(super) fn export(&self) -> DeferredFlags {

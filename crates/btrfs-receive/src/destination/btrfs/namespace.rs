@@ -1,23 +1,23 @@
 //! The subvolume under construction: operations in the order of the stream.
 //!
 //! Names and directories are changed here, on the thread that owns this;
-//! what concerns an open regular file is handed to [`content`](super::content).
+//! for what concerns a regular file the open file is found here, and the rest is
+//! for [`content`](super::content).
 //! Directories, symbolic links and special files never go there, so their
 //! operations keep their order with those on names.
 
 use std::sync::Arc;
 
-use btrfs_sendstream::{Bytes, CloneRange, EnableVerity, Position, StreamPath};
+use btrfs_sendstream::{Bytes, CloneRange, EnableVerity, StreamPath};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::budget::Share;
-use super::content::{Action, OpenFile, Task, file_capacity};
+use super::content::{OpenFile, file_capacity};
 use super::create::Creator;
 use super::error::{StepError, is_errno, named};
 use super::flags::{self, SharedFlags};
-use super::sources::CloneSources;
-use super::worker::Worker;
+use super::pipeline::Content;
+use super::sources::{CloneSources, SourceFinder};
 use crate::confine::{Access, PathCache, Root};
 use crate::error::{Cause, Failure};
 use crate::plan::op::{NewInode, NewSubvolume, Op, Step};
@@ -48,10 +48,27 @@ enum Known {
 
 /// What operations need besides the subvolume itself.
 pub(super) struct Tools<'a> {
-    /// What the step takes of the budget, until it has been carried out.
-    pub(super) share: Option<Share>,
-    pub(super) content: &'a mut Worker<Task>,
+    pub(super) content: &'a mut Content,
     pub(super) sources: &'a mut CloneSources,
+    pub(super) finder: &'a mut SourceFinder,
+}
+
+/// Where an operation is carried out.
+pub(super) enum Done {
+    /// It is done.
+    Here,
+    /// On the content thread, in the order of the stream, to this file.
+    ByContent {
+        file: Arc<OpenFile>,
+        /// What a clone reads.
+        source: Option<Arc<OpenFile>>,
+    },
+}
+
+impl From<Arc<OpenFile>> for Done {
+    fn from(file: Arc<OpenFile>) -> Self {
+        Self::ByContent { file, source: None }
+    }
 }
 
 impl Namespace {
@@ -65,35 +82,88 @@ impl Namespace {
         }
     }
 
-    /// Carries out one step, or hands it to the content thread.
-    pub(super) fn apply(&mut self, step: Step, tools: &mut Tools<'_>) -> Result<(), Failure> {
-        let Step { op, at, fused } = step;
-        let operation = op.name();
-        let path = op.path().clone();
-        let result = match op {
+    /// Carries out a step that does not concern a regular file.
+    pub(super) fn apply(&mut self, step: &Step, tools: &mut Tools<'_>) -> Result<(), Failure> {
+        match self.act(&step.op, tools) {
+            Ok(Done::Here) => Ok(()),
+            Ok(Done::ByContent { .. }) => Err(StepError::from(Cause::Misplaced).of(step)),
+            Err(error) => Err(error.of(step)),
+        }
+    }
+
+    /// Carries out an operation, or finds the open file that it concerns.
+    pub(super) fn act(&mut self, op: &Op, tools: &mut Tools<'_>) -> Result<Done, StepError> {
+        match op {
             Op::Create {
-                ref path,
-                ref created_as,
-                ref kind,
+                path,
+                created_as,
+                kind,
                 mode,
-            } => self.create(path, created_as.as_ref(), kind, mode),
-            Op::Move {
-                ref path,
-                ref existing,
-            } => self.move_file(path, existing, tools.content),
-            op => {
-                return self
-                    .dispatch(op, at, fused, tools)
-                    .map_err(|cause| Failure::new(at, operation, path.as_bytes(), cause));
+            } => self.create(path, created_as.as_ref(), kind, *mode)?,
+            Op::Rename { path, to } => self.rename(path, to, tools.content)?,
+            Op::Link { path, existing } => self.link(path, existing, tools.content)?,
+            Op::Move { path, existing } => self.move_file(path, existing, tools.content)?,
+            Op::Unlink { path } => self.unlink(path, tools.content)?,
+            Op::Rmdir { path } => {
+                self.lifting(&[path], tools.content, |root| root.rmdir(path))?;
+                self.inodes.remove(path.as_bytes());
+                self.creator.forget(path);
             }
-        };
-        result.map_err(|error| {
-            let path = match (&op, error.part) {
-                (Op::Move { existing, .. }, 1) => existing,
-                _ => &path,
-            };
-            error.at(at, &fused, operation, path)
-        })
+            Op::Write { path, .. } | Op::Truncate { path, .. } | Op::Fallocate { path, .. } => {
+                return Ok(self.file_to_write(path, tools.content)?.into());
+            }
+            Op::EncodedWrite(write) => {
+                return Ok(self.file_to_write(&write.path, tools.content)?.into());
+            }
+            Op::Clone(clone) => {
+                let file = self.file_to_write(&clone.path, tools.content)?;
+                let source = Some(self.clone_source(clone, tools)?);
+                return Ok(Done::ByContent { file, source });
+            }
+            Op::EnableVerity(verity) => self.enable_verity(verity, tools.content)?,
+            Op::SetXattr { path, name, data } => match self.changing(path)? {
+                Some(file) => return Ok(file.into()),
+                None => self.set_xattr(path, name, data, tools.content)?,
+            },
+            Op::RemoveXattr { path, name } => match self.changing(path)? {
+                Some(file) => return Ok(file.into()),
+                None => {
+                    self.lifting(&[path], tools.content, |root| root.remove_xattr(path, name))?
+                }
+            },
+            Op::Chown { path, uid, gid } => match self.known(path)? {
+                Known::File(file) => return Ok(file.into()),
+                Known::Other { untouched: true } if self.creator.owner() == Some((*uid, *gid)) => {}
+                Known::Other { untouched } => {
+                    self.note_touched(path, untouched);
+                    self.chown_other(path, *uid, *gid, tools.content)?;
+                }
+            },
+            Op::Chmod { path, mode } => match self.changing(path)? {
+                Some(file) => return Ok(file.into()),
+                None => {
+                    if mode & 0o2000 != 0 {
+                        self.creator.forget(path);
+                    }
+                    self.lifting(&[path], tools.content, |root| root.chmod(path, *mode))?;
+                }
+            },
+            Op::FileAttr { path, attributes } => match self.changing(path)? {
+                Some(file) => return Ok(file.into()),
+                None => self.set_flags(path, *attributes)?,
+            },
+            Op::Utimes { path, atime, mtime } => match self.changing(path)? {
+                Some(file) => {
+                    // The last command of an inode, from every kernel.
+                    self.inodes.remove(path.as_bytes());
+                    return Ok(file.into());
+                }
+                None => self.lifting(&[path], tools.content, |root| {
+                    root.utimens(path, *atime, *mtime)
+                })?,
+            },
+        }
+        Ok(Done::Here)
     }
 
     fn create(
@@ -115,128 +185,14 @@ impl Namespace {
         Ok(())
     }
 
-    fn dispatch(
-        &mut self,
-        op: Op,
-        at: Position,
-        fused: Vec<Position>,
-        tools: &mut Tools<'_>,
-    ) -> Result<(), Cause> {
-        let operation = op.name();
-        let (path, action) = match op {
-            // `apply` does these itself, to say at which of their two steps
-            // they failed.
-            Op::Create {
-                path,
-                created_as,
-                kind,
-                mode,
-            } => {
-                let made = self.create(&path, created_as.as_ref(), &kind, mode);
-                return made.map_err(|error| error.cause);
-            }
-            Op::Move { path, existing } => {
-                let moved = self.move_file(&path, &existing, tools.content);
-                return moved.map_err(|error| error.cause);
-            }
-            Op::Rename { path, to } => return self.rename(&path, &to, tools.content),
-            Op::Link { path, existing } => return self.link(&path, &existing, tools.content),
-            Op::Unlink { path } => return self.unlink(&path, tools.content),
-            Op::Rmdir { path } => {
-                self.lifting(&[&path], tools.content, |root| root.rmdir(&path))?;
-                self.inodes.remove(path.as_bytes());
-                self.creator.forget(&path);
-                return Ok(());
-            }
-            Op::EnableVerity(verity) => return self.enable_verity(&verity, tools),
-            Op::Clone(clone) => return self.clone_range(clone, at, fused, tools),
-            Op::SetXattr { path, name, data } => (path, Action::SetXattr { name, data }),
-            Op::RemoveXattr { path, name } => (path, Action::RemoveXattr { name }),
-            Op::Write { path, offset, data } => (path, Action::Write { offset, data }),
-            Op::EncodedWrite(write) => (write.path.clone(), Action::EncodedWrite(write)),
-            Op::Truncate { path, size } => (path, Action::Truncate(size)),
-            Op::Fallocate {
-                path,
-                mode,
-                offset,
-                len,
-            } => (path, Action::Fallocate { mode, offset, len }),
-            Op::Chown { path, uid, gid } => (path, Action::Chown(uid, gid)),
-            Op::Chmod { path, mode } => (path, Action::Chmod(mode)),
-            Op::FileAttr { path, attributes } => (path, Action::FileAttr(attributes)),
-            Op::Utimes { path, atime, mtime } => (path, Action::Utimes { atime, mtime }),
-        };
-        match self.known(&path, action.changes_content(), tools.content)? {
-            Known::File(file) => {
-                if matches!(action, Action::Utimes { .. }) {
-                    // The last command of an inode, from every kernel.
-                    self.inodes.remove(path.as_bytes());
-                }
-                let share = tools.share.take();
-                let cost = share.as_ref().map_or(0, Share::bytes);
-                tools.content.push(
-                    Task {
-                        file,
-                        action,
-                        at,
-                        fused,
-                        path,
-                        operation,
-                        _share: share,
-                    },
-                    cost,
-                );
-                Ok(())
-            }
-            Known::Other { untouched } => {
-                if untouched {
-                    if let Action::Chown(uid, gid) = action
-                        && self.creator.owner() == Some((uid, gid))
-                    {
-                        return Ok(());
-                    }
-                    let known = Known::Other { untouched: false };
-                    self.inodes.insert(path.as_bytes(), known);
-                }
-                self.act_on_other(&path, &action, tools.content)
-            }
-        }
-    }
-
-    /// Carries out an action on something that is not a regular file.
-    fn act_on_other(
-        &mut self,
-        path: &StreamPath,
-        action: &Action,
-        content: &mut Worker<Task>,
-    ) -> Result<(), Cause> {
-        match action {
-            Action::SetXattr { name, data } => self.set_xattr(path, name, data, content),
-            Action::RemoveXattr { name } => {
-                self.lifting(&[path], content, |root| root.remove_xattr(path, name))
-            }
-            Action::Chown(uid, gid) => self.chown_other(path, *uid, *gid, content),
-            Action::Chmod(mode) => {
-                if mode & 0o2000 != 0 {
-                    self.creator.forget(path);
-                }
-                self.lifting(&[path], content, |root| root.chmod(path, *mode))
-            }
-            Action::Utimes { atime, mtime } => {
-                self.lifting(&[path], content, |root| root.utimens(path, *atime, *mtime))
-            }
-            Action::FileAttr(attributes) => {
-                self.creator.forget(path);
-                // Symbolic links and special files have no flags that could
-                // be set; a stream can still carry them.
-                match self.root.open_for_flags(path) {
-                    Ok(fd) => flags::apply(fd, *attributes, &self.flags),
-                    Err(Cause::NoInodeFlags { .. }) => Ok(()),
-                    Err(cause) => Err(cause),
-                }
-            }
-            // Data: `known` has refused what is not a regular file.
-            _ => Err(Cause::NotRegularFile { found: "directory" }),
+    fn set_flags(&mut self, path: &StreamPath, attributes: u64) -> Result<(), Cause> {
+        self.creator.forget(path);
+        // Symbolic links and special files have no flags that could be set; a
+        // stream can still carry them.
+        match self.root.open_for_flags(path) {
+            Ok(fd) => flags::apply(fd, attributes, &self.flags),
+            Err(Cause::NoInodeFlags { .. }) => Ok(()),
+            Err(cause) => Err(cause),
         }
     }
 
@@ -245,7 +201,7 @@ impl Namespace {
         path: &StreamPath,
         name: &[u8],
         data: &Bytes,
-        content: &mut Worker<Task>,
+        content: &mut Content,
     ) -> Result<(), Cause> {
         self.creator.inheritance_changed(path, name);
         let result = self.lifting(&[path], content, |root| root.set_xattr(path, name, data));
@@ -267,7 +223,7 @@ impl Namespace {
         &mut self,
         path: &StreamPath,
         to: &StreamPath,
-        content: &mut Worker<Task>,
+        content: &mut Content,
     ) -> Result<(), Cause> {
         self.creator.note_name(to);
         self.lifting(&[path, to], content, |root| root.rename(path, to, true))?;
@@ -282,7 +238,7 @@ impl Namespace {
         &mut self,
         path: &StreamPath,
         existing: &StreamPath,
-        content: &mut Worker<Task>,
+        content: &mut Content,
     ) -> Result<(), Cause> {
         self.creator.note_name(path);
         let link = |root: &Root| root.link(existing, path);
@@ -292,7 +248,7 @@ impl Namespace {
         Ok(())
     }
 
-    fn unlink(&mut self, path: &StreamPath, content: &mut Worker<Task>) -> Result<(), Cause> {
+    fn unlink(&mut self, path: &StreamPath, content: &mut Content) -> Result<(), Cause> {
         self.lifting(&[path], content, |root| root.unlink(path))?;
         self.inodes.remove(path.as_bytes());
         Ok(())
@@ -303,7 +259,7 @@ impl Namespace {
         &mut self,
         path: &StreamPath,
         existing: &StreamPath,
-        content: &mut Worker<Task>,
+        content: &mut Content,
     ) -> Result<(), StepError> {
         // A directory could be renamed, but not be linked.
         let renamed = match self.root.file_type(existing) {
@@ -318,65 +274,34 @@ impl Namespace {
         }
         // Without its new name a file keeps the old one.
         self.link(path, existing, content)?;
-        self.unlink(existing, content).map_err(|cause| StepError {
-            part: 1,
-            operation: Some("unlink"),
-            cause,
-        })
+        self.unlink(existing, content)
+            .map_err(|cause| StepError { part: 1, cause })
     }
 
-    fn clone_range(
+    /// Opens what a clone reads.
+    fn clone_source(
         &mut self,
-        clone: CloneRange,
-        at: Position,
-        fused: Vec<Position>,
+        clone: &CloneRange,
         tools: &mut Tools<'_>,
-    ) -> Result<(), Cause> {
-        let Known::File(file) = self.known(&clone.path, true, tools.content)? else {
-            return Err(Cause::NotRegularFile { found: "directory" });
-        };
-        let source = if self.new.is_source_of(&clone) {
-            // The subvolume under construction, which no search could find.
-            match self.known(&clone.source_path, false, tools.content)? {
-                Known::File(file) => file,
-                // No file: this says what it is.
-                Known::Other { .. } => {
-                    let fd = self.root.open_file(&clone.source_path, Access::Read)?;
-                    Arc::new(OpenFile::existing(fd, false))
-                }
+    ) -> Result<Arc<OpenFile>, Cause> {
+        if !self.new.is_source_of(clone) {
+            return tools.sources.open(clone, tools.finder);
+        }
+        // The subvolume under construction, which no search could find.
+        match self.known(&clone.source_path)? {
+            Known::File(file) => Ok(file),
+            // No file: this says what it is.
+            Known::Other { .. } => {
+                let fd = self.root.open_file(&clone.source_path, Access::Read)?;
+                Ok(Arc::new(OpenFile::existing(fd, false)))
             }
-        } else {
-            tools.sources.open(&clone)?
-        };
-        let action = Action::Clone {
-            source,
-            source_offset: clone.source_offset,
-            offset: clone.offset,
-            len: clone.len,
-        };
-        let share = tools.share.take();
-        let cost = share.as_ref().map_or(0, Share::bytes);
-        tools.content.push(
-            Task {
-                file,
-                action,
-                at,
-                fused,
-                path: clone.path,
-                operation: "clone",
-                _share: share,
-            },
-            cost,
-        );
-        Ok(())
+        }
     }
 
     /// Verity wants nobody to have the file open for writing.
-    fn enable_verity(&mut self, verity: &EnableVerity, tools: &mut Tools<'_>) -> Result<(), Cause> {
+    fn enable_verity(&mut self, verity: &EnableVerity, content: &mut Content) -> Result<(), Cause> {
         self.inodes.clear();
-        if !tools.content.wait() {
-            return Err(Cause::ThreadPanicked);
-        }
+        content.wait()?;
         let file = self.root.open_file(&verity.path, Access::Read)?;
         let parameters = sys::Verity {
             hash_algorithm: verity.algorithm.into(),
@@ -387,45 +312,69 @@ impl Namespace {
         sys::enable_verity(file, &parameters).map_err(named("FS_IOC_ENABLE_VERITY"))
     }
 
-    /// What stands at `path`; a regular file is opened, for writing if that
-    /// is needed.
-    fn known(
+    /// The regular file at `path`, open for writing.
+    fn file_to_write(
         &mut self,
         path: &StreamPath,
-        write: bool,
-        content: &mut Worker<Task>,
-    ) -> Result<Known, Cause> {
+        content: &mut Content,
+    ) -> Result<Arc<OpenFile>, Cause> {
         if path.is_root() {
-            return match write {
-                true => Err(Cause::NotRegularFile { found: "directory" }),
-                false => Ok(Known::Other { untouched: false }),
-            };
+            return Err(Cause::NotRegularFile { found: "directory" });
         }
-        match self.inodes.get(path.as_bytes()) {
-            Some(Known::File(file)) if file.writable || !write => return Ok(Known::File(file)),
-            Some(known @ Known::Other { .. }) if !write => return Ok(known),
-            // Not kept: the times of each directory are set once or twice.
-            None if !write && self.root.is_known_directory(path) => {
-                return Ok(Known::Other { untouched: false });
-            }
-            _ => {}
+        if let Some(Known::File(file)) = self.inodes.get(path.as_bytes())
+            && file.writable
+        {
+            return Ok(file);
         }
-        let known = if write {
-            let open = |root: &Root| root.open_file(path, Access::Write);
-            let fd = self.lifting(&[path], content, open)?;
-            Known::File(Arc::new(OpenFile::existing(fd, true)))
+        let open = |root: &Root| root.open_file(path, Access::Write);
+        let fd = self.lifting(&[path], content, open)?;
+        let file = Arc::new(OpenFile::existing(fd, true));
+        self.inodes
+            .insert(path.as_bytes(), Known::File(Arc::clone(&file)));
+        Ok(file)
+    }
+
+    /// What stands at `path`; a regular file is opened.
+    fn known(&mut self, path: &StreamPath) -> Result<Known, Cause> {
+        if path.is_root() {
+            return Ok(Known::Other { untouched: false });
+        }
+        if let Some(known) = self.inodes.get(path.as_bytes()) {
+            return Ok(known);
+        }
+        // Not kept: the times of each directory are set once or twice.
+        if self.root.is_known_directory(path) {
+            return Ok(Known::Other { untouched: false });
+        }
+        let inode = self.root.inode(path)?;
+        let known = if inode.file_type() == FileType::RegularFile {
+            let fd = self.root.open_inode(path, &inode, Access::Read)?;
+            Known::File(Arc::new(OpenFile::existing(fd, false)))
         } else {
-            let inode = self.root.inode(path)?;
-            match inode.file_type() {
-                FileType::RegularFile => {
-                    let fd = self.root.open_inode(path, &inode, Access::Read)?;
-                    Known::File(Arc::new(OpenFile::existing(fd, false)))
-                }
-                _ => Known::Other { untouched: false },
-            }
+            Known::Other { untouched: false }
         };
         self.inodes.insert(path.as_bytes(), known.clone());
         Ok(known)
+    }
+
+    /// The regular file at `path`; `None` for anything else, which the caller
+    /// is about to change.
+    fn changing(&mut self, path: &StreamPath) -> Result<Option<Arc<OpenFile>>, Cause> {
+        match self.known(path)? {
+            Known::File(file) => Ok(Some(file)),
+            Known::Other { untouched } => {
+                self.note_touched(path, untouched);
+                Ok(None)
+            }
+        }
+    }
+
+    /// What stands at `path`, which is no regular file, is changed.
+    fn note_touched(&mut self, path: &StreamPath, was_untouched: bool) {
+        if was_untouched {
+            let known = Known::Other { untouched: false };
+            self.inodes.insert(path.as_bytes(), known);
+        }
     }
 
     /// Sets the owner and, as for files, nothing else.
@@ -434,17 +383,16 @@ impl Namespace {
         path: &StreamPath,
         uid: u32,
         gid: u32,
-        content: &mut Worker<Task>,
+        content: &mut Content,
     ) -> Result<(), Cause> {
-        let special = match path.is_root() {
+        let special = if path.is_root() {
             // The kernel leaves the bits of directories alone.
-            true => None,
-            false => {
-                let inode = self.root.inode(path)?;
-                let mode = inode.stat().st_mode & 0o7777;
-                let cleared = inode.file_type() != FileType::Directory && mode & 0o6000 != 0;
-                cleared.then_some(mode)
-            }
+            None
+        } else {
+            let inode = self.root.inode(path)?;
+            let mode = inode.stat().st_mode & 0o7777;
+            let cleared = inode.file_type() != FileType::Directory && mode & 0o6000 != 0;
+            cleared.then_some(mode)
         };
         self.lifting(&[path], content, |root| root.chown(path, uid, gid))?;
         match special {
@@ -457,11 +405,8 @@ impl Namespace {
     fn touch(&mut self, path: &StreamPath) {
         match self.inodes.get(path.as_bytes()) {
             Some(Known::File(file)) => file.touch(),
-            Some(Known::Other { untouched: true }) => {
-                let known = Known::Other { untouched: false };
-                self.inodes.insert(path.as_bytes(), known);
-            }
-            _ => {}
+            Some(Known::Other { untouched }) => self.note_touched(path, untouched),
+            None => {}
         }
     }
 
@@ -496,7 +441,7 @@ impl Namespace {
     fn lifting<T>(
         &self,
         paths: &[&StreamPath],
-        content: &mut Worker<Task>,
+        content: &mut Content,
         call: impl Fn(&Root) -> Result<T, Cause>,
     ) -> Result<T, Cause> {
         let result = call(&self.root);
@@ -504,9 +449,7 @@ impl Namespace {
             Err(cause) if is_errno(cause, Errno::PERM) => {}
             _ => return result,
         }
-        if !content.wait() {
-            return Err(Cause::ThreadPanicked);
-        }
+        content.wait()?;
         for path in paths {
             self.lift(path)?;
             if let Some(parent) = path.parent() {

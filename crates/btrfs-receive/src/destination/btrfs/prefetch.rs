@@ -47,6 +47,15 @@ pub(super) struct Prefetcher {
 #[derive(Clone)]
 pub(super) struct Progress(Arc<Shared>);
 
+/// Paths are looked up in one subvolume while this exists.
+pub(super) struct LookingIn(Progress);
+
+impl Drop for LookingIn {
+    fn drop(&mut self) {
+        self.0.set_root(None);
+    }
+}
+
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
@@ -118,7 +127,21 @@ impl Prefetcher {
         match op {
             Op::Create { path, .. } => self.remember(path),
             Op::Link { existing, .. } | Op::Move { existing, .. } => self.want(existing),
-            op => self.want(op.path()),
+            Op::Rename { .. }
+            | Op::Unlink { .. }
+            | Op::Rmdir { .. }
+            | Op::SetXattr { .. }
+            | Op::RemoveXattr { .. }
+            | Op::Write { .. }
+            | Op::Clone(_)
+            | Op::EncodedWrite(_)
+            | Op::Truncate { .. }
+            | Op::Fallocate { .. }
+            | Op::Chown { .. }
+            | Op::Chmod { .. }
+            | Op::FileAttr { .. }
+            | Op::Utimes { .. }
+            | Op::EnableVerity(_) => self.want(op.path()),
         }
     }
 
@@ -153,13 +176,17 @@ impl Prefetcher {
 }
 
 impl Progress {
-    /// The subvolume in which paths are looked up from now on; `None` stops
-    /// it.
-    pub(super) fn set_root(&self, root: Option<&OwnedFd>) {
-        let root = root.and_then(|root| root.try_clone().ok()).map(Arc::new);
+    /// Has paths looked up in the subvolume with this root from now on, until
+    /// the result is dropped.
+    pub(super) fn look_in(&self, root: &OwnedFd) -> LookingIn {
+        self.set_root(root.try_clone().ok());
+        LookingIn(self.clone())
+    }
+
+    fn set_root(&self, root: Option<OwnedFd>) {
         self.0.done.store(0, Ordering::Relaxed);
         let mut state = self.0.lock();
-        state.root = root;
+        state.root = root.map(Arc::new);
         state.waiting.clear();
         state.bytes = 0;
     }
@@ -280,14 +307,14 @@ mod tests {
         let root = OwnedFd::from(std::fs::File::open(room.path()).unwrap());
         let mut prefetcher = Prefetcher::new(true);
         let progress = prefetcher.progress();
-        progress.set_root(Some(&root));
+        let looking = progress.look_in(&root);
         prefetcher.begin(true);
         for _ in 0..100 {
             for path in ["file", "outside/etc", "gone", "file/below"] {
                 prefetcher.coming(&unlink(path));
             }
         }
-        progress.set_root(None);
+        drop(looking);
         drop(prefetcher);
     }
 }

@@ -82,17 +82,6 @@ impl Private {
         )
     }
 
-    /// Takes what is called `from` in the destination into it.
-    pub(super) fn take_in(&self, from: &[u8]) -> Result<(), Errno> {
-        renameat_with(
-            &self.destination,
-            from,
-            &self.fd,
-            INSIDE,
-            RenameFlags::NOREPLACE,
-        )
-    }
-
     /// Deletes the subvolume in it.
     pub(super) fn delete_inside(&self) -> Result<(), Errno> {
         match sys::snap_destroy(&self.fd, INSIDE) {

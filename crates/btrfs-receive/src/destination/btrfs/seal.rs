@@ -25,10 +25,10 @@ use tracing::{debug, info};
 use uuid::Uuid;
 
 use super::encoded::Accepted;
-use super::error::{is_errno, named};
+use super::error::named;
 use super::naming::Naming;
 use super::private::{INSIDE, Private, unguessable};
-use super::subvolume::{self, CLOSED, open_root};
+use super::subvolume::{self, CLOSED, entry, open_root};
 use super::unfinished;
 use super::watch::Watch;
 use crate::error::{Cause, Failure};
@@ -109,7 +109,7 @@ impl Sealing<'_> {
             .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
             .id;
         let built = self.naming.while_built(new);
-        if holder(self.destination, built.as_bytes())? != Some(id) {
+        if !entry(self.destination, built.as_bytes())?.is_subvolume(id) {
             return Err(self.moved(id));
         }
         let unfinished = unfinished::mark(self.root)?;
@@ -135,20 +135,8 @@ impl Sealing<'_> {
         open_up: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
         let aside = unguessable(self.new);
-        let built = self.naming.while_built(self.new);
-        match self.rename(built.as_bytes(), &aside) {
-            Ok(()) if matches!(holder(self.destination, &aside), Ok(Some(found)) if found == id) => {
-            }
-            Ok(()) => {
-                let _ = self.rename(&aside, built.as_bytes());
-                return Err(self.failed(self.unmark(self.moved(id))));
-            }
-            Err(Errno::NOENT) => return Err(self.failed(self.unmark(self.moved(id)))),
-            Err(errno) => {
-                let cause = Cause::system("renameat2", errno);
-                return Err(self.failed(self.unmark(cause)));
-            }
-        }
+        let place = (self.destination, &aside[..]);
+        self.take_away(id, place)?;
         let sealed = Watch::begin(self.root, id, rtransid)
             .map_err(|cause| self.failed(cause))
             .and_then(|watch| {
@@ -158,10 +146,10 @@ impl Sealing<'_> {
             });
         if let Err(failure) = sealed {
             let failure = self.undo(failure);
-            let _ = self.rename(&aside, built.as_bytes());
+            self.bring_back(place);
             return Err(failure);
         }
-        self.reveal(id, aside).map_err(|cause| self.failed(cause))
+        self.reveal(id, &aside).map_err(|cause| self.failed(cause))
     }
 
     fn make_read_only(&self, watch: Option<Watch<'_>>) -> Result<(), Cause> {
@@ -179,26 +167,26 @@ impl Sealing<'_> {
 
     /// Gives the complete subvolume its own name. rename(2) alone would
     /// replace an empty directory.
-    fn reveal(&self, id: u64, aside: Vec<u8>) -> Result<u64, Cause> {
+    fn reveal(&self, id: u64, aside: &[u8]) -> Result<u64, Cause> {
         let name = self.new.name.as_bytes();
         let not_renamed = |called: &[u8], errno: Errno| Cause::NotRenamed {
             built_as: called.escape_ascii().to_string(),
             error: errno.into(),
         };
-        if let Err(errno) = self.rename(&aside, name) {
+        if let Err(errno) = self.rename(aside, name) {
             let built = self.naming.while_built(self.new);
-            match self.rename(&aside, built.as_bytes()) {
+            match self.rename(aside, built.as_bytes()) {
                 // Both are the same name.
                 Ok(()) if built == self.new.name => {}
                 Ok(()) => return Err(not_renamed(built.as_bytes(), errno)),
-                Err(_) => return Err(not_renamed(&aside, errno)),
+                Err(_) => return Err(not_renamed(aside, errno)),
             }
         }
         // The name has to survive a power cut, as the subvolume does.
         fsync(self.destination).map_err(|errno| not_renamed(name, errno))?;
-        match holder(self.destination, name) {
-            Ok(found) if found != Some(id) => Err(self.moved(id)),
-            _ => Ok(id),
+        match entry(self.destination, name) {
+            Ok(found) if !found.is_subvolume(id) => Err(self.moved(id)),
+            Ok(_) | Err(_) => Ok(id),
         }
     }
 
@@ -209,21 +197,10 @@ impl Sealing<'_> {
         id: u64,
         open_up: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
-        let built = self.naming.while_built(self.new);
         let private = Private::make(self.destination, self.new)
             .map_err(|cause| self.failed(self.unmark(cause)))?;
-        match private.take_in(built.as_bytes()) {
-            Ok(()) if matches!(holder(private.fd(), INSIDE), Ok(Some(found)) if found == id) => {}
-            Ok(()) => {
-                let _ = private.bring_out(built.as_bytes());
-                return Err(self.failed(self.unmark(self.moved(id))));
-            }
-            Err(Errno::NOENT) => return Err(self.failed(self.unmark(self.moved(id)))),
-            Err(errno) => {
-                let cause = Cause::system("renameat2", errno);
-                return Err(self.failed(self.unmark(cause)));
-            }
-        }
+        let place = (private.fd(), INSIDE);
+        self.take_away(id, place)?;
         let sealed = open_up().and_then(|()| self.take_snapshot().map_err(|c| self.failed(c)));
         let flags = sys::fs_get_xflags(self.root).unwrap_or(XFlags::empty());
         let _ = sys::fs_set_xflags(self.root, flags - self.forbidding);
@@ -238,7 +215,7 @@ impl Sealing<'_> {
             }
             Err(failure) => {
                 let failure = self.undo(failure);
-                let _ = private.bring_out(built.as_bytes());
+                self.bring_back(place);
                 Err(failure)
             }
         }
@@ -264,9 +241,38 @@ impl Sealing<'_> {
         Ok(made.id)
     }
 
+    /// Moves what has the name that the subvolume was built under to another
+    /// name, in the same directory or another; if that is not the subvolume
+    /// `id`, moves it back.
+    ///
+    /// # Errors
+    /// It was not the subvolume, or cannot be moved. The subvolume is no longer
+    /// marked as received.
+    fn take_away(&self, id: u64, to: Place<'_>) -> Result<(), Failure> {
+        let built = self.naming.while_built(self.new);
+        let (directory, name) = to;
+        let cause = match rename((self.destination, built.as_bytes()), to) {
+            Ok(()) if entry(directory, name).is_ok_and(|found| found.is_subvolume(id)) => {
+                return Ok(());
+            }
+            Ok(()) => {
+                self.bring_back(to);
+                self.moved(id)
+            }
+            Err(Errno::NOENT) => self.moved(id),
+            Err(errno) => Cause::system("renameat2", errno),
+        };
+        Err(self.failed(self.unmark(cause)))
+    }
+
+    /// Undoes [`take_away`](Self::take_away), if nothing has the name by now.
+    fn bring_back(&self, from: Place<'_>) {
+        let built = self.naming.while_built(self.new);
+        let _ = rename(from, (self.destination, built.as_bytes()));
+    }
+
     fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), Errno> {
-        let flags = RenameFlags::NOREPLACE;
-        renameat_with(self.destination, from, self.destination, to, flags)
+        rename((self.destination, from), (self.destination, to))
     }
 
     /// Takes back what was done since the mark: the subvolume is incomplete.
@@ -309,20 +315,10 @@ pub(super) fn close(root: &OwnedFd) -> Result<(), Cause> {
     fchmod(root, Mode::from_raw_mode(CLOSED)).map_err(named("fchmod"))
 }
 
-/// The id of the subvolume that has this name; for a plain directory, of the
-/// one that it lies in.
-fn holder(directory: &OwnedFd, name: &[u8]) -> Result<Option<u64>, Cause> {
-    let root = match open_root(directory, name) {
-        Ok(root) => root,
-        Err(cause)
-            if [Errno::NOENT, Errno::NOTDIR, Errno::LOOP]
-                .iter()
-                .any(|errno| is_errno(&cause, *errno)) =>
-        {
-            return Ok(None);
-        }
-        Err(cause) => return Err(cause),
-    };
-    let info = sys::subvolume_info(root).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?;
-    Ok(Some(info.id))
+/// A name in a directory.
+type Place<'a> = (&'a OwnedFd, &'a [u8]);
+
+/// Replaces nothing.
+fn rename(from: Place<'_>, to: Place<'_>) -> Result<(), Errno> {
+    renameat_with(from.0, from.1, to.0, to.1, RenameFlags::NOREPLACE)
 }

@@ -26,44 +26,29 @@ const MAX_REPORTED: usize = 256;
 /// have changed.
 const MAX_WRITABLE: usize = 16;
 
-/// The subvolumes that a stream clones from.
-pub(super) struct CloneSources {
+/// Finds parents and clone sources, for one subvolume after the other.
+pub(super) struct SourceFinder {
     resolver: Resolver,
-    /// The one used last comes last.
-    open: Vec<(SourceId, SourceRoot)>,
-    used: Vec<SourceUsed>,
-    /// Those of `used` that are writable, and were unchanged when they were
-    /// opened.
-    writable: Vec<Arc<Source>>,
     /// Serves as the parent that is named next.
     parent: Option<OwnedFd>,
-    /// A file that stands for every path of the source with this UUID.
-    file: Option<(Uuid, Arc<OpenFile>)>,
     /// Resolve paths without `openat2`.
     walk: bool,
 }
 
-struct SourceRoot {
-    root: Root,
-    files: PathCache<Arc<OpenFile>>,
-}
-
-impl CloneSources {
+impl SourceFinder {
     /// Whatever parent a stream names first, `parent` serves as it.
     pub(super) fn new(resolver: Resolver, parent: Option<OwnedFd>, walk: bool) -> Self {
         Self {
-            walk,
             resolver,
             parent,
-            file: None,
-            open: Vec::new(),
-            used: Vec::new(),
-            writable: Vec::new(),
+            walk,
         }
     }
 
-    pub(super) fn resolver(&mut self) -> &mut Resolver {
-        &mut self.resolver
+    /// A subvolume is created, which is no source of its own; its id is known
+    /// once it is there.
+    pub(super) fn set_under_construction(&mut self, id: Option<u64>) {
+        self.resolver.set_under_construction(id);
     }
 
     /// Finds the parent of a snapshot.
@@ -76,22 +61,41 @@ impl CloneSources {
         Ok(self.resolver.resolve(wanted)?)
     }
 
-    /// Sources used since the last call. Everything that was cloned has to be
-    /// on disk, and so has what others wrote before it was.
-    pub(super) fn take_used(&mut self) -> Vec<SourceUsed> {
-        let mut all = std::mem::take(&mut self.used);
-        for source in std::mem::take(&mut self.writable) {
+    /// The only way into a subvolume, given its root directory.
+    pub(super) fn confine(&self, fd: OwnedFd) -> Result<Root, Cause> {
+        Root::open_as(fd, self.walk)
+    }
+}
+
+/// What the subvolume under construction is cloned from.
+#[derive(Default)]
+pub(super) struct CloneSources {
+    /// The one used last comes last.
+    open: Vec<(SourceId, SourceRoot)>,
+    used: Vec<SourceUsed>,
+    /// Those of `used` that are writable, and were unchanged when they were
+    /// opened.
+    writable: Vec<Arc<Source>>,
+    /// A file that stands for every path of the source with this UUID.
+    file: Option<(Uuid, Arc<OpenFile>)>,
+}
+
+struct SourceRoot {
+    root: Root,
+    files: PathCache<Arc<OpenFile>>,
+}
+
+impl CloneSources {
+    /// The sources used. Everything that was cloned has to be on disk, and so
+    /// has what others wrote before it was.
+    pub(super) fn into_used(self) -> Vec<SourceUsed> {
+        let mut all = self.used;
+        for source in self.writable {
             let changed = !source.is_unchanged_in(&*source);
             let same = all.iter_mut().filter(|used| used.wanted == source.wanted());
             same.for_each(|used| used.may_have_changed |= changed);
         }
         all
-    }
-
-    /// Forgets the sources used.
-    pub(super) fn forget_used(&mut self) {
-        self.used.clear();
-        self.writable.clear();
     }
 
     /// Closes everything.
@@ -111,7 +115,11 @@ impl CloneSources {
     ///
     /// The path is resolved beneath the source subvolume, as confined as
     /// any path of the subvolume under construction.
-    pub(super) fn open(&mut self, clone: &CloneRange) -> Result<Arc<OpenFile>, Cause> {
+    pub(super) fn open(
+        &mut self,
+        clone: &CloneRange,
+        finder: &mut SourceFinder,
+    ) -> Result<Arc<OpenFile>, Cause> {
         if let Some((uuid, file)) = &self.file
             && *uuid == clone.source_uuid
         {
@@ -121,7 +129,7 @@ impl CloneSources {
             uuid: clone.source_uuid,
             ctransid: clone.source_ctransid,
         };
-        let source = self.root(wanted)?;
+        let source = self.root(wanted, finder)?;
         let path = clone.source_path.as_bytes();
         if let Some(file) = source.files.get(path) {
             return Ok(file);
@@ -132,15 +140,14 @@ impl CloneSources {
         Ok(file)
     }
 
-    /// The only way into a subvolume, given its root directory.
-    pub(super) fn confine(&self, fd: OwnedFd) -> Result<Root, Cause> {
-        Root::open_as(fd, self.walk)
-    }
-
-    fn root(&mut self, wanted: SourceId) -> Result<&mut SourceRoot, Cause> {
+    fn root(
+        &mut self,
+        wanted: SourceId,
+        finder: &mut SourceFinder,
+    ) -> Result<&mut SourceRoot, Cause> {
         let entry = match self.open.iter().position(|(id, _)| *id == wanted) {
             Some(index) => self.open.remove(index),
-            None => (wanted, self.open_root(wanted)?),
+            None => (wanted, self.open_root(wanted, finder)?),
         };
         if self.open.len() >= MAX_SOURCES {
             self.open.remove(0);
@@ -168,11 +175,15 @@ impl CloneSources {
         self.used.push(used);
     }
 
-    fn open_root(&mut self, wanted: SourceId) -> Result<SourceRoot, Cause> {
-        let source = self.resolver.resolve(wanted)?;
+    fn open_root(
+        &mut self,
+        wanted: SourceId,
+        finder: &mut SourceFinder,
+    ) -> Result<SourceRoot, Cause> {
+        let source = finder.resolver.resolve(wanted)?;
         self.note(&source);
         let fd = fcntl_dupfd_cloexec(&*source, 0).map_err(named("dup"))?;
-        let mut root = self.confine(fd)?;
+        let mut root = finder.confine(fd)?;
         let capacity = file_capacity();
         root.keep_directories(capacity / 2);
         let files = PathCache::new(capacity);

@@ -20,7 +20,7 @@ use crate::destination::Withheld;
 use crate::error::{Cause, Occupant};
 use crate::plan::op::NewSubvolume;
 use crate::xattr::{COMPRESSION, DEFAULT_ACL};
-use btrfs_ioctl::{self as sys, ROOT_INODE, XFlags};
+use btrfs_ioctl::{self as sys, ROOT_INODE, SubvolumeInfo, XFlags};
 
 /// Mode of the root until the stream's own is set at the end.
 pub(super) const CLOSED: u32 = 0o700;
@@ -154,21 +154,54 @@ pub(crate) fn or_the_same(destination: &OwnedFd, new: &NewSubvolume, cause: Caus
 
 /// What has the name that `new` was to get.
 pub(crate) fn occupant(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> Occupant {
-    match open_root(destination, name) {
-        Ok(fd) if fstat(&fd).is_ok_and(|stat| stat.st_ino == ROOT_INODE) => {
-            match sys::subvolume_info(&fd) {
-                Ok(info) if info.received_uuid.is_nil() && !info.read_only => Occupant::Incomplete,
-                Ok(info)
-                    if info.read_only
-                        && (info.received_uuid, info.stransid) == (new.uuid, new.ctransid) =>
-                {
-                    Occupant::Same
-                }
-                _ => Occupant::Other,
-            }
+    match entry(destination, name) {
+        Ok(Entry::Subvolume(info)) if info.received_uuid.is_nil() && !info.read_only => {
+            Occupant::Incomplete
         }
-        _ => Occupant::NoSubvolume,
+        Ok(Entry::Subvolume(info))
+            if info.read_only
+                && (info.received_uuid, info.stransid) == (new.uuid, new.ctransid) =>
+        {
+            Occupant::Same
+        }
+        Ok(Entry::Subvolume(_)) => Occupant::Other,
+        Ok(Entry::Nothing | Entry::Other) | Err(_) => Occupant::NoSubvolume,
     }
+}
+
+/// What has a name in a directory.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    Nothing,
+    Subvolume(Box<SubvolumeInfo>),
+    /// Anything else.
+    Other,
+}
+
+impl Entry {
+    /// Whether it is the subvolume with this id.
+    pub(super) fn is_subvolume(&self, id: u64) -> bool {
+        matches!(self, Self::Subvolume(info) if info.id == id)
+    }
+}
+
+/// What is called `name` in `directory`.
+///
+/// # Errors
+/// It cannot be looked at.
+pub(crate) fn entry(directory: &OwnedFd, name: &[u8]) -> Result<Entry, Cause> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = match openat(directory, name, flags, Mode::empty()) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => return Ok(Entry::Nothing),
+        Err(Errno::NOTDIR | Errno::LOOP) => return Ok(Entry::Other),
+        Err(errno) => return Err(Cause::system("openat", errno)),
+    };
+    if fstat(&found).map_err(named("fstat"))?.st_ino != ROOT_INODE {
+        return Ok(Entry::Other);
+    }
+    let info = sys::subvolume_info(found).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?;
+    Ok(Entry::Subvolume(Box::new(info)))
 }
 
 pub(super) fn open_root(destination: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Cause> {

@@ -4,15 +4,6 @@ use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// What a [`Worker`] may hold: bytes of payload, and tasks.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bound {
-    /// Payload waiting, in bytes.
-    pub(super) bytes: usize,
-    /// Tasks waiting.
-    pub(super) tasks: usize,
-}
-
 /// Tasks are handed over in batches of this many, so that a small task does
 /// not cost a wake-up of its own.
 const BATCH_TASKS: usize = 32;
@@ -26,7 +17,8 @@ pub(crate) const THREAD_STACK: usize = 2 << 20;
 /// The handing-over side. Dropping it discards what is waiting and joins
 /// the thread.
 ///
-/// Holds at most twice its [`Bound`]: once waiting, once being carried out.
+/// It has no bound of its own: who hands tasks over bounds what is under way
+/// ([`Budget`](super::budget::Budget)).
 pub(super) struct Worker<T> {
     shared: Arc<Shared<T>>,
     batch: Vec<T>,
@@ -37,13 +29,12 @@ pub(super) struct Worker<T> {
 struct Shared<T> {
     state: Mutex<State<T>>,
     work: Condvar,
-    room: Condvar,
-    bound: Bound,
+    /// Everything is carried out, or the thread is gone.
+    idle: Condvar,
 }
 
 struct State<T> {
     waiting: Vec<T>,
-    bytes: usize,
     busy: bool,
     discard: bool,
     closed: bool,
@@ -59,7 +50,6 @@ impl<T: Send + 'static> Worker<T> {
     /// The thread could not be started.
     pub(super) fn start<S, W>(
         name: &str,
-        bound: Bound,
         setup: impl FnOnce() -> S + Send + 'static,
         mut work: W,
     ) -> std::io::Result<Self>
@@ -69,15 +59,13 @@ impl<T: Send + 'static> Worker<T> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 waiting: Vec::new(),
-                bytes: 0,
                 busy: false,
                 discard: false,
                 closed: false,
                 gone: false,
             }),
             work: Condvar::new(),
-            room: Condvar::new(),
-            bound,
+            idle: Condvar::new(),
         });
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new().name(name.into());
@@ -94,8 +82,8 @@ impl<T: Send + 'static> Worker<T> {
         })
     }
 
-    /// Hands over a task with `bytes` of payload; waits while there is no
-    /// room.
+    /// Hands over a task with `bytes` of payload, or keeps it back for a
+    /// moment, to go together with those that follow.
     pub(super) fn push(&mut self, task: T, bytes: usize) {
         self.batch.push(task);
         self.batch_bytes += bytes;
@@ -111,7 +99,7 @@ impl<T: Send + 'static> Worker<T> {
         self.flush();
         let mut state = self.shared.lock();
         while (state.busy || !state.waiting.is_empty()) && !state.gone {
-            state = wait_on(&self.shared.room, state);
+            state = wait_on(&self.shared.idle, state);
         }
         !state.gone
     }
@@ -130,21 +118,16 @@ impl<T: Send + 'static> Worker<T> {
         if self.batch.is_empty() {
             return;
         }
-        let bound = self.shared.bound;
+        self.batch_bytes = 0;
         let mut state = self.shared.lock();
-        while (state.waiting.len() >= bound.tasks || state.bytes >= bound.bytes) && !state.gone {
-            state = wait_on(&self.shared.room, state);
-        }
         if state.gone {
             // Nobody will carry it out; `wait` says so.
             drop(state);
             self.batch.clear();
-            self.batch_bytes = 0;
             return;
         }
         let was_empty = state.waiting.is_empty();
         state.waiting.append(&mut self.batch);
-        state.bytes += mem::take(&mut self.batch_bytes);
         drop(state);
         if was_empty {
             self.shared.work.notify_one();
@@ -158,19 +141,17 @@ impl<T> Shared<T> {
         loop {
             let mut state = self.lock();
             state.busy = false;
-            self.room.notify_one();
             while state.waiting.is_empty() {
+                self.idle.notify_one();
                 if state.closed {
                     return;
                 }
                 state = wait_on(&self.work, state);
             }
             mem::swap(&mut tasks, &mut state.waiting);
-            state.bytes = 0;
             state.busy = true;
             let mut discard = state.discard;
             drop(state);
-            self.room.notify_one();
             for (index, task) in tasks.drain(..).enumerate() {
                 if index % BATCH_TASKS == 0 && index > 0 {
                     discard = self.lock().discard;
@@ -196,11 +177,10 @@ impl<T> Drop for Gone<'_, T> {
         let waiting = {
             let mut state = self.0.lock();
             state.gone = true;
-            state.bytes = 0;
             mem::take(&mut state.waiting)
         };
         drop(waiting);
-        self.0.room.notify_all();
+        self.0.idle.notify_all();
     }
 }
 
@@ -227,17 +207,11 @@ fn wait_on<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a,
 mod tests {
     use super::*;
 
-    const BOUND: Bound = Bound {
-        bytes: 1 << 20,
-        tasks: 100,
-    };
-
     #[test]
     fn carries_out_everything_in_order() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let mut worker = Worker::start(
             "test",
-            BOUND,
             move || sender,
             |sender, task: u32| sender.send(task).unwrap(),
         )
@@ -255,7 +229,6 @@ mod tests {
         let (sender, receiver) = std::sync::mpsc::channel();
         let mut worker = Worker::start(
             "test",
-            BOUND,
             move || sender,
             |sender, task: u32| sender.send(task).unwrap(),
         )
@@ -269,7 +242,7 @@ mod tests {
 
     #[test]
     fn says_when_a_task_panicked() {
-        let mut worker = Worker::start("test", BOUND, || (), |(), _: u32| panic!("on purpose"));
+        let mut worker = Worker::start("test", || (), |(), _: u32| panic!("on purpose"));
         let worker = worker.as_mut().unwrap();
         for task in 0..1000 {
             worker.push(task, 0);
@@ -280,7 +253,7 @@ mod tests {
     #[test]
     fn dropping_joins_the_thread() {
         let (sender, receiver) = std::sync::mpsc::channel::<u32>();
-        drop(Worker::start("test", BOUND, move || sender, |_, _: u32| ()).unwrap());
+        drop(Worker::start("test", move || sender, |_, _: u32| ()).unwrap());
         assert!(receiver.recv().is_err());
     }
 }

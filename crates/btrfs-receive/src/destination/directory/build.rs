@@ -62,62 +62,70 @@ impl Build {
     }
 
     /// Carries out one step.
-    pub(super) fn apply(&mut self, step: Step, tools: &mut Tools<'_>) -> Result<(), Failure> {
-        let Step { op, at, fused } = step;
-        let operation = op.name();
-        let path = op.path().clone();
-        let unlinked = match &op {
-            Op::Move { existing, .. } => Some(existing.clone()),
-            _ => None,
-        };
-        self.act(op, fused.len() + 1, tools).map_err(|error| {
-            let path = unlinked.filter(|_| error.part == 1).unwrap_or(path);
-            error.at(at, &fused, operation, &path)
-        })
+    pub(super) fn apply(&mut self, step: &Step, tools: &mut Tools<'_>) -> Result<(), Failure> {
+        self.act(step, tools).map_err(|error| error.of(step))
     }
 
-    /// `parts`: how many commands were fused into the operation.
-    fn act(&mut self, op: Op, parts: usize, tools: &mut Tools<'_>) -> Result<(), StepError> {
-        match op {
+    fn act(&mut self, step: &Step, tools: &mut Tools<'_>) -> Result<(), StepError> {
+        match &step.op {
             Op::Create {
                 path,
                 created_as,
                 kind,
                 mode,
-            } => return self.create(&path, created_as.as_ref(), &kind, mode),
-            Op::Rename { path, to } => self.rename(&path, &to)?,
-            Op::Link { path, existing } => self.link(&path, &existing)?,
-            Op::Move { path, existing } => return self.move_file(&path, &existing),
-            Op::Unlink { path } => self.unlink(&path)?,
+            } => self.create(path, created_as.as_ref(), kind, *mode)?,
+            Op::Rename { path, to } => self.rename(path, to)?,
+            Op::Link { path, existing } => self.link(path, existing)?,
+            Op::Move { path, existing } => self.move_file(path, existing)?,
+            Op::Unlink { path } => self.unlink(path)?,
             Op::Rmdir { path } => {
-                self.tree.root.rmdir(&path)?;
-                self.gone(&path);
-                self.creator.forget(&path);
+                self.tree.root.rmdir(path)?;
+                self.gone(path);
+                self.creator.forget(path);
             }
             Op::SetXattr { path, name, data } => {
-                self.creator.inheritance_changed(&path, &name);
-                self.tree.set_xattr(&path, &name, &data)?;
+                self.creator.inheritance_changed(path, name);
+                self.tree.set_xattr(path, name, data)?;
             }
-            Op::RemoveXattr { path, name } => self.tree.remove_xattr(&path, &name)?,
-            Op::Chown { path, uid, gid } => self.tree.chown(&path, uid, gid)?,
+            Op::RemoveXattr { path, name } => self.tree.remove_xattr(path, name)?,
+            Op::Write { path, offset, data } => {
+                self.change_content(path, |_, file| tools.data.write(file, *offset, data))?
+            }
+            Op::Clone(clone) => self.change_content(&clone.path, |this, file| {
+                this.clone_range(file, clone, step.fused.len() + 1, tools)
+            })?,
+            Op::EncodedWrite(write) => self.change_content(&write.path, |_, file| {
+                Ok(tools.data.encoded_write(file, write)?)
+            })?,
+            Op::Truncate { path, size } => self.change_content(path, |_, file| {
+                Ok(ftruncate(file, *size).map_err(named("ftruncate"))?)
+            })?,
+            Op::Fallocate {
+                path,
+                mode,
+                offset,
+                len,
+            } => {
+                self.change_content(path, |_, file| Ok(change_room(file, *mode, *offset, *len)?))?
+            }
+            Op::Chown { path, uid, gid } => self.tree.chown(path, *uid, *gid)?,
             Op::Chmod { path, mode } => {
                 if mode & 0o2000 != 0 {
-                    self.creator.forget(&path);
+                    self.creator.forget(path);
                 }
-                self.tree.chmod(&path, mode)?;
+                self.tree.chmod(path, *mode)?;
             }
+            Op::FileAttr { path, attributes } => self.leave_flags_out(path, *attributes)?,
             Op::Utimes { path, atime, mtime } => {
-                self.tree.utimens(&path, atime, mtime)?;
+                self.tree.utimens(path, *atime, *mtime)?;
                 // The last command of an inode, from every kernel.
                 self.files.remove(path.as_bytes());
             }
-            Op::FileAttr { path, attributes } => self.leave_flags_out(&path, attributes)?,
             Op::EnableVerity(verity) => {
                 // Looked up, so that a path that leads nowhere is an error.
                 self.tree.root.inode(&verity.path)?;
                 self.tree.notes.lacks(&verity.path, Lack::Verity, None)?;
             }
-            op => return self.change_content(op, parts, tools),
         }
         Ok(())
     }
@@ -143,39 +151,28 @@ impl Build {
     fn move_file(&mut self, path: &StreamPath, existing: &StreamPath) -> Result<(), StepError> {
         // Without its new name a file keeps the old one.
         self.link(path, existing)?;
-        self.unlink(existing).map_err(|cause| StepError {
-            part: 1,
-            operation: Some("unlink"),
-            cause,
-        })
+        self.unlink(existing)
+            .map_err(|cause| StepError { part: 1, cause })
     }
 
+    /// Has `change` change the content of the file at `path`, and nothing else
+    /// of it.
     fn change_content(
         &mut self,
-        op: Op,
-        parts: usize,
-        tools: &mut Tools<'_>,
+        path: &StreamPath,
+        change: impl FnOnce(&mut Self, &OwnedFd) -> Result<(), StepError>,
     ) -> Result<(), StepError> {
-        let path = op.path().clone();
-        let file = self.file(&path)?;
-        let special = match self.tree.rights {
-            rights if rights.chown && !rights.keeps_set_id => self.tree.mode_of_file(&path)?,
+        let file = self.file(path)?;
+        let rights = self.tree.rights;
+        let special = if rights.chown && !rights.keeps_set_id {
+            self.tree.mode_of_file(path)?
+        } else {
             // No set-id bits, or none that are lost.
-            _ => None,
+            None
         };
-        match op {
-            Op::Write { offset, data, .. } => tools.data.write(&file, offset, &data)?,
-            Op::EncodedWrite(write) => tools.data.encoded_write(&file, &write)?,
-            Op::Clone(clone) => self.clone_range(&file, &clone, parts, tools)?,
-            Op::Truncate { size, .. } => ftruncate(&file, size).map_err(named("ftruncate"))?,
-            Op::Fallocate {
-                mode, offset, len, ..
-            } => change_room(&file, mode, offset, len)?,
-            // Done by `act`.
-            _ => {}
-        }
+        change(self, &file)?;
         match special.filter(|mode| mode & 0o6000 != 0) {
-            Some(mode) => Ok(self.tree.root.chmod(&path, mode)?),
+            Some(mode) => Ok(self.tree.root.chmod(path, mode)?),
             None => Ok(()),
         }
     }
@@ -305,7 +302,7 @@ fn special(kind: &NewInode) -> Option<Lack> {
     let (mode, rdev) = match *kind {
         NewInode::Device { mode, rdev } => (mode, rdev),
         NewInode::Fifo { mode } | NewInode::Socket { mode } => (mode, 0),
-        _ => return None,
+        NewInode::File | NewInode::Directory | NewInode::Symlink { .. } => return None,
     };
     Some(Lack::SpecialFile { mode, rdev })
 }

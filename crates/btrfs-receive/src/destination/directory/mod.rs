@@ -14,6 +14,7 @@ mod record;
 mod sources;
 mod tree;
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -30,7 +31,7 @@ use self::record::Record;
 use self::sources::Sources;
 use self::tree::Tree;
 use super::btrfs::data::DataWriter;
-use super::btrfs::error::named;
+use super::btrfs::error::{StepError, named};
 use super::{Begun, Destination, Finished, Withheld};
 use crate::confine::Root;
 use crate::error::{Cause, Failure, OpenError};
@@ -65,6 +66,8 @@ pub struct DirectoryDestination {
     sources: Sources,
     sink: Option<Sink>,
     current: Option<Build>,
+    /// What nobody has asked for yet, in the order of the stream.
+    failures: VecDeque<Failure>,
     /// Root and name of what was created last, until it is finished or given
     /// up.
     created: Option<(OwnedFd, SubvolumeName)>,
@@ -103,6 +106,7 @@ impl DirectoryDestinationBuilder {
             sources: Sources::default(),
             sink: self.sink,
             current: None,
+            failures: VecDeque::new(),
             created: None,
         })
     }
@@ -244,21 +248,25 @@ impl Destination for DirectoryDestination {
             .map_err(|cause| Failure::new(at, new.command().name(), new.name.as_bytes(), cause))
     }
 
-    fn apply(&mut self, step: Step) -> Result<(), Failure> {
+    fn apply(&mut self, step: Step) {
         let mut tools = Tools {
             place: &self.place,
             data: &mut self.data,
             sources: &mut self.sources,
         };
-        match &mut self.current {
-            Some(build) => build.apply(step, &mut tools),
-            // A caller that begins nothing has nothing to apply to.
-            None => Ok(()),
-        }
+        let done = match &mut self.current {
+            Some(build) => build.apply(&step, &mut tools),
+            None => Err(StepError::from(Cause::NothingToFinish).of(&step)),
+        };
+        self.failures.extend(done.err());
+    }
+
+    fn next_failure(&mut self) -> Option<Failure> {
+        self.failures.pop_front()
     }
 
     fn settle(&mut self) -> Result<(), Failure> {
-        Ok(())
+        self.next_failure().map_or(Ok(()), Err)
     }
 
     fn finish(&mut self, at: Position) -> Result<Finished, Failure> {
@@ -275,6 +283,7 @@ impl Destination for DirectoryDestination {
         if let Some(build) = self.current.take() {
             self.sink = build.tree.notes.into_sink();
         }
+        self.failures.clear();
         self.created = None;
         self.sources.close();
         self.data.take_fallbacks();

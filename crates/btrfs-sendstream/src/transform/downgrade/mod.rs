@@ -265,7 +265,25 @@ impl Downgrade {
                 };
                 out.item(Item::Command(times), at)
             }
-            other => out.item(Item::Command(other), at),
+            Command::Subvol { .. }
+            | Command::Snapshot { .. }
+            | Command::Mkfile { .. }
+            | Command::Mkdir { .. }
+            | Command::Mknod { .. }
+            | Command::Mkfifo { .. }
+            | Command::Mksock { .. }
+            | Command::Symlink { .. }
+            | Command::Rename { .. }
+            | Command::Link { .. }
+            | Command::Unlink { .. }
+            | Command::Rmdir { .. }
+            | Command::SetXattr { .. }
+            | Command::RemoveXattr { .. }
+            | Command::Chmod { .. }
+            | Command::Chown { .. }
+            | Command::UpdateExtent { .. }
+            | Command::EnableVerity(_)
+            | Command::End => out.item(Item::Command(command), at),
         }
     }
 

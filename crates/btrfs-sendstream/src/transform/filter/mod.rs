@@ -14,7 +14,7 @@ use self::at_hand::AtHand;
 use self::names::{Fresh, Kind, Names, is_temporary};
 pub use self::rules::Rules;
 use super::{Crossing, Output, Transform, TransformError, TransformErrorKind};
-use crate::command::{CloneRange, Command, StreamPath};
+use crate::command::{CloneRange, Command, EnableVerity, EncodedWrite, StreamPath};
 use crate::decoder::Item;
 use crate::error::Position;
 
@@ -150,17 +150,25 @@ impl Filter {
                 self.at_hand.removed(path.as_bytes());
                 pass_if(kept, command, at, out)
             }
-            other => {
-                let Some(path) = other.path() else {
-                    // Not about a name.
-                    return out.item(Item::Command(other), at);
-                };
+            Command::SetXattr { ref path, .. }
+            | Command::RemoveXattr { ref path, .. }
+            | Command::Write { ref path, .. }
+            | Command::EncodedWrite(EncodedWrite { ref path, .. })
+            | Command::Truncate { ref path, .. }
+            | Command::Chmod { ref path, .. }
+            | Command::Chown { ref path, .. }
+            | Command::Utimes { ref path, .. }
+            | Command::UpdateExtent { ref path, .. }
+            | Command::Fallocate { ref path, .. }
+            | Command::FileAttr { ref path, .. }
+            | Command::EnableVerity(EnableVerity { ref path, .. }) => {
                 let kept = self.keeps(path.as_bytes());
-                match kept {
-                    true => self.at_hand.changed(path.as_bytes()),
-                    false => self.changed_outside(path, at)?,
+                if kept {
+                    self.at_hand.changed(path.as_bytes());
+                } else {
+                    self.changed_outside(path.borrow(), at)?;
                 }
-                pass_if(kept, other, at, out)
+                pass_if(kept, command, at, out)
             }
         }
     }

@@ -1,0 +1,88 @@
+//! The state of the subvolume under construction.
+
+use super::budget::Share;
+use super::content::Task;
+use super::encoded::Accepted;
+use super::namespace::{Done, Namespace, Tools};
+use super::pipeline::Content;
+use super::prefetch::LookingIn;
+use super::sources::{CloneSources, SourceFinder};
+use crate::error::Failure;
+use crate::plan::op::{Op, Step};
+use crate::xattr::ACCESS_ACL;
+
+/// All that is known of the subvolume under construction; dropped as a whole
+/// when it is finished or given up.
+///
+/// [`Content`] has the writer for it, which shares `accepted` and the flags of
+/// `namespace`, and is dropped along with it.
+pub(super) struct Construction {
+    pub(super) namespace: Namespace,
+    pub(super) sources: CloneSources,
+    pub(super) accepted: Accepted,
+    /// Steps that let others enter the root, which wait for the end.
+    pub(super) opening: Vec<Step>,
+    pub(super) looking: LookingIn,
+}
+
+impl Construction {
+    /// Carries out one step, hands it over to `content`, or keeps it for the
+    /// end.
+    ///
+    /// # Errors
+    /// The step failed, as far as it is carried out here.
+    pub(super) fn apply(
+        &mut self,
+        step: Step,
+        share: Share,
+        content: &mut Content,
+        finder: &mut SourceFinder,
+    ) -> Result<(), Failure> {
+        if lets_others_in(&step.op) {
+            self.opening.push(step);
+            return Ok(());
+        }
+        let mut tools = Tools {
+            content,
+            sources: &mut self.sources,
+            finder,
+        };
+        match self.namespace.act(&step.op, &mut tools) {
+            Ok(Done::Here) => Ok(()),
+            Ok(Done::ByContent { file, source }) => {
+                content.hand_over(Task {
+                    file,
+                    source,
+                    step,
+                    share,
+                });
+                Ok(())
+            }
+            Err(error) => Err(error.of(&step)),
+        }
+    }
+}
+
+/// Whether it lets others enter the root of the subvolume, or keeps them out:
+/// such steps wait until it is sealed.
+fn lets_others_in(op: &Op) -> bool {
+    op.path().is_root()
+        && match op {
+            Op::Chown { .. } | Op::Chmod { .. } => true,
+            Op::SetXattr { name, .. } | Op::RemoveXattr { name, .. } => name == ACCESS_ACL,
+            Op::Create { .. }
+            | Op::Rename { .. }
+            | Op::Link { .. }
+            | Op::Move { .. }
+            | Op::Unlink { .. }
+            | Op::Rmdir { .. }
+            | Op::Write { .. }
+            | Op::Clone(_)
+            | Op::EncodedWrite(_)
+            | Op::Truncate { .. }
+            | Op::Fallocate { .. }
+            | Op::FileAttr { .. }
+            | Op::Utimes { .. }
+            | Op::EnableVerity(_) => false,
+        }
+}
