@@ -318,9 +318,9 @@ pub enum Cause {
     /// No subvolume is under construction.
     #[error("no subvolume is under construction")]
     NothingToFinish,
-    /// An operation reached a part of the destination that does not carry it
-    /// out: a bug. Nothing was done for it.
-    #[error("the receiver has no way to carry out this operation, which is a bug in it")]
+    /// The operation reached a part of the destination that cannot carry it
+    /// out: a bug. Nothing was done.
+    #[error("bug: the operation reached a part of the receiver that cannot carry it out")]
     Misplaced,
     /// A thread of the destination panicked: a bug. Nothing is finished
     /// after that.

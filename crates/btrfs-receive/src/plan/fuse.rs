@@ -404,6 +404,20 @@ fn held_size(op: &Op) -> usize {
         Op::Write { data, .. } => data.iter().map(|piece| piece.len()).sum(),
         Op::EncodedWrite(write) => write.data.len(),
         Op::SetXattr { data, .. } => data.len(),
-        _ => 0,
+        Op::Create { .. }
+        | Op::Rename { .. }
+        | Op::Link { .. }
+        | Op::Move { .. }
+        | Op::Unlink { .. }
+        | Op::Rmdir { .. }
+        | Op::RemoveXattr { .. }
+        | Op::Clone(_)
+        | Op::Truncate { .. }
+        | Op::Fallocate { .. }
+        | Op::Chown { .. }
+        | Op::Chmod { .. }
+        | Op::FileAttr { .. }
+        | Op::Utimes { .. }
+        | Op::EnableVerity(_) => 0,
     }
 }

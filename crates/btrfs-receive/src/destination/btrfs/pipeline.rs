@@ -280,22 +280,93 @@ impl Failures {
 
 #[cfg(test)]
 mod tests {
-    use btrfs_sendstream::Position;
+    use std::sync::Weak;
 
+    use btrfs_sendstream::{Position, StreamPath};
+
+    use super::super::content::OpenFile;
+    use super::super::data::DataWriter;
+    use super::super::encoded::Accepted;
+    use super::super::flags::SharedFlags;
     use super::*;
+    use crate::plan::op::Op;
 
     #[test]
     fn failures_come_in_the_order_of_the_stream() {
         let failures = Failures::default();
         for (offset, operation) in [(7, "c"), (3, "a"), (7, "d"), (5, "b")] {
-            let at = Position {
-                offset,
-                ..Position::default()
-            };
-            failures.push(Failure::new(at, operation, b"", Cause::Misplaced));
+            failures.push(Failure::new(at(offset), operation, b"", Cause::Misplaced));
         }
         let order = std::iter::from_fn(|| failures.take_first());
         let order: Vec<_> = order.map(|failure| failure.operation).collect();
         assert_eq!(order, ["a", "b", "c", "d"]);
+    }
+
+    fn at(offset: u64) -> Position {
+        Position {
+            offset,
+            ..Position::default()
+        }
+    }
+
+    fn truncate(file: &Arc<OpenFile>, offset: u64, size: u64, share: Share) -> Task {
+        let path = StreamPath::default();
+        Task {
+            file: Arc::clone(file),
+            source: None,
+            step: Step::new(Op::Truncate { path, size }, at(offset)),
+            share,
+        }
+    }
+
+    fn file() -> Arc<OpenFile> {
+        Arc::new(OpenFile::existing(
+            tempfile::tempfile().unwrap().into(),
+            true,
+        ))
+    }
+
+    fn writer() -> ContentWriter {
+        let (accepted, flags) = (Accepted::default(), SharedFlags::default());
+        ContentWriter::new(DataWriter::decoding(), accepted, flags, true)
+    }
+
+    #[test]
+    fn files_that_wait_are_bounded() {
+        let (mut content, budget) = (
+            Content::start(Failures::default()).unwrap(),
+            Budget::default(),
+        );
+        content.begin(writer());
+        let mut files: Vec<Weak<OpenFile>> = Vec::new();
+        for offset in 0..1000 {
+            let file = file();
+            files.push(Arc::downgrade(&file));
+            content.hand_over(truncate(&file, offset, 7, budget.take(1)));
+            drop(file);
+            files.retain(|file| file.strong_count() > 0);
+            assert!(files.len() <= 256);
+        }
+        content.settle().unwrap();
+    }
+
+    #[test]
+    fn a_task_that_fails_is_known_when_all_are_done() {
+        let (mut content, budget) = (
+            Content::start(Failures::default()).unwrap(),
+            Budget::default(),
+        );
+        content.begin(writer());
+        for offset in 0..100 {
+            let size = if offset == 42 { u64::MAX } else { offset };
+            content.hand_over(truncate(&file(), offset, size, budget.take(1)));
+        }
+        content.wait().unwrap();
+        assert_eq!(content.failures.take_first().unwrap().at, at(42));
+        content.settle().unwrap();
+        // Of the next subvolume nothing is carried out before it begins.
+        content.end();
+        content.hand_over(truncate(&file(), 0, 0, budget.take(1)));
+        assert!(matches!(content.settle(), Err(Cause::NothingToFinish)));
     }
 }
