@@ -1,6 +1,6 @@
 //! Calls that change what an inode says about itself.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use btrfs_sendstream::{StreamPath, Timespec};
@@ -19,9 +19,6 @@ impl Root {
     /// Creates or replaces an extended attribute, of a symbolic link itself
     /// if that is what `path` names.
     ///
-    /// btrfs can refuse with `ENOSPC` to replace a value by a larger one
-    /// where the larger one alone would fit; it is then removed first.
-    ///
     /// # Errors
     /// As [`Root::parent`], and those of `setxattr(2)`.
     pub(crate) fn set_xattr(
@@ -30,12 +27,9 @@ impl Root {
         name: &[u8],
         value: &[u8],
     ) -> Result<(), Cause> {
-        let holder = self.xattr_holder(path)?;
-        let result = match holder.set(name, value) {
-            Err(Errno::NOSPC) if holder.remove(name).is_ok() => holder.set(name, value),
-            result => result,
-        };
-        result.map_err(named("setxattr"))
+        self.xattr_holder(path)?
+            .replace(name, value)
+            .map_err(named("setxattr"))
     }
 
     /// Removes an extended attribute; one that is missing is no error.
@@ -170,7 +164,7 @@ impl Root {
     /// How the extended attributes of what `path` names are reached.
     fn xattr_holder(&self, path: &StreamPath) -> Result<XattrHolder<'_>, Cause> {
         if path.is_root() {
-            return Ok(XattrHolder::Root(self));
+            return Ok(XattrHolder::Fd(self.fd()));
         }
         if let Some(proc_fd) = &self.proc_fd {
             let (directory, name) = self.parent(path)?;
@@ -194,8 +188,9 @@ impl Root {
 /// There is no call for an `O_PATH` descriptor before Linux 6.13, so the
 /// usual way is a path through `/proc/self/fd`, with the calls that do not
 /// follow a symbolic link in the last component.
-enum XattrHolder<'r> {
-    Root(&'r Root),
+pub(crate) enum XattrHolder<'r> {
+    /// By a descriptor of somebody else's.
+    Fd(BorrowedFd<'r>),
     Path {
         path: Vec<u8>,
         /// Stays open: the path goes through its descriptor.
@@ -205,10 +200,31 @@ enum XattrHolder<'r> {
 }
 
 impl XattrHolder<'_> {
+    /// Creates an attribute, or replaces its value.
+    ///
+    /// btrfs can refuse with `ENOSPC` to replace a value by a larger one where
+    /// the larger one alone would fit. The old value is then removed first, and
+    /// comes back if the new one does not fit either.
+    pub(crate) fn replace(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+        let result = self.set(name, value);
+        if result != Err(Errno::NOSPC) {
+            return result;
+        }
+        let Ok(old) = whole(|value| self.get(name, value)) else {
+            return result;
+        };
+        if self.remove(name).is_err() {
+            return result;
+        }
+        self.set(name, value).inspect_err(|_| {
+            let _ = self.set(name, &old);
+        })
+    }
+
     fn set(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
         let flags = XattrFlags::empty();
         match self {
-            Self::Root(root) => fsetxattr(root.fd(), name, value, flags),
+            Self::Fd(fd) => fsetxattr(fd, name, value, flags),
             Self::Path { path, .. } => lsetxattr(path.as_slice(), name, value, flags),
             Self::Open(fd) => fsetxattr(fd, name, value, flags),
         }
@@ -216,7 +232,7 @@ impl XattrHolder<'_> {
 
     fn list(&self, names: &mut [u8]) -> Result<usize, Errno> {
         match self {
-            Self::Root(root) => flistxattr(root.fd(), names),
+            Self::Fd(fd) => flistxattr(fd, names),
             Self::Path { path, .. } => llistxattr(path.as_slice(), names),
             Self::Open(fd) => flistxattr(fd, names),
         }
@@ -224,7 +240,7 @@ impl XattrHolder<'_> {
 
     fn get(&self, name: &[u8], value: &mut [u8]) -> Result<usize, Errno> {
         match self {
-            Self::Root(root) => fgetxattr(root.fd(), name, value),
+            Self::Fd(fd) => fgetxattr(fd, name, value),
             Self::Path { path, .. } => lgetxattr(path.as_slice(), name, value),
             Self::Open(fd) => fgetxattr(fd, name, value),
         }
@@ -232,7 +248,7 @@ impl XattrHolder<'_> {
 
     fn remove(&self, name: &[u8]) -> Result<(), Errno> {
         match self {
-            Self::Root(root) => fremovexattr(root.fd(), name),
+            Self::Fd(fd) => fremovexattr(fd, name),
             Self::Path { path, .. } => lremovexattr(path.as_slice(), name),
             Self::Open(fd) => fremovexattr(fd, name),
         }

@@ -52,7 +52,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::error::{Barrier, Cause};
 pub(crate) use cache::PathCache;
 pub(crate) use file::{Access, Inode};
-pub(crate) use metadata::timestamps;
+pub(crate) use metadata::{XattrHolder, timestamps};
 use proc::ProcFd;
 
 /// Most directories that one [`Root`] keeps open. Consecutive commands of a

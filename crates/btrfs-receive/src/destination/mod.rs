@@ -2,6 +2,7 @@
 
 pub(crate) mod btrfs;
 pub(crate) mod directory;
+mod tree;
 
 use btrfs_sendstream::{Bytes, SubvolumeName, Timespec};
 

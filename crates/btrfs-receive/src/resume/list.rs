@@ -12,7 +12,7 @@ use super::journal::Journal;
 use super::state::Place;
 use super::store::{FOLDER, Seen, entry, list, look, open_folder};
 use crate::destination::btrfs::naming::SUFFIX;
-use crate::destination::btrfs::subvolume::Entry;
+use crate::destination::btrfs::root::Entry;
 use btrfs_ioctl as sys;
 
 /// An unfinished receive that was made resumable.

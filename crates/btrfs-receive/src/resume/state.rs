@@ -17,7 +17,7 @@ use super::options::ResumeOptions;
 use super::store::{FOLDER, Store, entry, list, open_directory, open_folder, remove_empty_folder};
 use crate::destination::btrfs::checkpoint::Snapshot;
 use crate::destination::btrfs::private::{Private, is_unguessable};
-use crate::destination::btrfs::subvolume::Entry;
+use crate::destination::btrfs::root::Entry;
 use crate::plan::op::NewSubvolume;
 use crate::receiver::Paused;
 use btrfs_ioctl::{self as sys, SubvolumeInfo};

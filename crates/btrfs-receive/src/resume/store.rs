@@ -19,7 +19,7 @@ use rustix::process::geteuid;
 
 use super::error::ResumeError;
 use super::journal::{FORMAT, Journal, Unreadable};
-use crate::destination::btrfs::subvolume::{self, Entry};
+use crate::destination::btrfs::root::{self, Entry};
 use btrfs_ioctl::{self as sys, ROOT_INODE};
 
 /// The directory of all unfinished receives, in the directory that subvolumes
@@ -397,5 +397,5 @@ pub(super) fn list(directory: &OwnedFd) -> rustix::io::Result<Vec<Vec<u8>>> {
 /// What is called `name` in `directory`; what cannot be looked at is something
 /// else.
 pub(super) fn entry(directory: &OwnedFd, name: &[u8]) -> Entry {
-    subvolume::entry(directory, name).unwrap_or(Entry::Other)
+    root::entry(directory, name).unwrap_or(Entry::Other)
 }

@@ -10,10 +10,11 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use uuid::Uuid;
 
 use super::engine::Engine;
-use super::error::named;
-pub(crate) use super::flags::DeferredFlags;
-use super::flags::SharedFlags;
-use super::{BtrfsDestination, flags, subvolume, unfinished};
+use super::{BtrfsDestination, root, subvolume, unfinished};
+use crate::destination::tree::error::named;
+use crate::destination::tree::flags;
+pub(crate) use crate::destination::tree::flags::DeferredFlags;
+use crate::destination::tree::flags::SharedFlags;
 use crate::error::Cause;
 use crate::plan::op::NewSubvolume;
 use crate::report::Fallbacks;
@@ -123,11 +124,11 @@ impl Engine {
         self.abandon();
         self.naming.check(&self.destination, &new)?;
         let name = self.naming.while_built(&new);
-        let root = subvolume::open_root(&self.destination, name.as_bytes())?;
+        let root = root::open_root(&self.destination, name.as_bytes())?;
         let is_root = fstat(&root).map_err(named("fstat"))?.st_ino == sys::ROOT_INODE;
         let info = sys::subvolume_info(&root).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?;
         if !is_root || info.uuid != uuid {
-            return Err(subvolume::taken(&self.destination, name.as_bytes(), &new));
+            return Err(root::taken(&self.destination, name.as_bytes(), &new));
         }
         if !info.received_uuid.is_nil() {
             // The power went between the mark and the flag.
@@ -155,7 +156,7 @@ pub(crate) fn snapshot(
     }
     sys::snap_create(place, name.as_bytes(), root, true)
         .map_err(named("BTRFS_IOC_SNAP_CREATE_V2"))?;
-    let made = subvolume::open_root(place, name.as_bytes())?;
+    let made = root::open_root(place, name.as_bytes())?;
     sys::subvolume_info(&made).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))
 }
 

@@ -2,11 +2,11 @@
 
 use super::budget::Share;
 use super::content::Task;
-use super::encoded::Accepted;
+use super::content_thread::Content;
 use super::namespace::{Done, Namespace, Tools};
-use super::pipeline::Content;
 use super::prefetch::LookingIn;
 use super::sources::{CloneSources, SourceFinder};
+use crate::destination::tree::encoded::Accepted;
 use crate::error::Failure;
 use crate::plan::op::{Op, Step};
 use crate::xattr::ACCESS_ACL;

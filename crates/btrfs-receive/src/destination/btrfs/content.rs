@@ -7,89 +7,27 @@
 //! first come first served. A clone within the subvolume reads what was
 //! written by tasks before it, for the same reason.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use btrfs_sendstream::Bytes;
 use rustix::fs::{
-    FallocateFlags, Gid, Mode, Uid, XattrFlags, fallocate, fchmod, fchown, fremovexattr, fsetxattr,
-    fstat, ftruncate, futimens,
+    FallocateFlags, Gid, Mode, Uid, fallocate, fchmod, fchown, fremovexattr, fstat, ftruncate,
+    futimens,
 };
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
 
 use super::budget::Share;
-use super::data::DataWriter;
-use super::encoded::Accepted;
-use super::error::{StepError, is_errno, named};
-use super::flags::{self, SharedFlags};
-use crate::confine::timestamps;
+use crate::confine::{XattrHolder, timestamps};
+use crate::destination::tree::data::DataWriter;
+use crate::destination::tree::encoded::Accepted;
+use crate::destination::tree::error::{StepError, is_errno, named};
+use crate::destination::tree::flags::{self, SharedFlags};
+use crate::destination::tree::open_file::OpenFile;
 use crate::error::{Cause, Failure};
 use crate::plan::op::{Op, Step};
 use crate::report::Fallbacks;
 use crate::xattr::COMPRESSION;
-
-/// Files of one subvolume kept open at most. Clones go back and forth between
-/// a few hundred files, and opening one takes four calls.
-const MAX_FILES: u64 = 512;
-
-/// How many files of one subvolume to keep open: an eighth of the descriptors
-/// the process may have, since up to three subvolumes and their directories
-/// are open at a time.
-pub(in crate::destination) fn file_capacity() -> usize {
-    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from((allowed / 8).clamp(1, MAX_FILES)).unwrap_or(1)
-}
-
-/// An open regular file of the subvolume.
-#[derive(Debug)]
-pub(in crate::destination) struct OpenFile {
-    pub(in crate::destination) fd: OwnedFd,
-    /// Whether `fd` can be written to.
-    pub(super) writable: bool,
-    /// Owner, if the file was made by this receive and nothing that a chown
-    /// would clear or change was done to it since.
-    fresh_owner: Option<(u32, u32)>,
-    touched: AtomicBool,
-}
-
-impl OpenFile {
-    /// A file that was there before.
-    pub(in crate::destination) fn existing(fd: OwnedFd, writable: bool) -> Self {
-        Self {
-            fd,
-            writable,
-            fresh_owner: None,
-            touched: AtomicBool::new(true),
-        }
-    }
-
-    /// The descriptor alone.
-    pub(in crate::destination) fn into_fd(self) -> OwnedFd {
-        self.fd
-    }
-
-    /// A file just created; `owner` is what it is known to belong to.
-    pub(super) fn created(fd: OwnedFd, owner: Option<(u32, u32)>) -> Self {
-        Self {
-            fd,
-            writable: true,
-            fresh_owner: owner,
-            touched: AtomicBool::new(owner.is_none()),
-        }
-    }
-
-    /// From now on a chown is no longer a matter of the owner alone, or the
-    /// owner can change by way of another descriptor.
-    pub(super) fn touch(&self) {
-        self.touched.store(true, Ordering::Relaxed);
-    }
-
-    fn is_owned_by(&self, owner: (u32, u32)) -> bool {
-        self.fresh_owner == Some(owner) && !self.touched.load(Ordering::Relaxed)
-    }
-}
 
 /// A step on a regular file that was opened for it.
 pub(super) struct Task {
@@ -216,11 +154,7 @@ impl ContentWriter {
     }
 
     fn set_xattr(&self, file: &OpenFile, name: &[u8], data: &Bytes) -> Result<(), Cause> {
-        let set = || fsetxattr(&file.fd, name, data, XattrFlags::empty());
-        match set() {
-            // btrfs can refuse to replace a value by a larger one where the
-            // larger one alone would fit.
-            Err(Errno::NOSPC) if fremovexattr(&file.fd, name).is_ok() => set(),
+        match XattrHolder::Fd(file.fd.as_fd()).replace(name, data) {
             Err(Errno::INVAL) if name == COMPRESSION && flags::is_algorithm(data) => {
                 self.flags.compression_refused(&file.fd, data);
                 Ok(())
@@ -238,7 +172,7 @@ fn chown(file: &OpenFile, uid: u32, gid: u32) -> Result<(), Cause> {
     if file.is_owned_by((uid, gid)) {
         return Ok(());
     }
-    let special = match file.touched.swap(true, Ordering::Relaxed) {
+    let special = match file.touch() {
         true => special_bits(file)?,
         // Created with permission bits alone.
         false => None,

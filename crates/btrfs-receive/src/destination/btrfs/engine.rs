@@ -13,19 +13,20 @@ use tracing::debug;
 use super::budget::Share;
 use super::construction::Construction;
 use super::content::ContentWriter;
-use super::create::Creator;
-use super::data::{DataWriter, Encoding};
-use super::encoded::Accepted;
-use super::error::{StepError, named};
-use super::flags::SharedFlags;
+use super::content_thread::Content;
 use super::namespace::{Namespace, Tools};
 use super::naming::Naming;
-use super::pipeline::Content;
 use super::prefetch::Progress;
-use super::root_names::RootNames;
+use super::root::{left_incomplete, or_the_same};
 use super::seal::Sealing;
 use super::sources::{CloneSources, SourceFinder};
-use super::subvolume::{self, or_the_same};
+use super::subvolume;
+use crate::destination::tree::create::Creator;
+use crate::destination::tree::data::{DataWriter, Encoding};
+use crate::destination::tree::encoded::Accepted;
+use crate::destination::tree::error::{StepError, named};
+use crate::destination::tree::flags::SharedFlags;
+use crate::destination::tree::root_names::RootNames;
 use crate::destination::{Begun, Finished};
 use crate::error::{Cause, Failure};
 use crate::plan::op::{NewSubvolume, Step};
@@ -105,7 +106,7 @@ impl Engine {
         self.created = fcntl_dupfd_cloexec(&root, 0).ok();
         let holds_names = new.parent.is_some();
         self.work_on(new, root, flags, holds_names)
-            .map_err(subvolume::left_incomplete)?;
+            .map_err(left_incomplete)?;
         Ok(begun)
     }
 

@@ -12,13 +12,13 @@ use btrfs_sendstream::{Bytes, CloneRange, EnableVerity, StreamPath};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::content::{OpenFile, file_capacity};
-use super::create::Creator;
-use super::error::{StepError, is_errno, named};
-use super::flags::{self, SharedFlags};
-use super::pipeline::Content;
+use super::content_thread::Content;
 use super::sources::{CloneSources, SourceFinder};
 use crate::confine::{Access, PathCache, Root};
+use crate::destination::tree::create::Creator;
+use crate::destination::tree::error::{StepError, is_errno, named};
+use crate::destination::tree::flags::{self, SharedFlags};
+use crate::destination::tree::open_file::{OpenFile, file_capacity};
 use crate::error::{Cause, Failure};
 use crate::plan::op::{NewInode, NewSubvolume, Op, Step};
 use crate::xattr::COMPRESSION;
@@ -404,7 +404,9 @@ impl Namespace {
     /// The inode at `path` may change by way of another name.
     fn touch(&mut self, path: &StreamPath) {
         match self.inodes.get(path.as_bytes()) {
-            Some(Known::File(file)) => file.touch(),
+            Some(Known::File(file)) => {
+                file.touch();
+            }
             Some(Known::Other { untouched }) => self.note_touched(path, untouched),
             None => {}
         }

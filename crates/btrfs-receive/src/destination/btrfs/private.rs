@@ -14,9 +14,9 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
-use super::error::named;
 use super::naming::SUFFIX;
-use super::subvolume::open_root;
+use super::root::open_root;
+use crate::destination::tree::error::named;
 use crate::error::Cause;
 use crate::plan::op::NewSubvolume;
 use btrfs_ioctl as sys;

@@ -18,19 +18,18 @@
 use std::os::fd::OwnedFd;
 
 use btrfs_sendstream::Position;
-use rustix::fs::{Gid, Mode, RenameFlags, fchmod, fchown, fsync, renameat_with, syncfs};
+use rustix::fs::{RenameFlags, fsync, renameat_with, syncfs};
 use rustix::io::Errno;
-use rustix::process::geteuid;
 use tracing::{debug, info};
 use uuid::Uuid;
 
-use super::encoded::Accepted;
-use super::error::named;
 use super::naming::Naming;
 use super::private::{INSIDE, Private, unguessable};
-use super::subvolume::{self, CLOSED, entry, open_root};
+use super::root::{close, entry, open_root, taken};
 use super::unfinished;
 use super::watch::Watch;
+use crate::destination::tree::encoded::Accepted;
+use crate::destination::tree::error::named;
 use crate::error::{Cause, Failure};
 use crate::plan::op::NewSubvolume;
 use btrfs_ioctl::{self as sys, XFlags};
@@ -229,7 +228,7 @@ impl Sealing<'_> {
         // With its name, in one transaction that is committed.
         match sys::snap_create(self.destination, name, self.root, true) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return Err(subvolume::taken(self.destination, name, self.new)),
+            Err(Errno::EXIST) => return Err(taken(self.destination, name, self.new)),
             Err(errno) => return Err(Cause::system("BTRFS_IOC_SNAP_CREATE_V2", errno)),
         }
         let of = sys::subvolume_info(self.root).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?;
@@ -307,12 +306,6 @@ impl Sealing<'_> {
             called: info.map_or_else(|_| Vec::new(), |info| info.name).into(),
         }
     }
-}
-
-/// Keeps everybody else out of a subvolume: who owns its root, too.
-pub(super) fn close(root: &OwnedFd) -> Result<(), Cause> {
-    fchown(root, Some(geteuid()), None::<Gid>).map_err(named("fchown"))?;
-    fchmod(root, Mode::from_raw_mode(CLOSED)).map_err(named("fchmod"))
 }
 
 /// A name in a directory.

@@ -7,9 +7,9 @@ use btrfs_sendstream::CloneRange;
 use rustix::io::fcntl_dupfd_cloexec;
 use uuid::Uuid;
 
-use super::content::{OpenFile, file_capacity};
-use super::error::named;
 use crate::confine::{Access, PathCache, Root};
+use crate::destination::tree::error::named;
+use crate::destination::tree::open_file::{OpenFile, file_capacity};
 use crate::error::Cause;
 use crate::plan::op::SourceId;
 use btrfs_lineage::SourceUsed;

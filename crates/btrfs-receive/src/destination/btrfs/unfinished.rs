@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, XattrFlags, fchmod, fgetxattr, fremovexattr, fsetxattr, fstat};
 use rustix::io::Errno;
 
-use super::error::named;
+use crate::destination::tree::error::named;
 use crate::error::Cause;
 use btrfs_lineage::UNFINISHED;
 

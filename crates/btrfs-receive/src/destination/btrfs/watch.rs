@@ -16,9 +16,9 @@ use rustix::fs::{FileType, fgetxattr, flistxattr, fstat, syncfs};
 use rustix::io::Errno;
 use tracing::debug;
 
-use super::error::named;
-use super::subvolume::times_of;
 use super::worker::THREAD_STACK;
+use crate::destination::tree::error::named;
+use crate::destination::tree::times::times_of;
 use crate::error::Cause;
 use btrfs_ioctl::{self as sys, Key, Opens, ROOT_INODE};
 use btrfs_lineage::UNFINISHED;

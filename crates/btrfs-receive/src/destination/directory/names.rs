@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstatfs, openat, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::confine::{PathCache, Root};
-use crate::destination::btrfs::error::{is_errno, named};
+use crate::destination::tree::error::{is_errno, named};
 use crate::error::Cause;
 
 /// Names that wait to be looked for at most, and bytes of their paths.

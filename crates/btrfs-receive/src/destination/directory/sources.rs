@@ -7,7 +7,7 @@ use btrfs_sendstream::CloneRange;
 
 use super::place::Place;
 use crate::confine::{Access, PathCache, Root};
-use crate::destination::btrfs::content::file_capacity;
+use crate::destination::tree::open_file::file_capacity;
 use crate::error::Cause;
 use crate::plan::op::SourceId;
 use btrfs_lineage::SourceUsed;

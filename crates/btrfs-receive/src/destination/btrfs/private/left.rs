@@ -7,7 +7,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use uuid::Uuid;
 
 use super::super::naming::SUFFIX;
-use super::super::subvolume::open_root;
+use super::super::root::open_root;
 use super::{INSIDE, Private};
 use btrfs_ioctl::{self as sys, ROOT_INODE, XFlags};
 

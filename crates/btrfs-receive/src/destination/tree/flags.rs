@@ -29,7 +29,7 @@ const DIRSYNC_FL: u32 = 0x0001_0000;
 const IMMUTABLE_FL: u32 = 0x0000_0010;
 
 /// Flags that new inodes inherit from their directory.
-pub(super) const INHERITED_FL: u32 = NOCOW_FL | NOCOMP_FL | COMPR_FL;
+pub(in crate::destination) const INHERITED_FL: u32 = NOCOW_FL | NOCOMP_FL | COMPR_FL;
 
 /// Pairs of both notations, where setting the flag needs `FS_IOC_SETFLAGS`.
 const BY_SETFLAGS: [(u64, u32); 3] = [
@@ -126,7 +126,7 @@ impl SharedFlags {
 
     /// Remembers a value of `btrfs.compression` that an inode refused, until
     /// a FILEATTR takes NOCOW off.
-    pub(super) fn compression_refused(&self, fd: impl AsFd, value: &Bytes) {
+    pub(in crate::destination) fn compression_refused(&self, fd: impl AsFd, value: &Bytes) {
         let inode = fstat(fd).map(|stat| stat.st_ino);
         let mut waiting = self.lock();
         match inode {
@@ -143,7 +143,7 @@ impl SharedFlags {
     }
 
     /// What was refused for good since the last call.
-    pub(super) fn take_fallbacks(&self) -> Fallbacks {
+    pub(in crate::destination) fn take_fallbacks(&self) -> Fallbacks {
         let mut waiting = self.lock();
         let compressions = std::mem::take(&mut waiting.compression).len() as u64;
         Fallbacks {
@@ -155,7 +155,7 @@ impl SharedFlags {
 
     /// A copy of what waits.
     #[cfg(feature = "resume")]
-    pub(super) fn export(&self) -> DeferredFlags {
+    pub(in crate::destination) fn export(&self) -> DeferredFlags {
         let waiting = self.lock();
         let forbidding = waiting.forbidding.iter();
         let compression = waiting.compression.iter();
@@ -173,7 +173,7 @@ impl SharedFlags {
     /// Adds what [`export`](Self::export) returned to what waits already; for
     /// an inode in both the former counts.
     #[cfg(feature = "resume")]
-    pub(super) fn import(&self, deferred: DeferredFlags) {
+    pub(in crate::destination) fn import(&self, deferred: DeferredFlags) {
         let mut waiting = self.lock();
         for (inode, generation, flags) in deferred.forbidding {
             let flags = XFlags::from_bits_retain(flags);
@@ -187,14 +187,14 @@ impl SharedFlags {
     }
 
     /// Takes out what waits for the root.
-    pub(super) fn take_root(&self) -> XFlags {
+    pub(in crate::destination) fn take_root(&self) -> XFlags {
         let waiting = self.lock().forbidding.remove(&ROOT_INODE);
         waiting.map_or(XFlags::empty(), |(_, flags)| flags)
     }
 
     /// Sets what has waited. `open` opens an inode of the subvolume by its
     /// number and generation; `None` if it is gone.
-    pub(super) fn restore(
+    pub(in crate::destination) fn restore(
         &self,
         mut open: impl FnMut(u64, u32) -> Result<Option<OwnedFd>, Cause>,
     ) -> Result<(), Cause> {
@@ -217,7 +217,7 @@ impl SharedFlags {
 ///
 /// # Errors
 /// [`Cause::Limit`] for more such inodes than can be remembered.
-pub(super) fn lift(fd: impl AsFd, waiting: &SharedFlags) -> Result<(), Cause> {
+pub(in crate::destination) fn lift(fd: impl AsFd, waiting: &SharedFlags) -> Result<(), Cause> {
     let forbidding = XFlags::IMMUTABLE | XFlags::APPEND;
     let mut waiting = waiting.lock();
     let (Ok(flags), Ok(stat)) = (sys::fs_get_xflags(&fd), fstat(&fd)) else {
@@ -236,7 +236,7 @@ pub(super) fn lift(fd: impl AsFd, waiting: &SharedFlags) -> Result<(), Cause> {
 }
 
 /// Whether these flags (`FS_*_FL`) keep names out of a directory.
-pub(super) fn forbid_names(flags: u32) -> bool {
+pub(in crate::destination) fn forbid_names(flags: u32) -> bool {
     flags & IMMUTABLE_FL != 0
 }
 
@@ -244,7 +244,7 @@ pub(super) fn forbid_names(flags: u32) -> bool {
 /// inode's doing: NOCOW ones take none, nor do those without checksums, which
 /// a mount option makes and no call tells. The rest are values that no inode
 /// takes.
-pub(super) fn is_algorithm(value: &[u8]) -> bool {
+pub(in crate::destination) fn is_algorithm(value: &[u8]) -> bool {
     // The level may follow.
     let known = [&b"zlib"[..], b"lzo", b"zstd"];
     known.iter().any(|name| value.starts_with(name)) || matches!(value, b"no" | b"none")
@@ -253,7 +253,11 @@ pub(super) fn is_algorithm(value: &[u8]) -> bool {
 /// Applies FILEATTR as far as an inode's flags can be set; immutable and
 /// append-only are noted for the end. Counted as refused where the kernel
 /// leaves a flag as it is, as it does for NOCOW on a file that has content.
-pub(super) fn apply(fd: impl AsFd, attributes: u64, waiting: &SharedFlags) -> Result<(), Cause> {
+pub(in crate::destination) fn apply(
+    fd: impl AsFd,
+    attributes: u64,
+    waiting: &SharedFlags,
+) -> Result<(), Cause> {
     let stat = fstat(&fd).map_err(named("fstat"))?;
     let forbidding = pick(&FORBIDDING, attributes);
     let mut waiting = waiting.lock();
@@ -347,7 +351,7 @@ fn set_flags(fd: impl AsFd, attributes: u64) -> Result<bool, Cause> {
 }
 
 /// Inode flags in the notation of FILEATTR.
-pub(super) fn to_attributes(flags: u32, xflags: XFlags) -> u64 {
+pub(in crate::destination) fn to_attributes(flags: u32, xflags: XFlags) -> u64 {
     let by_flags = BY_SETFLAGS
         .iter()
         .chain(&[(inode_flags::COMPRESS, COMPR_FL)])

@@ -5,9 +5,9 @@ use rustix::fs::{Mode, OFlags, fgetxattr, fstat, ioctl_getflags, openat};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
-use super::content::OpenFile;
 use super::error::{StepError, named};
 use super::flags::{self, INHERITED_FL, SharedFlags};
+use super::open_file::OpenFile;
 use super::root_names::RootNames;
 use crate::confine::{PathCache, Root};
 use crate::error::Cause;

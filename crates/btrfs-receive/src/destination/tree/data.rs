@@ -21,11 +21,11 @@ const COPY_BUFFER: usize = 256 << 10;
 
 /// How encoded writes are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Encoding {
+pub(in crate::destination) struct Encoding {
     /// Never ask the kernel to take encoded data.
-    pub(super) always_decode: bool,
+    pub(in crate::destination) always_decode: bool,
     /// Decode before handing it to the kernel, which does not look into it.
-    pub(super) check_first: bool,
+    pub(in crate::destination) check_first: bool,
 }
 
 /// Writes file data in every form that a stream has.
@@ -49,7 +49,7 @@ impl DataWriter {
         Self::new(encoding, Accepted::default())
     }
 
-    pub(super) fn new(encoding: Encoding, accepted: Accepted) -> Self {
+    pub(in crate::destination) fn new(encoding: Encoding, accepted: Accepted) -> Self {
         Self {
             encoding,
             encoded_refused: false,
@@ -61,7 +61,7 @@ impl DataWriter {
     }
 
     /// What had to be done another way so far.
-    pub(super) fn fallbacks(&mut self) -> &mut Fallbacks {
+    pub(in crate::destination) fn fallbacks(&mut self) -> &mut Fallbacks {
         &mut self.fallbacks
     }
 

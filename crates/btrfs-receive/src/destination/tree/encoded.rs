@@ -26,7 +26,7 @@ const MAX_RANGES: usize = 1 << 16;
 
 /// The ranges of the subvolume under construction that hold accepted data.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Accepted(Arc<Mutex<State>>);
+pub(in crate::destination) struct Accepted(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -43,7 +43,7 @@ impl Accepted {
     }
 
     /// Nothing is remembered yet of the subvolume with this root and this id.
-    pub(super) fn of(root: impl AsFd, id: u64) -> Result<Self, Cause> {
+    pub(in crate::destination) fn of(root: impl AsFd, id: u64) -> Result<Self, Cause> {
         let root = fcntl_dupfd_cloexec(root, 0).map_err(named("fcntl"))?;
         Ok(Self(Arc::new(Mutex::new(State {
             subvolume: Some((root, id)),
@@ -53,7 +53,7 @@ impl Accepted {
 
     /// Whether it can be found out later what became of accepted data, which
     /// takes `CAP_DAC_READ_SEARCH`.
-    pub(super) fn is_verifiable(&self) -> bool {
+    pub(in crate::destination) fn is_verifiable(&self) -> bool {
         let state = &mut *self.lock();
         let subvolume = &state.subvolume;
         *state.verifiable.get_or_insert_with(|| {
@@ -65,7 +65,12 @@ impl Accepted {
     }
 
     /// Remembers accepted data.
-    pub(super) fn note(&self, file: impl AsFd, offset: u64, len: u64) -> Result<(), Cause> {
+    pub(in crate::destination) fn note(
+        &self,
+        file: impl AsFd,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Cause> {
         let inode = inode_of(&file)?;
         let state = &mut *self.lock();
         let generation = state.ranges.generation(inode, &file);
@@ -76,7 +81,12 @@ impl Accepted {
     }
 
     /// Forgets a range that may be a hole from now on.
-    pub(super) fn forget(&self, file: impl AsFd, offset: u64, len: u64) -> Result<(), Cause> {
+    pub(in crate::destination) fn forget(
+        &self,
+        file: impl AsFd,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Cause> {
         let state = &mut *self.lock();
         if state.ranges.0.is_empty() {
             return Ok(());
@@ -92,7 +102,7 @@ impl Accepted {
     /// A range, given as (offset in the source, offset, length), was cloned:
     /// what was remembered of the source now holds for the copy too, whatever
     /// becomes of the source.
-    pub(super) fn cloned(
+    pub(in crate::destination) fn cloned(
         &self,
         source: impl AsFd,
         file: impl AsFd,
@@ -125,7 +135,7 @@ impl Accepted {
 
     /// Makes sure that everything accepted is on disk, and forgets it. To be
     /// called after syncfs(2).
-    pub(super) fn verify(&self) -> Result<(), Cause> {
+    pub(in crate::destination) fn verify(&self) -> Result<(), Cause> {
         self.lock().verify()
     }
 }
