@@ -310,7 +310,29 @@ impl Downgrade {
                 self.enter(path, at)?;
             }
             Command::Clone(clone) if !self.sizes.is_open() => self.enter(&clone.path, at)?,
-            _ => {}
+            Command::Mkdir { .. }
+            | Command::Mknod { .. }
+            | Command::Mkfifo { .. }
+            | Command::Mksock { .. }
+            | Command::Symlink { .. }
+            | Command::Rename { .. }
+            | Command::Link { .. }
+            | Command::Unlink { .. }
+            | Command::Rmdir { .. }
+            | Command::SetXattr { .. }
+            | Command::RemoveXattr { .. }
+            | Command::Write { .. }
+            | Command::Clone(_)
+            | Command::EncodedWrite(_)
+            | Command::Truncate { .. }
+            | Command::Chmod { .. }
+            | Command::Chown { .. }
+            | Command::Utimes { .. }
+            | Command::UpdateExtent { .. }
+            | Command::Fallocate { .. }
+            | Command::FileAttr { .. }
+            | Command::EnableVerity(_)
+            | Command::End => {}
         }
         Ok(())
     }

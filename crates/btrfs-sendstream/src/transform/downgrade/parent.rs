@@ -93,8 +93,10 @@ impl Parent {
         at: Position,
     ) -> Result<(), TransformError> {
         let failed = |error: io::Error| TransformErrorKind::Other(error.into()).at(at);
+        if !self.usable {
+            return Ok(());
+        }
         match command {
-            _ if !self.usable => Ok(()),
             Command::Rename { path, to } if path != to => self.rename(path, to).map_err(failed),
             Command::Link { path, existing } => self.link(path, existing).map_err(failed),
             Command::Mkfile { path, .. }
@@ -105,7 +107,23 @@ impl Parent {
             | Command::Symlink { path, .. }
             | Command::Unlink { path }
             | Command::Rmdir { path } => self.is_new(path.as_bytes()).map_err(failed),
-            _ => Ok(()),
+            Command::Subvol { .. }
+            | Command::Snapshot { .. }
+            | Command::Rename { .. }
+            | Command::SetXattr { .. }
+            | Command::RemoveXattr { .. }
+            | Command::Write { .. }
+            | Command::Clone(_)
+            | Command::EncodedWrite(_)
+            | Command::Truncate { .. }
+            | Command::Chmod { .. }
+            | Command::Chown { .. }
+            | Command::Utimes { .. }
+            | Command::UpdateExtent { .. }
+            | Command::Fallocate { .. }
+            | Command::FileAttr { .. }
+            | Command::EnableVerity(_)
+            | Command::End => Ok(()),
         }
     }
 

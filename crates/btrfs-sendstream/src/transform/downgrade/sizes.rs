@@ -80,7 +80,19 @@ impl Sizes {
             | Command::Chmod { path: from, .. }
             | Command::FileAttr { path: from, .. } => from == path,
             Command::Clone(clone) => clone.path == *path,
-            _ => false,
+            Command::Subvol { .. }
+            | Command::Snapshot { .. }
+            | Command::Mkfile { .. }
+            | Command::Mkdir { .. }
+            | Command::Mknod { .. }
+            | Command::Mkfifo { .. }
+            | Command::Mksock { .. }
+            | Command::Symlink { .. }
+            | Command::Unlink { .. }
+            | Command::Rmdir { .. }
+            | Command::Utimes { .. }
+            | Command::EnableVerity(_)
+            | Command::End => false,
         }
     }
 
