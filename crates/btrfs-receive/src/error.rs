@@ -12,12 +12,14 @@ use crate::report::Report;
 
 /// Why a receive did not finish everything, and what it did.
 #[derive(Debug, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[error("{}", self.message())]
 #[non_exhaustive]
 pub struct ReceiveError {
     /// What ended it.
     pub reason: StopReason,
     /// The failed operation that comes first in the input, if any failed.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub first_failure: Option<Box<Failure>>,
     /// What was done before and in spite of it.
     pub report: Box<Report>,
@@ -104,14 +106,20 @@ impl OpenError {
 
 /// An operation that failed: where, what, on which path, and why.
 #[derive(Debug, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[error("{at}: {operation} {}: {cause}", EscapedPath(path))]
 #[non_exhaustive]
 pub struct Failure {
     /// The command that asked for the operation.
+    #[cfg_attr(feature = "serde", serde(flatten))]
     pub at: Position,
     /// The operation, named like the stream's command.
     pub operation: &'static str,
     /// The path in the stream that it acted on; empty for the root.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "btrfs_sendstream::serial::text")
+    )]
     pub path: Bytes,
     /// The cause.
     #[source]

@@ -10,20 +10,26 @@ use crate::resume::ResumeError;
 
 /// Something that happened during a receive.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(tag = "event", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Event<'a> {
     /// A SUBVOL or SNAPSHOT command was read; nothing was created yet.
     SubvolumeBegins {
-        /// What the stream asks for.
-        new: &'a NewSubvolume,
         /// The command.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         at: Position,
+        /// What the stream asks for.
+        #[cfg_attr(feature = "serde", serde(flatten))]
+        new: &'a NewSubvolume,
     },
     /// The subvolume exists and is under construction.
     SubvolumeCreated {
         /// What the stream asks for.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         new: &'a NewSubvolume,
         /// The parent it is a snapshot of.
+        #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
         parent: Option<&'a SourceUsed>,
     },
     /// Another part of the input was taken: sent with the first command that
@@ -32,8 +38,10 @@ pub enum Event<'a> {
     /// when the subvolume is finished.
     Progress {
         /// The command.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         at: Position,
         /// What was taken before it.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         totals: Totals,
     },
     /// An interrupted receive has left the subvolume half built: what comes
@@ -41,6 +49,7 @@ pub enum Event<'a> {
     #[cfg(feature = "resume")]
     Comparing {
         /// What the stream asks for.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         new: &'a NewSubvolume,
         /// Up to here, in bytes of the stream from the command that begins
         /// the subvolume.
@@ -50,12 +59,14 @@ pub enum Event<'a> {
     /// beginning, to go on from an earlier checkpoint or to start over. The
     /// events of what is received again come again.
     #[cfg(feature = "resume")]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::reason"))]
     StartsAgain(&'a ResumeError),
     /// It was the same, the subvolume is what it was there, and is under
     /// construction again.
     #[cfg(feature = "resume")]
     Resumed {
         /// What the stream asks for.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         new: &'a NewSubvolume,
         /// Where it goes on, counted in the same way.
         offset: u64,
@@ -65,6 +76,7 @@ pub enum Event<'a> {
     #[cfg(feature = "resume")]
     Checkpoint {
         /// The command after which it was taken.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         at: Position,
         /// What it holds, counted in the same way.
         offset: u64,
@@ -72,10 +84,12 @@ pub enum Event<'a> {
     /// A command was read that belongs to the subvolume under construction.
     /// Sent only if [`Observer::wants_commands`].
     Command {
-        /// The command.
-        command: &'a CommandBuf,
         /// Where it stands.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         at: Position,
+        /// The command.
+        #[cfg_attr(feature = "serde", serde(flatten))]
+        command: &'a CommandBuf,
     },
     /// An operation failed.
     Failed(&'a Failure),
@@ -85,6 +99,10 @@ pub enum Event<'a> {
     /// not be. [`SubvolumeAbandoned`](Self::SubvolumeAbandoned) follows.
     NotDeleted {
         /// The subvolume.
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "name", serialize_with = "crate::serial::name")
+        )]
         subvolume: &'a SubvolumeReport,
         /// Why.
         cause: &'a Cause,

@@ -1,5 +1,7 @@
 //! What a receive did.
 
+#[cfg(feature = "serde")]
+use btrfs_sendstream::serial::{flags, optional_text, permissions, special_mode, text};
 use btrfs_sendstream::{Bytes, SubvolumeName};
 use uuid::Uuid;
 
@@ -236,21 +238,27 @@ impl std::ops::AddAssign for Fallbacks {
 /// Something that a file had to go without, because the filesystem cannot
 /// hold it or the process may not set it. Never content.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct NotKept {
     /// The name of the subvolume.
     pub subvolume: SubvolumeName,
     /// The file, as a path below the extracted directory; empty for that
     /// directory itself. A file with several names is listed by one of them.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "text"))]
     pub path: Bytes,
     /// What it goes without.
+    #[cfg_attr(feature = "serde", serde(flatten))]
     pub what: Lack,
     /// What the kernel said, if it was asked.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub errno: Option<i32>,
 }
 
 /// What a file goes without.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(tag = "lacks", rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Lack {
     /// Its owner and group. It belongs to the process instead.
@@ -263,14 +271,26 @@ pub enum Lack {
     /// Some of its permission bits.
     Mode {
         /// The bits in the stream.
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "mode", serialize_with = "permissions")
+        )]
         wanted: u32,
         /// Those it has, if they could be set at all.
+        #[cfg_attr(
+            feature = "serde",
+            serde(
+                skip_serializing_if = "Option::is_none",
+                serialize_with = "crate::serial::optional_permissions"
+            )
+        )]
         kept: Option<u32>,
     },
     /// An extended attribute, which for ACLs, capabilities and labels is
     /// where they are kept.
     Xattr {
         /// Name with its namespace.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "text"))]
         name: Bytes,
     },
     /// Its times, which the filesystem keeps less exactly, or for fewer
@@ -279,11 +299,16 @@ pub enum Lack {
     /// Inode flags.
     Flags {
         /// `BTRFS_INODE_*`, as FILEATTR carries them.
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "fileattr", serialize_with = "flags")
+        )]
         attributes: u64,
     },
     /// It is an empty regular file instead of a device node, FIFO or socket.
     SpecialFile {
         /// Mode with type bits.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "special_mode"))]
         mode: u32,
         /// Device number in the kernel's 32-bit encoding; 0 for FIFOs and
         /// sockets.
@@ -357,6 +382,7 @@ impl NotKeptSummary {
 
 /// A subvolume that served as parent or clone source.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct SourceUsed {
     /// How the stream named it.
@@ -368,6 +394,13 @@ pub struct SourceUsed {
     pub uuid: Uuid,
     /// Its path from the top of the filesystem, as far as that is known, or
     /// in the plain directory.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            skip_serializing_if = "Option::is_none",
+            serialize_with = "optional_text"
+        )
+    )]
     pub path: Option<Bytes>,
     /// It served only because the caller named it: its UUIDs are not the one
     /// wanted, or it is writable. Whether it holds what the sender's has was

@@ -166,11 +166,14 @@ impl DryRunReport {
 
 /// What was found for one subvolume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Forecast {
     /// What has its name.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub occupied: Option<Occupant>,
     /// The parent, if one is wanted and was found.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub parent: Option<FoundSource>,
     /// The clone sources that were found; the first
     /// [`SubvolumeSummary::MAX_CLONE_SOURCES`].
@@ -178,12 +181,16 @@ pub struct Forecast {
     /// Compressed extents that would be decompressed before they are stored.
     pub decoded: u64,
     /// Why the first of them would be.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub decode_reason: Option<DecodeReason>,
     /// What the process lacks for it, each once.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub missing_capabilities: Vec<MissingCapability>,
     /// Bytes of file data that would be stored, as far as is known.
+    #[cfg_attr(feature = "serde", serde(skip))]
     stored: u64,
     /// Whether its creation would fail, so that nothing of it is applied.
+    #[cfg_attr(feature = "serde", serde(skip))]
     failed: bool,
 }
 
