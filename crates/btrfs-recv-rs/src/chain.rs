@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use btrfs_receive::Cancel;
 use btrfs_receive::dry_run::DryRun;
 use btrfs_sendstream::inspect::{Chain, Verifier, VerifyOptions, VerifyReport};
-use sendstream_common::json::File;
+use sendstream_common::json::{self, File};
 use sendstream_common::report;
 use sendstream_common::stored::{Stored, no_stream_in};
 use sendstream_common::text::escaped;
-use serde::Serialize;
 
 use crate::args;
 use crate::args::Receive;
@@ -26,15 +25,6 @@ use crate::unfinished;
 struct Verified {
     file: PathBuf,
     report: VerifyReport,
-}
-
-/// What was found in one input, in JSON.
-#[derive(Serialize)]
-struct Found<'a> {
-    #[serde(flatten)]
-    file: File<'a>,
-    #[serde(flatten)]
-    report: &'a VerifyReport,
 }
 
 /// Receives what `options` ask for; returns whether all of it is there.
@@ -125,11 +115,7 @@ fn check(
         for problem in report::problems(Some(&file), &report) {
             messages.error_line(problem);
         }
-        let found = Found {
-            file: File::new(Some(&file)),
-            report: &report,
-        };
-        messages.emit("verified", found);
+        messages.emit("verified", json::Verified::new(Some(&file), &report));
         good &= report.is_good();
         inputs.push(Verified { file, report });
     }

@@ -180,9 +180,10 @@ pub(crate) fn reach<'a>(options: &'a Receive, files: &[&'a Path]) -> Reach<'a> {
         destination: &options.destination,
         state: (options.resume.as_ref()).and_then(|resume| resume.state_dir.as_deref()),
         sources: parent.chain(clones).chain(files.iter().copied()).collect(),
-        filesystem: match options.confine_sources {
-            true => Filesystem::IfPermitted,
-            false => Filesystem::Needed,
+        filesystem: if options.confine_sources {
+            Filesystem::IfPermitted
+        } else {
+            Filesystem::Needed
         },
     }
 }

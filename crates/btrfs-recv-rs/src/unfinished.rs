@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use btrfs_receive::resume::{self, Progress, ResumeError};
 use btrfs_sendstream::inspect::LocalTime;
 use rustix::fs::statfs;
-use sendstream_common::text::push_message;
+use sendstream_common::text::{bytes, push_message};
 use sendstream_common::zone::{SystemZone, local_time};
 
 use crate::advice;
@@ -75,15 +75,16 @@ pub(crate) fn refused(error: &ResumeError, messages: &mut Messages) {
 /// Removes what is named, or every receive that was made resumable; returns
 /// whether all of it is gone.
 pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
-    let names = match options.names.is_empty() {
-        false => options.names.clone(),
-        true => match resume::unfinished(&options.destination, options.state_dir.as_deref()) {
+    let names = if options.names.is_empty() {
+        match resume::unfinished(&options.destination, options.state_dir.as_deref()) {
             Ok(all) => all.into_iter().map(|one| one.name).collect(),
             Err(error) => {
                 refused(&error, messages);
                 return false;
             }
-        },
+        }
+    } else {
+        options.names.clone()
     };
     let mut gone = true;
     for name in &names {
@@ -184,9 +185,10 @@ impl<'a> Report<'a> {
 
     fn unfinished(&mut self, name: &OsStr, progress: &Progress) {
         self.name(name);
-        let kind = match progress.incremental {
-            true => "incremental",
-            false => "full",
+        let kind = if progress.incremental {
+            "incremental"
+        } else {
+            "full"
         };
         self.say(&format!(": unfinished ({kind}), begun "));
         self.at(progress.started);
@@ -196,7 +198,7 @@ impl<'a> Report<'a> {
                 self.at(taken);
                 self.say(&format!(
                     ", {} of the stream, {} commands\n",
-                    Size(progress.offset),
+                    bytes(progress.offset),
                     progress.commands
                 ));
             }
@@ -251,30 +253,11 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Bytes, for people.
-struct Size(u64);
-
-impl std::fmt::Display for Size {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
-        match units.iter().find(|(shift, _)| self.0 >> shift > 0) {
-            Some((shift, unit)) => {
-                let tenths = (u128::from(self.0) * 10) >> shift;
-                write!(f, "{}.{} {unit}", tenths / 10, tenths % 10)
-            }
-            None => write!(f, "{} bytes", self.0),
-        }
-    }
-}
-
 /// The command that goes on, for a shell: this one, from the directory that it
 /// was started in.
 pub(crate) fn hint(from_file: bool) -> String {
     let directory = std::env::current_dir().unwrap_or_default();
-    let sender = match from_file {
-        true => "",
-        false => "btrfs send ... | ",
-    };
+    let sender = if from_file { "" } else { "btrfs send ... | " };
     let words: Vec<_> = std::env::args_os().collect();
     format!(
         "cd {} && {sender}{}",
@@ -328,11 +311,5 @@ mod tests {
         let words = [OsStr::from_bytes(b"a\n1\xff"), OsStr::new("it's\t\\")];
         let words = words.map(OsStr::to_owned);
         assert_eq!(quoted(&words), r"$'a\0121\377' $'it\'s\011\\'");
-    }
-
-    #[test]
-    fn sizes_are_short() {
-        assert_eq!(Size(1023).to_string(), "1023 bytes");
-        assert_eq!(Size(5 << 29).to_string(), "2.5 GiB");
     }
 }

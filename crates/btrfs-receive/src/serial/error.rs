@@ -1,7 +1,7 @@
 //! What went wrong.
 
-use btrfs_sendstream::serial::{Text, shown};
 use btrfs_sendstream::SourceId;
+use btrfs_sendstream::serial::{Text, shown};
 use serde::ser::{Serialize, Serializer};
 
 use crate::error::{Barrier, Cause, Occupant, StopReason};

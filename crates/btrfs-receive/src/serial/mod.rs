@@ -11,9 +11,7 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::dry_run::{DryRunReport, Forecast, Space};
 use crate::error::Failure;
-use crate::report::{
-    Fallbacks, LeftOut, NotKeptSummary, Outcome, SourceUsed, SubvolumeReport,
-};
+use crate::report::{Fallbacks, LeftOut, NotKeptSummary, Outcome, SourceUsed, SubvolumeReport};
 
 /// The fields of the structure. Absent ones have no key, and neither have
 /// names that are the same as `name`.

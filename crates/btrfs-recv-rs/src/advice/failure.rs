@@ -7,8 +7,9 @@ use btrfs_receive::{Cause, Failure};
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
+use sendstream_common::text::bytes;
 
-use super::{Advice, bytes, has};
+use super::{Advice, has};
 
 /// What to say about a failed operation. `destination` is the directory that
 /// subvolumes are created in, `to_come` how many bytes of the input are known

@@ -6,6 +6,7 @@ mod help;
 pub(crate) mod option;
 mod parse;
 mod policy;
+mod quantity;
 mod resume;
 mod suggest;
 pub(crate) mod table;

@@ -102,9 +102,10 @@ fn find(raised: bool, ourselves: Option<FileId>, passed: &Passed) -> Result<Path
             _ => Ok(path),
         };
     }
-    let search = match raised {
-        true => OsString::from(SAFE_PATH),
-        false => env::var_os("PATH").unwrap_or_default(),
+    let search = if raised {
+        OsString::from(SAFE_PATH)
+    } else {
+        env::var_os("PATH").unwrap_or_default()
     };
     let directories: Vec<_> = env::split_paths(&search).collect();
     search_behind(&directories, ourselves, passed).map_err(|error| match error {

@@ -207,9 +207,10 @@ impl Messages {
                 Some(_) => {
                     let to_stderr = self.is_json();
                     let line = self.line.text("At snapshot ").name(name);
-                    match to_stderr {
-                        true => line.write_stderr(),
-                        false => line.write_stdout(),
+                    if to_stderr {
+                        line.write_stderr();
+                    } else {
+                        line.write_stdout();
                     }
                 }
             }

@@ -156,9 +156,10 @@ impl Filter {
                     return out.item(Item::Command(other), at);
                 };
                 let kept = self.keeps(path.as_bytes());
-                match kept {
-                    true => self.at_hand.changed(path.as_bytes()),
-                    false => self.changed_outside(path, at)?,
+                if kept {
+                    self.at_hand.changed(path.as_bytes());
+                } else {
+                    self.changed_outside(path, at)?;
                 }
                 pass_if(kept, other, at, out)
             }
@@ -405,9 +406,10 @@ impl Filter {
         let Some(other) = self.names.settle(fresh, path, kept) else {
             return Ok(());
         };
-        let (kept, other) = match kept {
-            true => (path.to_vec(), other),
-            false => (other, path.to_vec()),
+        let (kept, other) = if kept {
+            (path.to_vec(), other)
+        } else {
+            (other, path.to_vec())
         };
         let (kept, other) = (parsed(kept, at)?, parsed(other, at)?);
         Err(crossing(kept, Crossing::Shared { other }, at))
@@ -454,17 +456,16 @@ impl Filter {
         if has_place {
             self.settled(fresh, existing.as_bytes(), true, at)?;
         }
-        let within_bounds = match temporary {
-            true => self.names.put(path.as_bytes(), fresh),
-            false => {
-                self.settled(fresh, path.as_bytes(), true, at)?;
-                self.names.is_within_bounds()
-            }
+        let within_bounds = if temporary {
+            self.names.put(path.as_bytes(), fresh)
+        } else {
+            self.settled(fresh, path.as_bytes(), true, at)?;
+            self.names.is_within_bounds()
         };
-        match within_bounds {
-            true => Ok(()),
-            false => Err(too_many(at)),
+        if !within_bounds {
+            return Err(too_many(at));
         }
+        Ok(())
     }
 
     /// A name that is left out is given.
@@ -486,10 +487,10 @@ impl Filter {
         };
         let kept = kept.iter().map(Vec::as_slice);
         self.aliases.add(path.as_bytes(), kept, owed);
-        match self.aliases.len() > names::MAX_LEN {
-            true => Err(too_many(at)),
-            false => Ok(()),
+        if self.aliases.len() > names::MAX_LEN {
+            return Err(too_many(at));
         }
+        Ok(())
     }
 
     fn cloned(
@@ -576,9 +577,10 @@ fn pass_if(
     at: Position,
     out: &mut dyn Output,
 ) -> Result<(), TransformError> {
-    match kept {
-        true => out.item(Item::Command(command), at),
-        false => Ok(()),
+    if kept {
+        out.item(Item::Command(command), at)
+    } else {
+        Ok(())
     }
 }
 
