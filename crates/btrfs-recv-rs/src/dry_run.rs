@@ -11,6 +11,7 @@ use sendstream_common::report::{self, Printer};
 use sendstream_common::text::escaped;
 use serde::Serialize;
 
+use crate::advice;
 use crate::args::Receive;
 use crate::input::Input;
 use crate::messages::{Messages, strerror};
@@ -70,7 +71,7 @@ fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Mess
     for problem in report::problems(file, &report.stream) {
         messages.error_line(problem);
     }
-    failures(file, &report, messages);
+    failures(file, &report, &options.destination, messages);
     if !report.space.is_enough() {
         messages.error_line(format_args!(
             "about {} bytes are needed, and {} are free",
@@ -85,7 +86,12 @@ fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Mess
 const MAX_SHOWN: usize = 20;
 
 /// Says what would fail at the destination.
-fn failures(file: Option<&Path>, report: &DryRunReport, messages: &mut Messages) {
+fn failures(
+    file: Option<&Path>,
+    report: &DryRunReport,
+    destination: &Path,
+    messages: &mut Messages,
+) {
     let file = report::name_of(file);
     for failure in report.failures.iter().take(MAX_SHOWN) {
         // What was searched in vain stands on further lines.
@@ -96,6 +102,7 @@ fn failures(file: Option<&Path>, report: &DryRunReport, messages: &mut Messages)
         for line in lines {
             messages.error_line(line);
         }
+        messages.advise(advice::on_failure(failure, destination, None));
     }
     let listed = report.failures.len().saturating_sub(MAX_SHOWN) as u64;
     let more = listed + report.more_failures;

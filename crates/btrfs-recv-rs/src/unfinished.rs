@@ -109,7 +109,9 @@ pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
             }
             Err(error) => {
                 let path = options.destination.join(name);
-                messages.error(format_args!("{}: {error}", path.display()));
+                let advice = advice::on_resume(&error);
+                let to_do = advice.as_ref().map(|it| &*it.to_do);
+                messages.refused(&format!("{}: {error}", path.display()), to_do);
                 gone = false;
             }
         }

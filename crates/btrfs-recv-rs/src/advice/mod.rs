@@ -1,21 +1,23 @@
-//! Likely causes, and what to do next: for the reader of an error who did
-//! not expect one.
+//! Advice: the likely cause of an error, and what to do next.
 
 mod failure;
 mod input;
+mod resume;
+mod source;
 
 use std::borrow::Cow;
 
 use rustix::thread::{CapabilitySet, capabilities};
 
-pub(crate) use failure::{on_failure, on_resume};
+pub(crate) use failure::on_failure;
 pub(crate) use input::on_stream_error;
+pub(crate) use resume::on_resume;
 
 /// What an error does not say by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Advice {
-    /// The likely cause.
-    pub(crate) likely: Cow<'static, str>,
+    /// The likely cause, unless the error states it.
+    pub(crate) likely: Option<Cow<'static, str>>,
     /// What to do next.
     pub(crate) to_do: Cow<'static, str>,
 }
@@ -23,7 +25,14 @@ pub(crate) struct Advice {
 impl Advice {
     fn new(likely: impl Into<Cow<'static, str>>, to_do: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            likely: likely.into(),
+            likely: Some(likely.into()),
+            to_do: to_do.into(),
+        }
+    }
+
+    fn to_do(to_do: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            likely: None,
             to_do: to_do.into(),
         }
     }

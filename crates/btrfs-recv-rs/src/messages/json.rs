@@ -40,7 +40,7 @@ impl<'a, T> Advised<'a, T> {
     fn new(error: T, advice: Option<&'a Advice>) -> Self {
         Self {
             error,
-            likely: advice.map(|it| &*it.likely),
+            likely: advice.and_then(|it| it.likely.as_deref()),
             to_do: advice.map(|it| &*it.to_do),
         }
     }

@@ -20,7 +20,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use btrfs_receive::source::NoSource;
 use btrfs_receive::{
     Cause, Event, Failure, Fallbacks, NewSubvolume, Observer, Outcome, SubvolumeReport,
 };
@@ -153,15 +152,17 @@ impl Messages {
         self.input_size = bytes;
     }
 
-    /// Says what may be the cause, and what to do.
-    fn advise(&mut self, advice: Option<Advice>) {
+    /// Prints advice, unless it was printed before.
+    pub(crate) fn advise(&mut self, advice: Option<Advice>) {
         let Some(advice) = advice.filter(|it| !self.given.contains(it)) else {
             return;
         };
-        for (what, text) in [("likely", &advice.likely), ("to do", &advice.to_do)] {
-            let line = self.line.text("ERROR:   ").text(what).text(": ");
-            line.text_of(text).write_stderr();
+        if let Some(likely) = &advice.likely {
+            let line = self.line.text("ERROR:   likely: ");
+            line.text_of(likely).write_stderr();
         }
+        let line = self.line.text("ERROR:   to do: ");
+        line.text_of(&advice.to_do).write_stderr();
         if self.given.len() < MAX_GIVEN {
             self.given.push(advice);
         }
@@ -385,7 +386,10 @@ impl Messages {
             // Some say on further lines what was tried.
             other => {
                 let text = match other {
-                    Cause::NoSource(error) => no_source(failure, error),
+                    Cause::NoSource(error) => match failure.operation {
+                        "snapshot" => error.told_as("parent").to_string(),
+                        _ => error.told_as("clone source").to_string(),
+                    },
                     other => other.to_string(),
                 };
                 let mut lines = text.lines();
@@ -458,23 +462,6 @@ impl Messages {
             _ => self.error_line(error),
         }
         self.advise(advice);
-    }
-}
-
-/// A source that was not found, as what it was wanted, and what the user can
-/// do who knows better.
-fn no_source(failure: &Failure, error: &NoSource) -> String {
-    let uuid = error.wanted.uuid;
-    match failure.operation {
-        "snapshot" => format!(
-            "{}\n  or, if a subvolume here holds what the sender's parent holds: --parent=PATH",
-            error.told_as("parent")
-        ),
-        _ => format!(
-            "{}\n  or, if a subvolume here holds what the sender's has: \
-             --clone-source={uuid}:PATH",
-            error.told_as("clone source")
-        ),
     }
 }
 
