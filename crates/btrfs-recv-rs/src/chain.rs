@@ -27,7 +27,7 @@ struct Verified {
     report: VerifyReport,
 }
 
-/// Receives what `options` ask for; returns whether all of it is there.
+/// Carries out `--chain`; returns whether all subvolumes are complete.
 pub(crate) fn command(options: &args::Chain) -> bool {
     let messages = Messages::new(options.receive.verbosity).json(options.receive.json);
     receive::supervised(
@@ -98,7 +98,7 @@ fn check(
         // Each is read twice.
         if file.metadata().is_ok_and(|it| !it.is_file()) {
             messages.error(format_args!(
-                "{} is no regular file: put the stream into one first",
+                "{} is not a regular file; --chain reads each stream twice",
                 escaped(file.as_os_str().as_bytes())
             ));
             good = false;

@@ -1,4 +1,4 @@
-//! `--status` and `--abandon`: what is unfinished in a directory.
+//! `--status` and `--abandon`: the unfinished receives of a directory.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -20,7 +20,7 @@ use crate::privilege;
 /// What `statfs` says of a btrfs (`linux/magic.h`).
 const BTRFS_SUPER_MAGIC: u32 = 0x9123_683E;
 
-/// Shows what is unfinished; returns whether that could be found out.
+/// Lists unfinished receives; returns whether that was possible.
 pub(crate) fn status(options: &Unfinished, messages: &mut Messages) -> bool {
     if let Err(text) = check_btrfs(&options.destination) {
         messages.error(text);
@@ -58,15 +58,15 @@ fn check_btrfs(directory: &Path) -> Result<(), String> {
             directory.display()
         )),
         Err(error) => Err(format!(
-            "cannot look into {}: {}",
+            "cannot open {}: {}",
             directory.display(),
             strerror(&error.into())
         )),
     }
 }
 
-/// Says why receives cannot be made resumable here, or their state cannot be
-/// looked at, and what to do about it.
+/// Prints why receives cannot be made resumable, or their state cannot be
+/// read, and what to do.
 pub(crate) fn refused(error: &ResumeError, messages: &mut Messages) {
     let advice = advice::on_resume(error);
     messages.refused(&error.to_string(), advice.as_ref().map(|it| &*it.to_do));
@@ -101,8 +101,8 @@ pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
             }
             Ok(false) => {
                 messages.error(format_args!(
-                    "{}: nothing unfinished; only writable subvolumes without received UUID are \
-                     removed",
+                    "{}: not an unfinished receive; only writable subvolumes without received \
+                     UUID are removed",
                     options.destination.join(name).display()
                 ));
                 gone = false;
@@ -159,7 +159,7 @@ impl<'a> Report<'a> {
                 }
                 Err(error) => {
                     self.name(&one.name);
-                    self.say(&format!(": {error}\n    to give up: "));
+                    self.say(&format!(": {error}\n    to remove it: "));
                     self.remove(&one.name);
                 }
             }
@@ -168,8 +168,8 @@ impl<'a> Report<'a> {
             self.name(&one.name);
             if let Some(own) = &one.final_name {
                 self.say(
-                    ": complete, and called as --atomic calls what it has not finished\n    if \
-                     that was stopped before the end, rename it with: mv -nT -- ",
+                    ": complete, but has a temporary name of --atomic\n    if no receive is \
+                     running, rename it: mv -nT -- ",
                 );
                 let paths = [&one.name, own].map(|name| options.destination.join(name).into());
                 push_message(&mut self.text, quoted(&paths).as_bytes());
@@ -177,8 +177,8 @@ impl<'a> Report<'a> {
                 continue;
             }
             self.say(
-                ": writable and without received UUID: left by a receive that stopped, being \
-                 received, or not from a receive at all\n    if it was left, remove it with: ",
+                ": writable and without received UUID: left from a receive, being received, or not \
+                 from a receive\n    if it is left from a receive, remove it: ",
             );
             self.remove(&one.name);
         }
@@ -192,11 +192,11 @@ impl<'a> Report<'a> {
         } else {
             "full"
         };
-        self.say(&format!(": unfinished ({kind}), begun "));
+        self.say(&format!(": unfinished ({kind}), started "));
         self.at(progress.started);
         match progress.taken {
             Some(taken) => {
-                self.say("\n    newest checkpoint: ");
+                self.say("\n    last checkpoint: ");
                 self.at(taken);
                 self.say(&format!(
                     ", {} of the stream, {} commands\n",
@@ -204,21 +204,21 @@ impl<'a> Report<'a> {
                     progress.commands
                 ));
             }
-            None => self.say("\n    no checkpoint yet: starts over\n"),
+            None => self.say("\n    no checkpoint: starts over\n"),
         }
         if progress.built_as != *name {
             self.say("    built as: ");
             push_message(&mut self.text, progress.built_as.as_bytes());
             self.say("\n");
         }
-        self.say("    to go on: ");
+        self.say("    to resume it: ");
         push_message(&mut self.text, progress.hint.as_bytes());
-        self.say("\n    to give up: ");
+        self.say("\n    to remove it: ");
         self.remove(name);
     }
 
     fn nothing(&mut self) {
-        self.say("nothing unfinished in ");
+        self.say("no unfinished receives in ");
         let directory = self.options.destination.as_os_str();
         push_message(&mut self.text, directory.as_bytes());
         self.say("\n");
@@ -255,8 +255,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The command that goes on, for a shell: this one, from the directory that it
-/// was started in.
+/// The command that resumes this receive, for a shell.
 pub(crate) fn hint(from_file: bool) -> String {
     let directory = std::env::current_dir().unwrap_or_default();
     let sender = if from_file { "" } else { "btrfs send ... | " };

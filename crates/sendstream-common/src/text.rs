@@ -1,4 +1,4 @@
-//! Text for people, in which names cannot do harm.
+//! Text for messages: names without control characters, errors, sizes.
 
 use std::io;
 
@@ -27,7 +27,7 @@ pub fn strerror(error: &io::Error) -> String {
     }
 }
 
-/// A number of bytes in the unit that reads best.
+/// A number of bytes in a unit that suits it.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut unit = 0;

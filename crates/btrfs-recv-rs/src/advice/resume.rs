@@ -25,9 +25,9 @@ pub(crate) fn on_resume(error: &ResumeError) -> Option<Advice> {
                 None => "receive the stream again from its beginning; it starts over".to_owned(),
             },
         ),
-        ResumeError::Newer { .. } => Advice::to_do(
-            "resume with the version that wrote it, or start over after --abandon of that version",
-        ),
+        ResumeError::Newer { .. } => {
+            Advice::to_do("use the version that wrote it, to resume the receive or to --abandon it")
+        }
         ResumeError::Older { .. } => Advice::to_do(
             "resume with the version that wrote it, or remove the unfinished receive with \
              --abandon and start over",

@@ -39,7 +39,7 @@ pub(super) fn on_error(value: OsString) -> Result<OnError, UsageError> {
         _ => Err(UsageError::unusable(
             "--on-error",
             value,
-            "it is keep or delete",
+            "it must be keep or delete",
         )),
     }
 }
@@ -47,7 +47,7 @@ pub(super) fn on_error(value: OsString) -> Result<OnError, UsageError> {
 /// `--parent`.
 pub(super) fn parent(value: OsString) -> Result<PathBuf, UsageError> {
     if value.is_empty() {
-        return Err(UsageError::unusable("--parent", value, "it is empty"));
+        return Err(UsageError::unusable("--parent", value, "the path is empty"));
     }
     Ok(value.into())
 }
@@ -61,7 +61,7 @@ pub(super) fn clone_source(value: OsString) -> Result<CloneSource, UsageError> {
     });
     let (stands_for, path) = uuid_and_path.unwrap_or((None, whole));
     if path.is_empty() {
-        let why = "it names no subvolume";
+        let why = "the path is empty";
         return Err(UsageError::unusable("--clone-source", value, why));
     }
     Ok(CloneSource {

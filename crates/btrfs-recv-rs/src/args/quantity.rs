@@ -21,7 +21,9 @@ pub(super) fn size(value: OsString) -> Result<u64, UsageError> {
         "" => number.parse().ok(),
         unit => bytes(number, unit),
     };
-    bytes.ok_or_else(|| UsageError::unusable("--size", value, "it is a number such as 1500 or 12G"))
+    bytes.ok_or_else(|| {
+        UsageError::unusable("--size", value, "it must be a number such as 1500 or 12G")
+    })
 }
 
 /// `--checkpoint-every`: a number above 0 with a unit of size or time.
@@ -35,7 +37,7 @@ pub(super) fn interval(value: OsString) -> Result<Quantity, UsageError> {
         UsageError::unusable(
             "--checkpoint-every",
             value,
-            "it is a size, such as 512M or 4G, or a time, such as 30s, 5min or 1h",
+            "it must be a size such as 512M or 4G, or a time such as 30s, 5min or 1h",
         )
     })
 }

@@ -1,4 +1,4 @@
-//! `--json`: what happens, on standard output, an object to a line.
+//! `--json`: events and reports on standard output, an object to a line.
 
 use std::cell::OnceCell;
 use std::io;
@@ -13,7 +13,7 @@ use super::line::write_stdout;
 use crate::advice::Advice;
 use crate::signals::Signal;
 
-/// Progress is told this often at most.
+/// The shortest time between two lines about progress.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// What is remembered from line to line.
@@ -21,7 +21,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub(super) struct Lines {
     /// Why a line could not be written, if one could not.
     lost: OnceCell<io::Error>,
-    /// When progress was told last.
+    /// When the last line about progress was written.
     progress: Option<Instant>,
 }
 
@@ -46,7 +46,7 @@ impl<'a, T> Advised<'a, T> {
     }
 }
 
-/// How far a receive is, and how far it is to go.
+/// Progress, with the size of the input.
 #[derive(Serialize)]
 struct Progress<'a> {
     #[serde(flatten)]
@@ -75,7 +75,7 @@ impl Lines {
         if let Err(error) = write_stdout(line)
             && error.kind() != io::ErrorKind::BrokenPipe
         {
-            // The first tells the reason.
+            // The first error is the reason.
             let _ = self.lost.set(error);
         }
     }
@@ -126,7 +126,7 @@ impl Messages {
             return;
         };
         let line = match event {
-            // Told with advice, or too often.
+            // Written with advice, or not at all.
             Event::Failed(_) | Event::Command { .. } => return,
             Event::Progress { .. } => {
                 let now = Instant::now();
