@@ -210,8 +210,12 @@ pub enum Cause {
     /// something in it, while it was being made read-only. It is not marked as
     /// received.
     #[error(
-        "another process {} inode {inode} while the subvolume was made read-only",
-        if *open { "opened for writing" } else { "changed" }
+        "another process {} while the subvolume was being made read-only",
+        if *open {
+            format!("opened inode {inode} for writing")
+        } else {
+            format!("changed inode {inode}")
+        }
     )]
     EnteredByOthers {
         /// The number of the inode in the subvolume.

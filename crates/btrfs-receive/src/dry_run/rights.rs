@@ -10,7 +10,8 @@ use crate::error::Cause;
 /// `BTRFS_INODE_IMMUTABLE` and `BTRFS_INODE_APPEND`.
 const FORBIDDING: u64 = 1 << 6 | 1 << 7;
 
-/// A capability that a subvolume takes and the process lacks.
+/// A capability that the receive of a subvolume needs and the process does not
+/// have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MissingCapability {
