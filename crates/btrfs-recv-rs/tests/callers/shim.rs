@@ -156,7 +156,7 @@ fn no_real_btrfs_is_an_error() {
         .env("BTRFS_RECV_RS_BTRFS", COMMAND)
         .output()
         .unwrap();
-    assert!(stderr(&output).contains("is btrfs-recv-rs again"));
+    assert!(stderr(&output).contains("is btrfs-recv-rs: set"));
     // A receive needs none.
     let mut command = place.command(&[], &["receive", "--dump"]);
     assert!(stderr(&command.output().unwrap()).starts_with("ERROR: empty stream"));

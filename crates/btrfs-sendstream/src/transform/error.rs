@@ -156,7 +156,7 @@ pub enum TransformErrorKind {
         /// The bound in bytes.
         max: u64,
     },
-    /// A command that is not known here. Nobody can tell what it is about.
+    /// An unknown command, which cannot be transformed.
     #[error("unknown command {number}")]
     UnknownCommand {
         /// Its number.

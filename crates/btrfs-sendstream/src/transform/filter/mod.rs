@@ -1,4 +1,4 @@
-//! Some paths only.
+//! Filters paths.
 
 mod aliases;
 mod at_hand;
@@ -18,13 +18,12 @@ use crate::command::{CloneRange, Command, StreamPath};
 use crate::decoder::Item;
 use crate::error::Position;
 
-/// Leaves out what the [`Rules`] do not keep, so that the rest can be
-/// received.
+/// Removes the paths that the [`Rules`] exclude.
 ///
-/// A full stream gives the tree as it was sent, without what is left out. An
-/// incremental one is for a parent that was made with the same rules. What
-/// remains of it is complete and exact: where something crosses the border, so
-/// that the stream does not say enough, it is refused with a
+/// A full stream gives the tree without the excluded paths. An incremental stream
+/// needs a parent that was filtered by the same rules. Kept paths are complete
+/// and exact: if something is moved between kept and excluded paths, and the
+/// stream does not contain enough to do that, it is refused with a
 /// [`Crossing`](TransformErrorKind::Crossing):
 ///
 /// - a file or directory left out before gets a name that is kept, by RENAME
