@@ -1,8 +1,6 @@
 //! What a search for a source came across.
 
 use btrfs_sendstream::Bytes;
-#[cfg(feature = "serde")]
-use btrfs_sendstream::serial::Text;
 use uuid::Uuid;
 
 use btrfs_ioctl::SubvolumeInfo;
@@ -122,25 +120,4 @@ pub enum Verdict {
         /// The error number.
         os_error: i32,
     },
-}
-
-/// `subvolume_id`, `path` if it is known, and `reason`: why it cannot serve, in
-/// English.
-#[cfg(feature = "serde")]
-impl serde::Serialize for Candidate {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(serde::Serialize)]
-        struct Shape<'a> {
-            subvolume_id: u64,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            path: Option<Text<'a>>,
-            reason: String,
-        }
-        let shape = Shape {
-            subvolume_id: self.id,
-            path: self.path.as_deref().map(Text),
-            reason: self.verdict.to_string(),
-        };
-        shape.serialize(serializer)
-    }
 }

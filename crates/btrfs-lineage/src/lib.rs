@@ -67,6 +67,8 @@ mod mount;
 mod no_source;
 mod rank;
 mod reach;
+#[cfg(feature = "serde")]
+mod serial;
 mod survey;
 #[cfg(test)]
 mod tests;

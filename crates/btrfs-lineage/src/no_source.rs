@@ -15,7 +15,7 @@ const MAX_SHOWN: usize = 32;
 /// No subvolume can serve as the parent or clone source that a stream names.
 ///
 /// Its text has several lines: what was wanted, how it was searched for, each
-/// candidate with the reason it was passed over, and what to do.
+/// candidate with the reason it was passed over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub struct NoSource {
@@ -194,30 +194,7 @@ impl NoSource {
             };
             write!(f, "\n  missing: {capability}; with it, {gain}")?;
         }
-        write!(
-            f,
-            "\n  note: a parent that was made writable loses its received UUID; \
-             `btrfs subvolume list -uR` on the sender shows which subvolume has the UUID above"
-        )?;
-        write!(f, "\n  to do: {}", self.advice())
-    }
-
-    /// What the user can do about it.
-    fn advice(&self) -> &'static str {
-        let any = |wanted: Verdict| self.candidates.iter().any(|it| it.verdict == wanted);
-        if any(Verdict::NotChosen) {
-            "choose one of the subvolumes that could serve, or send a full stream"
-        } else if any(Verdict::OutsideJail) {
-            "make the source available inside the directory that receiving is confined to, \
-             or send a full stream"
-        } else if any(Verdict::Unreachable) || self.missing.contains(&Capability::DacReadSearch) {
-            "receive with the missing capabilities, or into a mount of the top level \
-             (subvolid=5); else receive the source here first, or send a full stream"
-        } else if any(Verdict::Writable) || any(Verdict::Unfinished) {
-            "receive the source here again, or send a full stream"
-        } else {
-            "receive the source here first, or send a full stream"
-        }
+        Ok(())
     }
 }
 

@@ -1,45 +1,46 @@
-//! What a source was taken for, in a report.
+//! The entry of a source in a report.
 
+#[cfg(feature = "serde")]
+use btrfs_sendstream::serial::optional_text;
 use btrfs_sendstream::{Bytes, SourceId};
 use uuid::Uuid;
 
-/// A subvolume that served as parent or clone source.
+/// A subvolume that was used as parent or clone source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct SourceUsed {
-    /// How the stream named it.
+    /// The source, as the stream names it.
     pub wanted: SourceId,
     /// Its id on the destination's filesystem; 0 in a plain directory.
     pub subvolume_id: u64,
-    /// Its UUID on the destination's filesystem; in a plain directory, that
-    /// of the stream.
+    /// Its UUID on the filesystem of the destination; in a plain directory, the
+    /// UUID in the stream.
     pub uuid: Uuid,
-    /// Its path from the top of the filesystem, as far as that is known, or
-    /// in the plain directory.
+    /// Its path from the top level of the filesystem, if known, or in the plain
+    /// directory.
     #[cfg_attr(
         feature = "serde",
         serde(
-            serialize_with = "btrfs_sendstream::serial::optional_text",
-            skip_serializing_if = "Option::is_none"
+            skip_serializing_if = "Option::is_none",
+            serialize_with = "optional_text"
         )
     )]
     pub path: Option<Bytes>,
-    /// It served only because the caller named it: its UUIDs are not the one
-    /// wanted, or it is writable. Whether it holds what the sender's has was
-    /// not looked at.
+    /// Whether it was used only because the caller named it: its UUIDs are
+    /// others, or it is writable. Its content is not verified.
     pub vouched_for: bool,
-    /// It is writable: named or chosen by the caller, or
+    /// Whether it is writable: named or chosen by the caller, or
     /// [the last resort](crate#the-last-resort).
     pub writable: bool,
-    /// It is writable, and nothing shows that it is unchanged since its
-    /// received UUID was set. Of a parent: until the snapshot was taken. Of a
-    /// clone source: until the subvolume was complete.
+    /// Whether it is writable and may have changed since its received UUID was
+    /// set: a parent until the snapshot was taken, a clone source until the
+    /// subvolume was complete.
     pub may_have_changed: bool,
 }
 
 impl SourceUsed {
-    /// A source whose path is not known.
+    /// Creates a source without a path.
     pub fn new(wanted: SourceId, subvolume_id: u64, uuid: Uuid) -> Self {
         Self {
             wanted,

@@ -10,16 +10,18 @@ use btrfs_sendstream::{Bytes, Position, ValueError};
 use crate::plan::op::SourceId;
 use crate::report::Report;
 
-/// Why a receive did not finish everything, and what it did.
+/// Why a receive failed, and what it did until then.
 #[derive(Debug, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[error("{}", self.message())]
 #[non_exhaustive]
 pub struct ReceiveError {
-    /// What ended it.
+    /// Why the receive ended.
     pub reason: StopReason,
     /// The failed operation that comes first in the input, if any failed.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub first_failure: Option<Box<Failure>>,
-    /// What was done before and in spite of it.
+    /// What the receive did.
     pub report: Box<Report>,
 }
 
@@ -32,18 +34,18 @@ impl ReceiveError {
     }
 }
 
-/// What ended a receive.
+/// Why a receive ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// The stream is malformed, was cut, or could not be read.
+    /// The stream is malformed or truncated, or could not be read.
     #[error(transparent)]
     Stream(btrfs_sendstream::Error),
     /// Operations failed.
     #[error("operations failed")]
     Failures,
-    /// The caller asked to stop.
-    #[error("stopped on request")]
+    /// The caller cancelled the receive.
+    #[error("the receive was cancelled")]
     Cancelled,
 }
 
@@ -56,18 +58,18 @@ pub enum OpenError {
     System {
         /// The call.
         call: &'static str,
-        /// The path it was made for.
+        /// The path in question.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the call.
         #[source]
         error: io::Error,
     },
-    /// What was named as parent or clone source cannot be one.
+    /// The parent or clone source that the caller named cannot be used.
     #[error("{path}: {error}", path = path.display())]
     Source {
-        /// The path as it was named.
+        /// The path that the caller named.
         path: PathBuf,
-        /// Why not.
+        /// Why it cannot be used.
         #[source]
         error: io::Error,
     },
@@ -102,16 +104,22 @@ impl OpenError {
     }
 }
 
-/// An operation that failed: where, what, on which path, and why.
+/// An operation that failed: position, operation, path and cause.
 #[derive(Debug, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[error("{at}: {operation} {}: {cause}", EscapedPath(path))]
 #[non_exhaustive]
 pub struct Failure {
     /// The command that asked for the operation.
+    #[cfg_attr(feature = "serde", serde(flatten))]
     pub at: Position,
-    /// The operation, named like the stream's command.
+    /// The operation, by the name of the stream's command.
     pub operation: &'static str,
-    /// The path in the stream that it acted on; empty for the root.
+    /// Its path in the stream; empty for the root of the subvolume.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "btrfs_sendstream::serial::text")
+    )]
     pub path: Bytes,
     /// The cause.
     #[source]
@@ -119,7 +127,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure; the fields say what each argument is.
+    /// Creates a failure from its fields.
     pub fn new(at: Position, operation: &'static str, path: &[u8], cause: Cause) -> Self {
         Self {
             at,
@@ -137,7 +145,8 @@ pub enum Cause {
     /// No subvolume can serve as the parent or the clone source.
     #[error(transparent)]
     NoSource(#[from] Box<btrfs_lineage::NoSource>),
-    /// An interrupted receive cannot go on, or a checkpoint cannot be taken.
+    /// An interrupted receive cannot be resumed, or a checkpoint cannot be
+    /// taken.
     #[cfg(feature = "resume")]
     #[error(transparent)]
     Resume(#[from] Box<crate::resume::ResumeError>),
@@ -146,7 +155,7 @@ pub enum Cause {
     System {
         /// The call, by the name of its manual page, or the ioctl.
         call: &'static str,
-        /// What the kernel said.
+        /// The error of the call.
         #[source]
         error: io::Error,
     },
@@ -156,14 +165,12 @@ pub enum Cause {
         /// What has it.
         by: Occupant,
     },
-    /// The name that the new subvolume was to have until it is complete is
-    /// taken; see
+    /// The temporary name of the new subvolume is taken; see
     /// [`atomic`](crate::BtrfsDestinationBuilder::atomic).
     #[error(
-        "File exists: {built_as}, as it is called until it is complete, is {}",
+        "File exists: the temporary name {built_as} is taken by {}",
         match by {
-            Occupant::Same => "the same subvolume, complete but for its name: rename it \
-                (mv -nT)".to_owned(),
+            Occupant::Same => "the same subvolume, complete but not renamed".to_owned(),
             by => by.to_string(),
         }
     )]
@@ -174,145 +181,134 @@ pub enum Cause {
         by: Occupant,
     },
     /// The subvolume is complete, on disk, marked as received and read-only,
-    /// and could not be given its name.
-    #[error(
-        "it is complete, and still called {built_as}, which rename(2) could not change: {error}"
-    )]
+    /// but could not be renamed from its temporary name.
+    #[error("the subvolume is complete, but cannot be renamed from {built_as}: {error}")]
     NotRenamed {
-        /// The name it was built under.
+        /// The temporary name.
         built_as: String,
-        /// Why; `EEXIST` if the name was taken meanwhile.
+        /// The error of `renameat2`; `EEXIST` if the name is taken.
         #[source]
         error: io::Error,
     },
-    /// Another process has renamed or moved the subvolume, so that its name is
-    /// something else's or nothing's. It is not marked as received, unless it
-    /// was moved after it was complete.
+    /// Another process renamed, moved or deleted the subvolume during the
+    /// receive. It is not marked as received, unless it was moved after it was
+    /// complete.
     #[error(
-        "{built_as} is not the subvolume that was received: another process renamed it, moved it \
-         away or deleted it; it has the id {subvolume_id}{}",
+        "{built_as} is not the received subvolume (id {subvolume_id}) any more: another process \
+         renamed, moved or deleted it{}",
         CalledNow(called)
     )]
     Moved {
-        /// The name that it had while it was built.
+        /// The name under which it was built.
         built_as: String,
         /// Its id.
         subvolume_id: u64,
-        /// Its name now, in whatever directory; empty if it was deleted.
+        /// Its present name, in any directory; empty if it was deleted.
         called: Bytes,
     },
-    /// While the subvolume was made read-only, another process opened a file of
-    /// it for writing, or changed something in it. It is not marked as
+    /// Another process opened a file of the subvolume for writing, or changed
+    /// something in it, while it was being made read-only. It is not marked as
     /// received.
     #[error(
-        "another process {} inode {inode} while the subvolume was made read-only",
-        if *open { "opened for writing" } else { "changed" }
+        "another process {} while the subvolume was being made read-only",
+        if *open {
+            format!("opened inode {inode} for writing")
+        } else {
+            format!("changed inode {inode}")
+        }
     )]
     EnteredByOthers {
         /// The number of the inode in the subvolume.
         inode: u64,
-        /// Whether it is open for writing, and can be changed still.
+        /// Whether it is still open for writing.
         open: bool,
     },
-    /// A name was chosen for the subvolume of the input, and this is a second
-    /// one: see [`Options::name`](crate::Options::name).
-    #[error(
-        "the input holds a second subvolume, and the name that was chosen serves one; receive \
-         them one by one, or under the names in the stream"
-    )]
+    /// The input contains a second subvolume, and
+    /// [`Options::name`](crate::Options::name) is for one.
+    #[error("the input contains a second subvolume, and the chosen name is for one")]
     SecondSubvolume,
-    /// The subvolume was created, and then something failed before anything
-    /// could be applied: it is there, writable and without received UUID.
+    /// The subvolume was created, but could not be opened or prepared. It is
+    /// writable and has no received UUID.
     #[error("{cause}; the subvolume exists and is incomplete")]
     LeftIncomplete {
         /// What failed.
         #[source]
         cause: Box<Cause>,
     },
-    /// The stream says that a file changed, and not how.
-    #[error(
-        "the stream was sent without file data (btrfs send --no-data): it shows what \
-         changed and cannot be received"
-    )]
+    /// The stream was sent without file data.
+    #[error("the stream contains no file data (btrfs send --no-data) and cannot be received")]
     NoFileData,
-    /// File data was sent to something that is not a regular file.
-    #[error(
-        "not a regular file but a {found}; data is written to and cloned from regular files only"
-    )]
+    /// The target of a write, or the source or target of a clone, is not a
+    /// regular file.
+    #[error("not a regular file but a {found}")]
     NotRegularFile {
-        /// What it is.
+        /// The kind of file.
         found: &'static str,
     },
     /// The data of an encoded write cannot be decoded.
     #[error("cannot decode: {0}")]
     Undecodable(#[from] DecodeError),
-    /// A model holds no subvolume that could serve as the source.
+    /// A model in memory has no subvolume that can be the source.
     #[error("no read-only subvolume has the received UUID or the UUID {}", wanted.uuid)]
     SourceNotFound {
-        /// How the stream names it.
+        /// The source, as the stream names it.
         wanted: SourceId,
     },
     /// No earlier extraction in the directory has the UUID that the stream
     /// names.
-    #[error(
-        "no complete extraction in this directory has the UUID {}; extract the stream of that \
-         subvolume into it first",
-        wanted.uuid
-    )]
+    #[error("no complete extraction in this directory has the UUID {}", wanted.uuid)]
     NotExtracted {
-        /// How the stream names it.
+        /// The source, as the stream names it.
         wanted: SourceId,
     },
-    /// An earlier extraction has the UUID that the stream names, and cannot
-    /// be used.
+    /// The earlier extraction that the stream names cannot be used.
     #[error(
-        "the extraction {} that has the UUID {} cannot be used: {problem}",
+        "the extraction {} with the UUID {} cannot be used: {problem}",
         EscapedPath(name), wanted.uuid
     )]
     BadExtraction {
-        /// How the stream names it.
+        /// The source, as the stream names it.
         wanted: SourceId,
-        /// Its name in the directory, as far as that is known.
+        /// Its name in the directory; empty if it is not known.
         name: Bytes,
-        /// What is the matter.
+        /// Why it cannot be used.
         problem: ExtractionProblem,
     },
-    /// The filesystem extracted onto does not store the name as it is, as
-    /// VFAT, which drops a dot at the end; or does not tell it from another,
-    /// as VFAT with capital letters.
+    /// The filesystem changes the name, as VFAT does with a dot at its end, or
+    /// does not distinguish it from another, as VFAT with capital letters.
     #[error(
-        "this filesystem {} {} {}; extract onto another filesystem",
-        if *taken { "takes" } else { "stores" },
-        EscapedPath(path),
-        if *taken { "for the name of another file" } else { "under another name" }
+        "this filesystem {}: {}",
+        if *taken { "does not distinguish the name from another" } else { "changes the name" },
+        EscapedPath(path)
     )]
     NameNotStored {
         /// The path that was to be created.
         path: Bytes,
-        /// Another file has a name that the filesystem takes for this one.
+        /// Whether another file has a name that the filesystem considers
+        /// equal.
         taken: bool,
     },
-    /// The list of what was not kept could not be written.
-    #[error("cannot write the list of what is not kept: {error}")]
+    /// The list of metadata that was not extracted could not be written.
+    #[error("cannot write the list of metadata that was not extracted: {error}")]
     ListNotWritten {
-        /// What the writer said.
+        /// The error of the writer.
         #[source]
         error: io::Error,
     },
     /// The file to clone from ends before the range does.
-    #[error("the source file has {size} bytes, and the range ends at {wanted}")]
+    #[error("the source file has {size} bytes, but the range ends at {wanted}")]
     SourceTooShort {
         /// Size of the source file in bytes.
         size: u64,
         /// Where the range ends in it.
         wanted: u64,
     },
-    /// More of something than memory is set aside for.
+    /// A limit on memory was reached.
     #[error("more than {limit} {what}")]
     Limit {
-        /// Of what.
+        /// The things that are limited in number.
         what: &'static str,
-        /// How many are possible.
+        /// Their largest number.
         limit: u64,
     },
     /// No subvolume is under construction.
@@ -322,138 +318,122 @@ pub enum Cause {
     /// out: a bug. Nothing was done.
     #[error("bug: the operation reached a part of the receiver that cannot carry it out")]
     Misplaced,
-    /// A thread of the destination panicked: a bug. Nothing is finished
-    /// after that.
+    /// A thread of the destination panicked, which is a bug. Nothing is
+    /// completed after that.
     #[error("a thread of the receiver panicked; nothing more can be applied")]
     ThreadPanicked,
-    /// The complete subvolume was marked as received, could not be made
-    /// read-only, and the mark could not be taken off again. Its content is
-    /// that of the sender, but it can be changed: delete it.
+    /// The complete subvolume could not be made read-only after its received
+    /// UUID was set, and the received UUID could not be removed. Its content is
+    /// right, but can be changed.
     #[error(
-        "it has a received UUID but cannot be made read-only, and the received UUID cannot be \
-         removed; delete it: {error}"
+        "the subvolume has a received UUID, but cannot be made read-only, and the received UUID \
+         cannot be removed: {error}"
     )]
     StampStays {
-        /// Why the mark could not be taken off.
+        /// Why the received UUID could not be removed.
         #[source]
         error: io::Error,
     },
-    /// Encoded data that the kernel had accepted is a hole after the flush:
-    /// writing it to disk failed.
+    /// Encoded data that the kernel had accepted could not be written to
+    /// disk: the file has a hole in its place.
     #[error(
-        "the disk did not take the data: {} has none at offset {offset}, where it was written; \
-         the kernel log may say why",
+        "data was lost on its way to the disk: {} has a hole at offset {offset}",
         LostIn(path.as_deref(), *inode)
     )]
     DataLost {
-        /// A path of the file in the new subvolume, if it could be found out.
+        /// A path of the file in the new subvolume, if it is known.
         path: Option<Bytes>,
         /// Number of its inode there.
         inode: u64,
         /// Where in the file the data is missing, in bytes.
         offset: u64,
     },
-    /// Something else, in a [`Destination`](crate::Destination) that is not
-    /// of this crate.
+    /// An error of a [`Destination`](crate::Destination) outside this
+    /// crate.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
-    /// A value that the operation cannot carry.
+    /// A value that the operation does not support.
     #[error("{what} {value} is out of range")]
     OutOfRange {
-        /// What the value is.
+        /// The name of the value.
         what: &'static str,
         /// The value.
         value: i128,
     },
-    /// Resolving the path would have left the subvolume, or may have.
-    #[error("{barrier} stands in the path at {}; refused", EscapedPath(path))]
+    /// The path may lead out of the subvolume.
+    #[error("refused: {} in the path is {barrier}", EscapedPath(path))]
     Escape {
-        /// The path as far as the component that was refused.
+        /// The path up to the component that was refused.
         path: Bytes,
-        /// What stands there.
+        /// What the component is.
         barrier: Barrier,
     },
-    /// The path is empty, where a name in a directory is needed.
+    /// The path is empty: it names the root of the subvolume.
     #[error("the root of the subvolume cannot be created, moved, linked or removed")]
     RootItself,
-    /// Inode flags were asked of something that has none to set.
-    #[error("a {found} has no inode flags that can be set; regular files and directories have")]
+    /// Inode flags can be set on regular files and directories only.
+    #[error("inode flags cannot be set on a {found}")]
     NoInodeFlags {
-        /// What it is.
+        /// The kind of inode.
         found: &'static str,
     },
-    /// The kernel accepted permission bits and did not store all of them,
-    /// as it does with the setgid bit without `CAP_FSETID`.
-    #[error("mode {wanted:04o} was set and {kept:04o} was kept; CAP_FSETID may be missing")]
+    /// The kernel dropped permission bits, such as the setgid bit without
+    /// `CAP_FSETID`.
+    #[error("mode {wanted:04o} was set, but the kernel stored {kept:04o}")]
     ModeNotKept {
-        /// The permission bits asked for.
+        /// The permission bits that were set.
         wanted: u32,
-        /// The permission bits found afterwards.
+        /// The permission bits that the kernel stored.
         kept: u32,
     },
-    /// The operation on this kind of inode goes through `/proc/self/fd`,
-    /// which is not there.
-    #[error("no proc filesystem is mounted on /proc, and this operation on a {found} needs it")]
+    /// The operation on this kind of inode needs `/proc/self/fd`, which does
+    /// not exist.
+    #[error("/proc is not mounted, and this operation on a {found} needs it")]
     NoProc {
-        /// What the inode is.
+        /// The kind of inode.
         found: &'static str,
     },
 }
 
-/// What has the name that a new subvolume was to get. It is left alone.
+/// What has the name of the new subvolume already. It is not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Occupant {
     /// A writable subvolume without received UUID.
-    #[error(
-        "a writable subvolume without received UUID, as a receive leaves it that is still \
-         running or did not finish; make sure none is running, then remove it (btrfs subvolume \
-         delete), or move it away, or receive into another directory"
-    )]
+    #[error("a writable subvolume without received UUID")]
     Incomplete,
-    /// A subvolume received from the very source of the stream.
-    #[error("the same subvolume, received completely before: there is nothing to do")]
+    /// The same subvolume, received before and complete.
+    #[error("the same subvolume, which was received completely before")]
     Same,
     /// Another subvolume.
-    #[error("another subvolume: remove it or move it away, or receive into another directory")]
+    #[error("another subvolume")]
     Other,
     /// Something that is not a subvolume.
-    #[error("something else: remove it or move it away, or receive into another directory")]
+    #[error("something that is not a subvolume")]
     NoSubvolume,
-    /// A directory as an extraction leaves it that is running or did not
-    /// finish.
-    #[error(
-        "what an extraction leaves that is still running or did not finish (its name ends in \
-         .incomplete); make sure none is running, then remove it (rm -r)"
-    )]
+    /// The directory of an extraction that is running or did not finish.
+    #[error("an extraction that is running or did not finish (its name ends in .incomplete)")]
     IncompleteExtraction,
-    /// The directory in which extractions keep their records.
-    #[error("the records of extractions; extract it under another name")]
+    /// The directory for the records of extractions.
+    #[error("the records of extractions")]
     Records,
 }
 
-/// Why an earlier extraction cannot serve as parent or clone source.
+/// Why an earlier extraction cannot be used as parent or clone source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtractionProblem {
-    /// It was moved away, renamed or removed.
-    #[error("it is not there any more; move it back, or extract its stream again")]
+    /// It was moved, renamed or removed.
+    #[error("it does not exist any more")]
     Gone,
-    /// A directory of that name was made later.
-    #[error(
-        "another directory has its name; extract its stream again, or, if this is an unchanged \
-         copy of it, remove the line that begins with `born` from its record"
-    )]
+    /// Another directory has its name, such as a copy of it.
+    #[error("another directory has its name")]
     Replaced,
-    /// It is the subvolume at another time: the UUID is right, and the
+    /// It is another state of the subvolume: the UUID is right, but the
     /// ctransid is not.
-    #[error(
-        "it is the subvolume as of transid {found}, and the stream needs it as of transid \
-         {wanted}; extract the stream of that state into this directory first, or, if both are \
-         one snapshot that came by different hosts, write `transid {wanted}` in its record"
-    )]
+    #[error("it is the subvolume at transid {found}, but the stream needs transid {wanted}")]
     OtherState {
         /// The ctransid in the record.
         found: u64,
@@ -461,11 +441,11 @@ pub enum ExtractionProblem {
         wanted: u64,
     },
     /// The record cannot be read.
-    #[error("its record is damaged; extract its stream again")]
+    #[error("its record is damaged")]
     DamagedRecord,
 }
 
-/// What stood in a path that must stay inside one subvolume.
+/// What a component of a path is that may lead out of the subvolume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -480,9 +460,8 @@ pub enum Barrier {
     /// The root of another subvolume.
     #[error("another subvolume")]
     OtherSubvolume,
-    /// Another inode than a moment before: a process other than the
-    /// receiver changes the tree.
-    #[error("something that another process put there meanwhile")]
+    /// An inode that another process put there during the operation.
+    #[error("replaced by another process")]
     Replaced,
 }
 
@@ -525,7 +504,7 @@ impl fmt::Display for LostIn<'_> {
     }
 }
 
-/// The name that something has by now, if it has one.
+/// The present name of a subvolume, if it has one.
 struct CalledNow<'a>(&'a [u8]);
 
 impl fmt::Display for CalledNow<'_> {
@@ -533,7 +512,7 @@ impl fmt::Display for CalledNow<'_> {
         if self.0.is_empty() {
             return Ok(());
         }
-        write!(f, " and is called {} now", EscapedPath(self.0))
+        write!(f, "; its name is {} now", EscapedPath(self.0))
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A send stream is a list of commands (*make a file*, *rename*, *write*)
 //! that turns an empty subvolume, or a snapshot of its parent, into a copy of
-//! a snapshot elsewhere. This crate carries them out on a mounted btrfs, in
-//! a plain directory, or on a [`Destination`] of your own.
+//! a snapshot elsewhere. This crate applies them to a mounted btrfs, to a plain
+//! directory, or to a [`Destination`] of your own.
 //!
 //! ```no_run
 //! use btrfs_receive::{BtrfsDestination, Receiver};
@@ -45,40 +45,38 @@
 //!
 //! # More control
 //!
-//! - [`Observer`] is told of progress, failures and each subvolume's end.
+//! - An [`Observer`] receives events: progress, failures, and the outcome of
+//!   each subvolume.
 //! - [`Options::cancel`] stops a receive, from another thread or a signal
 //!   handler.
-//! - [`BtrfsDestinationBuilder::choose_sources`] leaves it to the caller which
-//!   subvolume becomes parent or clone source; [`btrfs_lineage::Resolver`] finds them
-//!   without receiving.
-//! - [`Receiver::item`] takes commands one by one.
-//! - [`Planner`] makes operations of commands, for a [`Destination`] of your
-//!   own or without any.
+//! - [`BtrfsDestinationBuilder::choose_sources`] lets the caller choose parents
+//!   and clone sources; [`btrfs_lineage::Resolver`] finds them without a receive.
+//! - [`Receiver::item`] applies commands one by one.
+//! - [`Planner`] converts commands to operations, for a [`Destination`] of your
+//!   own or for other uses.
 //!
-//! The folder `examples` of the crate has small programs for it, which tests
-//! run: `progress`, `resolve` and `step-by-step`.
+//! The examples `progress`, `resolve` and `step-by-step` show how.
 //!
 //! # What `Ok` means
 //!
-//! Every subvolume of the input holds what was sent, is on disk, has
-//! its received UUID and is read-only. A subvolume in which anything failed is
-//! left writable and without received UUID, and the receive ends in a
-//! [`ReceiveError`] that says what failed and where. [`Options::max_errors`]
-//! only decides how much is tried in spite of that.
+//! Every subvolume in the input is complete, on disk, has its received UUID and
+//! is read-only. If anything fails, the subvolume stays writable and without
+//! received UUID, and the receive returns a [`ReceiveError`] with the operation,
+//! the position and the cause. [`Options::max_errors`] sets only how many more
+//! commands are tried.
 //!
-//! Paths of the stream are resolved beneath the new subvolume, without
-//! following symbolic links; data goes to regular files only. Nothing of the
-//! process is changed: no umask, working directory or signal handler. Nothing
-//! is printed.
+//! Paths in the stream are resolved beneath the new subvolume, without following
+//! symbolic links, and data is written to regular files only. The process is not
+//! changed: not its umask, working directory or signal handlers. Nothing is
+//! printed.
 //!
-//! What [`Options`] leave out on purpose makes no failure: the subvolume is
-//! marked as received, and [`Outcome::FinishedButFor`] tells it from one that
-//! has everything.
+//! Excluding something by [`Options`] is not a failure: the subvolume is marked
+//! as received, and its outcome is [`Outcome::FinishedButFor`].
 //!
 //! # Privileges
 //!
-//! Capabilities decide, not the user id. Without one, what needs it fails and
-//! says so, but for the two that have a fallback.
+//! A receive needs capabilities, whatever the user id. An operation that lacks
+//! its capability fails, unless the table shows a fallback.
 //!
 //! | capability | for |
 //! |---|---|
@@ -92,32 +90,30 @@
 //!
 //! # Memory
 //!
-//! Bounded, whatever the stream: see [`Receiver`], [`BtrfsDestination`],
-//! [`Planner`] and [`btrfs_lineage::Resolver`], each of which states its share. For
-//! streams that kernels write, less than 64 MiB in all.
+//! The use of memory is bounded, whatever the stream contains: see [`Receiver`],
+//! [`BtrfsDestination`], [`Planner`] and [`btrfs_lineage::Resolver`]. Streams written by
+//! kernels need less than 64 MiB.
 //!
 //! # Logging
 //!
-//! Decisions are told through `tracing`: at level `info` which subvolume was
-//! taken as a source, and when one is marked as received; at level `debug` which
-//! were considered, what has to be done another way than asked, and
-//! checkpoints. Single extents that are copied or decoded are at level `trace`. Nothing is told for
-//! commands that are simply carried out, and without a subscriber nothing is
-//! put together. Destinations work on threads of their own: a subscriber has to
-//! be the global default to hear them.
+//! Decisions are logged with `tracing`. Level `info`: the sources used, and
+//! subvolumes that are marked as received. Level `debug`: the candidates for
+//! sources, fallbacks, and checkpoints. Level `trace`: single extents that are
+//! copied or decoded. Successful commands are not logged. Destinations have
+//! threads of their own: set the subscriber as the global default to get their
+//! events.
 //!
 //! # Features
 //!
-//! `resume`, on by default: receives that go on where they stopped, [`resume`].
+//! `resume`, on by default: interrupted receives can be resumed; see [`resume`].
 //! Without it the crate needs neither `sha2` nor `serde_json`.
 //!
-//! `serde`, off by default, adds `serde::Serialize` to reports, events, errors
-//! and what [`dry_run`] finds, for formats with keys such as JSON;
-//! `docs/json.md` of the repository has the keys.
+//! `serde`, off by default: `serde::Serialize` for reports, events, errors and
+//! the results of [`dry_run`], for formats with keys such as JSON. `docs/json.md`
+//! in the repository describes the keys.
 //!
-//! The crate is for Linux, and has no dependency that compiles
-//! or links C. Which kernel features it uses, and what it does without them,
-//! stands in `docs/kernel.md` of the repository.
+//! The crate is for Linux, and has no dependencies in C. `docs/kernel.md` in the
+//! repository lists the kernel features that it uses, and the fallbacks.
 
 mod confine;
 mod destination;

@@ -1,4 +1,4 @@
-//! Telling a caller what happens, while it happens.
+//! Events of a receive.
 
 use btrfs_sendstream::{Command, CommandBuf, Position};
 
@@ -9,99 +9,110 @@ use crate::report::SubvolumeReport;
 use crate::resume::ResumeError;
 use btrfs_lineage::SourceUsed;
 
-/// Something that happened during a receive.
+/// An event during a receive.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(tag = "event", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A SUBVOL or SNAPSHOT command was read; nothing was created yet.
+    /// A SUBVOL or SNAPSHOT command was read; nothing is created yet.
     SubvolumeBegins {
-        /// What the stream asks for.
-        new: &'a NewSubvolume,
         /// The command.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         at: Position,
+        /// The subvolume in the stream.
+        #[cfg_attr(feature = "serde", serde(flatten))]
+        new: &'a NewSubvolume,
     },
     /// The subvolume exists and is under construction.
     SubvolumeCreated {
-        /// What the stream asks for.
+        /// The subvolume in the stream.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         new: &'a NewSubvolume,
-        /// The parent it is a snapshot of.
+        /// The parent that was used, if any.
+        #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
         parent: Option<&'a SourceUsed>,
     },
-    /// Another part of the input was taken: sent with the first command that
-    /// begins [`Event::PROGRESS_BYTES`] or more after the one it was last sent
-    /// with. What was taken is decoded and on its way; on disk it is only
-    /// when the subvolume is finished.
+    /// More of the input was read. Sent with the first command that begins
+    /// [`Event::PROGRESS_BYTES`] or more after that of the last such event. What
+    /// was read is on disk only when the subvolume is complete.
     Progress {
         /// The command.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         at: Position,
-        /// What was taken before it.
+        /// Totals before this command.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         totals: Totals,
     },
-    /// An interrupted receive has left the subvolume half built: what comes
-    /// is compared with what it has applied.
+    /// The subvolume is left from an interrupted receive: the beginning of the
+    /// stream is compared with what was received.
     #[cfg(feature = "resume")]
     Comparing {
-        /// What the stream asks for.
+        /// The subvolume in the stream.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         new: &'a NewSubvolume,
-        /// Up to here, in bytes of the stream from the command that begins
-        /// the subvolume.
+        /// Where the comparison ends, in bytes of the stream from the command
+        /// that begins the subvolume.
         offset: u64,
     },
-    /// It was not the same, and the input can be read again: it is, from its
-    /// beginning, to go on from an earlier checkpoint or to start over. The
-    /// events of what is received again come again.
+    /// The stream differs from the interrupted one, and the input is read again
+    /// from its beginning, to resume from an earlier checkpoint or to start over.
+    /// Events are repeated.
     #[cfg(feature = "resume")]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::reason"))]
     StartsAgain(&'a ResumeError),
-    /// It was the same, the subvolume is what it was there, and is under
-    /// construction again.
+    /// The stream is the interrupted one, and the receive resumes.
     #[cfg(feature = "resume")]
     Resumed {
-        /// What the stream asks for.
+        /// The subvolume in the stream.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         new: &'a NewSubvolume,
-        /// Where it goes on, counted in the same way.
+        /// Where it resumes, counted in the same way.
         offset: u64,
     },
-    /// A checkpoint was taken: everything up to here need not be applied
-    /// again.
+    /// A checkpoint was taken: an interrupted receive resumes from here.
     #[cfg(feature = "resume")]
     Checkpoint {
         /// The command after which it was taken.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         at: Position,
-        /// What it holds, counted in the same way.
+        /// Its position, counted in the same way.
         offset: u64,
     },
-    /// A command was read that belongs to the subvolume under construction.
-    /// Sent only if [`Observer::wants_commands`].
+    /// A command of the subvolume under construction was read. Sent only if
+    /// [`Observer::wants_commands`].
     Command {
-        /// The command.
-        command: &'a CommandBuf,
-        /// Where it stands.
+        /// Its position.
+        #[cfg_attr(feature = "serde", serde(flatten))]
         at: Position,
+        /// The command.
+        #[cfg_attr(feature = "serde", serde(flatten))]
+        command: &'a CommandBuf,
     },
     /// An operation failed.
     Failed(&'a Failure),
     /// The subvolume is complete, on disk, marked as received and read-only.
     SubvolumeFinished(&'a SubvolumeReport),
-    /// A subvolume that could not be completed was to be deleted, and could
-    /// not be. [`SubvolumeAbandoned`](Self::SubvolumeAbandoned) follows.
+    /// An incomplete subvolume could not be deleted.
+    /// [`SubvolumeAbandoned`](Self::SubvolumeAbandoned) follows.
     NotDeleted {
         /// The subvolume.
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "name", serialize_with = "crate::serial::name")
+        )]
         subvolume: &'a SubvolumeReport,
-        /// Why.
+        /// The cause.
         cause: &'a Cause,
     },
-    /// An earlier receive has completed the subvolume; its part of the input
-    /// was passed over.
+    /// The subvolume was complete before; its part of the input was skipped.
     SubvolumePresent(&'a SubvolumeReport),
-    /// The subvolume was given up: it is writable and has no received UUID,
-    /// or was deleted, or was not created at all.
+    /// The receive of the subvolume failed: it is writable and has no received
+    /// UUID, or was deleted, or was not created.
     SubvolumeAbandoned(&'a SubvolumeReport),
 }
 
-/// What a receive has taken of its input, of all streams in it.
-///
-/// How much the input holds in all is known to the caller, if to anybody:
-/// `bytes` is the part of it that was taken.
+/// How much of its input a receive has read, for all streams in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -110,18 +121,18 @@ pub struct Totals {
     pub bytes: u64,
     /// Commands.
     pub commands: u64,
-    /// Files of every kind that were to be made.
+    /// Commands that create a file of any kind.
     pub files: u64,
-    /// Bytes of file data that were to be written, decoded.
+    /// Bytes of file data to write, decoded.
     pub written: u64,
-    /// Bytes of file data that were to be cloned.
+    /// Bytes of file data to clone.
     pub cloned: u64,
     /// Subvolumes that are complete.
     pub subvolumes: u64,
 }
 
 impl Totals {
-    /// Adds what a command asks for.
+    /// Adds a command.
     pub(crate) fn add(&mut self, command: &CommandBuf) {
         match command {
             Command::Mkfile { .. }
@@ -160,17 +171,17 @@ impl Totals {
 }
 
 impl Event<'_> {
-    /// How far [`Event::Progress`] are apart, in bytes of input: 1 MiB.
+    /// The least distance of two [`Event::Progress`], in bytes of input: 1 MiB.
     pub const PROGRESS_BYTES: u64 = 1 << 20;
 }
 
-/// Receives [`Event`]s; called on the thread that runs the receive.
+/// Receives [`Event`]s, on the thread that runs the receive.
 pub trait Observer {
-    /// One event.
+    /// Receives an event.
     fn event(&mut self, event: Event<'_>);
 
-    /// Whether [`Event::Command`] is wanted; asked once for each subvolume,
-    /// since it costs time for each command. Default `false`.
+    /// Returns whether [`Event::Command`] is sent, which takes time for each
+    /// command. Called once for each subvolume. Default `false`.
     fn wants_commands(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! What a caller may set about a receive.
+//! Options of a receive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use crate::plan::Rules;
 use crate::policy::XattrPattern;
 use crate::report::LeftOut;
 
-/// How a [`Receiver`](crate::Receiver) treats its input.
+/// Options of a [`Receiver`](crate::Receiver).
 ///
 /// ```
 /// use btrfs_receive::{Cancel, OnError, Options};
@@ -24,44 +24,41 @@ use crate::report::LeftOut;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// Give up after this many failed operations; 0: never. Default 1.
+    /// Stop after this many failed operations; 0: never. Default 1.
     ///
-    /// Going on never makes a subvolume with a failed operation count as
-    /// received. A malformed stream always ends the receive.
+    /// A subvolume with a failed operation is never marked as received. A
+    /// malformed stream always ends the receive.
     pub max_errors: u64,
     /// Stop after the first END and leave the rest of the input unread.
-    /// Default: go on with the streams that follow, to the end of input.
+    /// Default `false`: all streams in the input are received.
     pub stop_at_end: bool,
-    /// Skip a subvolume that the destination has already under its name,
-    /// complete and from the same state of the same source
+    /// Skip a subvolume that was received before and is complete
     /// ([`Occupant::Same`](crate::Occupant::Same)), instead of failing.
     /// Default `false`.
     pub skip_complete: bool,
     /// Skip unknown commands and attributes instead of refusing the stream.
     /// What is skipped is counted in the report. Default `false`.
     pub allow_unknown: bool,
-    /// Create the subvolume under this name, not under the one in the stream.
-    /// A second subvolume in the input is then refused: one name serves one.
-    /// Default `None`.
+    /// Create the subvolume under this name instead of the name in the stream.
+    /// A second subvolume in the input is refused. Default `None`.
     pub name: Option<SubvolumeName>,
-    /// What becomes of a subvolume that could not be completed. Default: it
-    /// is kept.
+    /// What to do with an incomplete subvolume. Default: keep it.
     pub on_error: OnError,
-    /// Neither set nor remove the extended attributes that one of these
-    /// patterns matches, and count them. Default: none.
+    /// Neither set nor remove extended attributes that match one of these
+    /// patterns, and count them. Default: none.
     ///
-    /// A file whose `system.posix_acl_access` is left out keeps its mode, and
-    /// there the bits of the group are the mask of the ACL: without the ACL
-    /// they may permit the group more than the sender did.
+    /// The group bits in the mode of a file with an access ACL are the mask of
+    /// the ACL: without `system.posix_acl_access` the group may get more access
+    /// than on the sender.
     pub exclude_xattrs: Vec<XattrPattern>,
-    /// Leave inode flags (`chattr`) as they are, and count the FILEATTR
-    /// commands. Default `false`.
+    /// Ignore inode flags (`chattr`), and count the FILEATTR commands. Default
+    /// `false`.
     pub exclude_file_attributes: bool,
-    /// Bounds on what a stream may make the decoder allocate.
+    /// Limits on the memory that a stream may make the decoder allocate.
     pub limits: Limits,
     /// Fusing rules of the planner; for diagnosis.
     pub rules: Rules,
-    /// Checked between commands: once set, the receive stops, and what is
+    /// Stops the receive between two commands when it is set. The subvolume
     /// under construction stays writable and without received UUID.
     pub cancel: Cancel,
 }
@@ -122,42 +119,41 @@ impl Options {
     }
 }
 
-/// What becomes of a subvolume that was created and could not be completed,
-/// because something failed or the receive was stopped.
+/// What to do with an incomplete subvolume, after a failure or a cancelled
+/// receive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnError {
-    /// It stays: writable and without received UUID.
+    /// Keep it, writable and without received UUID.
     #[default]
     Keep,
-    /// It is deleted, as far as the destination can do that. Only what this
-    /// receive created and left unfinished: never a subvolume that was there
-    /// before, and none that has a received UUID or is read-only.
+    /// Delete it, if the destination supports that. Only a subvolume that this
+    /// receive created is deleted, and none that has a received UUID or is
+    /// read-only.
     Delete,
 }
 
-/// A flag to stop a receive with, from another thread or a signal handler.
+/// A flag that stops a receive, from another thread or a signal handler.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// A flag that is not set.
+    /// Creates a flag that is not set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The flag as the atomic it is, for code that wants to set one (a
-    /// signal handler, say).
+    /// Returns the flag as an atomic, for a signal handler for example.
     pub fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.0)
     }
 
-    /// Asks the receive to stop before the next command.
+    /// Stops the receive before the next command.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was asked to stop.
+    /// Returns whether the flag is set.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -4,11 +4,11 @@
 /// and longest pattern.
 const MAX_LEN: usize = 255;
 
-/// Which extended attributes to leave out: a pattern for their names.
+/// A pattern for the names of extended attributes.
 ///
-/// `*` stands for any number of bytes, dots included, `?` for any single one;
-/// every other byte stands for itself. `security.selinux` is one attribute,
-/// `system.posix_acl_*` both kinds of ACL, `user.*` all that users set.
+/// `*` matches any number of bytes, dots included, `?` any single byte, and
+/// every other byte itself. `security.selinux` matches one attribute,
+/// `system.posix_acl_*` both kinds of ACL, `user.*` all attributes of users.
 ///
 /// ```
 /// use btrfs_receive::XattrPattern;
@@ -21,7 +21,7 @@ const MAX_LEN: usize = 255;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XattrPattern(Box<[u8]>);
 
-/// A pattern that matches no extended attribute, whatever a stream holds.
+/// A pattern that cannot match any extended attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatternError {
@@ -40,7 +40,7 @@ pub enum PatternError {
 }
 
 impl XattrPattern {
-    /// Takes a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
     /// It is empty, has more than 255 bytes, or has neither a dot nor a `*`
@@ -58,13 +58,13 @@ impl XattrPattern {
         Ok(Self(pattern.into()))
     }
 
-    /// The pattern as it was given.
+    /// Returns the pattern.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether the attribute of this name is meant. Takes time proportional
-    /// to the product of both lengths at worst.
+    /// Returns whether the pattern matches `name`. Takes at most time
+    /// proportional to the product of both lengths.
     pub fn matches(&self, name: &[u8]) -> bool {
         let (mut pattern, mut rest) = (&*self.0, name);
         // Behind the last `*`, and what it has not swallowed yet.

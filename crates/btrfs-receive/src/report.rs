@@ -1,88 +1,91 @@
-//! What a receive did.
+//! Reports of receives.
 
 use btrfs_lineage::SourceUsed;
+#[cfg(feature = "serde")]
+use btrfs_sendstream::serial::{flags, permissions, special_mode, text};
 use btrfs_sendstream::{Bytes, SubvolumeName};
 use uuid::Uuid;
 
 use crate::plan::op::{NewSubvolume, SourceId};
 
-/// What a receive did, for all subvolumes of its input.
+/// The report of a receive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Report {
-    /// The subvolumes in the order of the input; at most
-    /// [`Report::MAX_SUBVOLUMES`] of them, the first ones.
+    /// The subvolumes, in the order of the input: the first
+    /// [`Report::MAX_SUBVOLUMES`].
     pub subvolumes: Vec<SubvolumeReport>,
-    /// Subvolumes that were finished.
+    /// Number of subvolumes that were completed.
     pub finished: u64,
-    /// Subvolumes that were given up, or deleted, or could not be created.
+    /// Number of subvolumes that are incomplete, were deleted, or could not be
+    /// created.
     pub abandoned: u64,
-    /// Subvolumes that an earlier receive had completed
+    /// Number of subvolumes that were complete before
     /// ([`Outcome::AlreadyComplete`]).
     pub already_complete: u64,
-    /// Commands read, of all streams, END included.
+    /// Number of commands read, END included.
     pub commands: u64,
-    /// Bytes of input read and decoded; of a receive that is driven
-    /// [item by item](crate::Receiver::item), those before the last command.
+    /// Bytes of input decoded; if commands are passed
+    /// [one by one](crate::Receiver::item), those before the last command.
     pub bytes: u64,
-    /// Operations that failed.
+    /// Number of operations that failed.
     pub failures: u64,
-    /// What had to be done another way, summed over all subvolumes.
+    /// Fallbacks used, for all subvolumes.
     pub fallbacks: Fallbacks,
-    /// What was left out as the options asked, summed over all subvolumes.
+    /// What the options excluded, for all subvolumes.
     pub left_out: LeftOut,
 }
 
 impl Report {
-    /// How many subvolumes are listed one by one; later ones are counted
-    /// only, so that no input makes a report grow without end.
+    /// The largest number of subvolumes in the list. Further ones are only
+    /// counted, so that the size of a report is bounded.
     pub const MAX_SUBVOLUMES: usize = 4096;
-    /// How many clone sources are listed, over all subvolumes.
+    /// The largest number of clone sources listed, for all subvolumes.
     pub const MAX_CLONE_SOURCES: usize = 4096;
 }
 
-/// What became of one subvolume.
+/// The report on one subvolume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubvolumeReport {
     /// Its name.
     pub name: SubvolumeName,
-    /// The name it has until it is finished.
+    /// The name under which it is built: a temporary name, or the same.
     pub built_as: SubvolumeName,
-    /// The name that the stream gives it: the same, unless
-    /// [`Options::name`](crate::Options::name) chose another.
+    /// The name in the stream; differs from `name` if
+    /// [`Options::name`](crate::Options::name) is set.
     pub sent_name: SubvolumeName,
-    /// The UUID that the stream gives it.
+    /// The UUID in the stream.
     pub uuid: Uuid,
-    /// The ctransid that the stream gives it.
+    /// The ctransid in the stream.
     pub ctransid: u64,
-    /// How the stream names the parent, for an incremental stream.
+    /// The parent in the stream, if it is incremental.
     pub wanted_parent: Option<SourceId>,
-    /// The parent that was found.
+    /// The parent that was used.
     pub parent: Option<SourceUsed>,
-    /// Of a resumable receive: where it went on, in bytes of the stream from
-    /// the command that begins the subvolume.
+    /// Where a resumable receive resumed, in bytes of the stream from the
+    /// command that begins the subvolume.
     pub resumed_at: Option<u64>,
-    /// Of a resumable receive that did not finish it: what the newest
-    /// checkpoint holds, and where another can go on, counted in the same way.
-    /// 0: there is none, and it starts over.
+    /// Where an incomplete resumable receive can be resumed: the newest
+    /// checkpoint, in bytes of the stream as above. 0: there is no checkpoint,
+    /// and the next receive starts over.
     pub checkpoint: Option<u64>,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Id on the destination's filesystem, once known.
+    /// Its id on the filesystem of the destination, if known.
     pub subvolume_id: Option<u64>,
-    /// Commands read for it.
+    /// Number of commands read.
     pub commands: u64,
-    /// Operations on it that failed.
+    /// Number of operations that failed.
     pub failures: u64,
-    /// What had to be done another way.
+    /// Fallbacks used.
     pub fallbacks: Fallbacks,
-    /// What was left out as the options asked.
+    /// What the options excluded.
     pub left_out: LeftOut,
-    /// Clone sources that were used; the first 256.
+    /// The first 256 clone sources that were used.
     pub clone_sources: Vec<SourceUsed>,
-    /// What files had to go without, in a plain directory.
+    /// Metadata that a plain directory lacks.
     pub not_kept: NotKeptSummary,
 }
 
@@ -114,7 +117,7 @@ impl SubvolumeReport {
     }
 }
 
-/// What became of a subvolume.
+/// The outcome for a subvolume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -122,41 +125,41 @@ impl SubvolumeReport {
 pub enum Outcome {
     /// Complete, on disk, marked as received, read-only.
     Finished,
-    /// As [`Finished`](Self::Finished), but for what the caller's options
-    /// left out, [`SubvolumeReport::left_out`], or a plain directory could not
-    /// hold, [`SubvolumeReport::not_kept`].
+    /// As [`Finished`](Self::Finished), without what the options excluded
+    /// ([`SubvolumeReport::left_out`]) or a plain directory does not support
+    /// ([`SubvolumeReport::not_kept`]).
     FinishedButFor,
     /// Incomplete: writable and without received UUID.
     Abandoned,
-    /// Complete, on disk, marked as received, read-only; but its name could
-    /// not be given to it, and it still has the one it was built under.
+    /// Complete, on disk, marked as received, read-only, but could not be
+    /// renamed from its temporary name.
     NotRenamed,
-    /// Was incomplete, and deleted: see [`OnError`](crate::OnError).
+    /// Incomplete, and deleted: see [`OnError`](crate::OnError).
     Deleted,
-    /// An earlier receive has completed it: nothing was done. That is a failure,
-    /// except of [resumable](crate::resume) receives, and with
+    /// Complete before, so that nothing was done. This is a failure, except in
+    /// [resumable](crate::resume) receives and with
     /// [`Options::skip_complete`](crate::Options::skip_complete).
     AlreadyComplete,
-    /// Could not be created; whatever has that name is not ours.
+    /// Could not be created. Anything under its name is not from this receive.
     NotCreated,
 }
 
 impl Outcome {
-    /// Whether this receive has put the subvolume on disk, marked it as
-    /// received and made it read-only.
+    /// Returns whether this receive completed the subvolume: it is on disk,
+    /// marked as received and read-only.
     pub fn is_finished(self) -> bool {
         matches!(self, Self::Finished | Self::FinishedButFor)
     }
 
-    /// Whether the subvolume is there under its name, on disk, marked as
-    /// received and read-only: finished by this receive, or by an earlier one.
+    /// Returns whether the subvolume is on disk under its name, marked as
+    /// received and read-only, from this receive or an earlier one.
     ///
     /// ```
     /// use btrfs_receive::Outcome;
     ///
     /// assert!(Outcome::AlreadyComplete.is_complete());
     /// assert!(!Outcome::AlreadyComplete.is_finished());
-    /// // It has another name.
+    /// // It has a temporary name.
     /// assert!(!Outcome::NotRenamed.is_complete());
     /// ```
     pub fn is_complete(self) -> bool {
@@ -167,25 +170,23 @@ impl Outcome {
     }
 }
 
-/// How often something of a stream was left out because the caller's options
-/// asked for that.
+/// How much of a stream the options excluded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LeftOut {
-    /// Extended attributes that were to be set or removed.
+    /// Commands that set or remove extended attributes.
     pub xattrs: u64,
     /// FILEATTR commands.
     pub file_attributes: u64,
     /// Commands with an unknown number.
     pub unknown_commands: u64,
-    /// Attributes of commands that are unknown, or that the command does not
-    /// use.
+    /// Attributes that are unknown, or that their command does not have.
     pub unknown_attributes: u64,
 }
 
 impl LeftOut {
-    /// Whether nothing was left out.
+    /// Returns whether nothing was excluded.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
@@ -200,26 +201,26 @@ impl std::ops::AddAssign for LeftOut {
     }
 }
 
-/// How often a destination had to do something another way than asked.
-/// The content is the same; what differs is how it lies on the disk, or an
-/// attribute that the destination has no way to hold.
+/// How often a destination used a fallback. The content is the same; its layout
+/// on disk differs, or an attribute that is not supported is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Fallbacks {
-    /// Encoded writes that were refused, decoded and written.
+    /// Encoded writes that were decoded, because the kernel refused them.
     pub encoded_writes_decoded: u64,
-    /// Clones that were refused; the range was copied.
+    /// Clones that were copied, because the kernel refused them.
     pub clones_copied: u64,
-    /// `btrfs.compression` that a file refused which is NOCOW, or has no
+    /// Files without `btrfs.compression`, because they are NOCOW or have no
     /// checksums.
     pub compression_refused: u64,
-    /// Inode flags that could not be set (NOCOW on a file with content).
+    /// Files without inode flags that could not be set (NOCOW on a file with
+    /// content).
     pub flags_refused: u64,
 }
 
 impl Fallbacks {
-    /// Whether everything was done as asked.
+    /// Returns whether no fallback was used.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
@@ -234,27 +235,33 @@ impl std::ops::AddAssign for Fallbacks {
     }
 }
 
-/// Something that a file had to go without, because the filesystem cannot
-/// hold it or the process may not set it. Never content.
+/// Metadata that a file lacks, because the filesystem does not support it or
+/// the process may not set it. Never content.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct NotKept {
     /// The name of the subvolume.
     pub subvolume: SubvolumeName,
-    /// The file, as a path below the extracted directory; empty for that
+    /// The path of the file below the extracted directory; empty for that
     /// directory itself. A file with several names is listed by one of them.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "text"))]
     pub path: Bytes,
-    /// What it goes without.
+    /// What the file lacks.
+    #[cfg_attr(feature = "serde", serde(flatten))]
     pub what: Lack,
-    /// What the kernel said, if it was asked.
+    /// The error of the kernel, if there was one.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub errno: Option<i32>,
 }
 
-/// What a file goes without.
+/// Metadata that a file lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(tag = "lacks", rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Lack {
-    /// Its owner and group. It belongs to the process instead.
+    /// Its owner and group: those of the process are used instead.
     Owner {
         /// User id in the stream.
         uid: u32,
@@ -264,27 +271,45 @@ pub enum Lack {
     /// Some of its permission bits.
     Mode {
         /// The bits in the stream.
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "mode", serialize_with = "permissions")
+        )]
         wanted: u32,
-        /// Those it has, if they could be set at all.
+        /// The bits of the file, if any could be set.
+        #[cfg_attr(
+            feature = "serde",
+            serde(
+                skip_serializing_if = "Option::is_none",
+                serialize_with = "crate::serial::optional_permissions"
+            )
+        )]
         kept: Option<u32>,
     },
-    /// An extended attribute, which for ACLs, capabilities and labels is
-    /// where they are kept.
+    /// An extended attribute. ACLs, capabilities and security labels are
+    /// extended attributes as well.
     Xattr {
         /// Name with its namespace.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "text"))]
         name: Bytes,
     },
-    /// Its times, which the filesystem keeps less exactly, or for fewer
-    /// years.
+    /// Its exact times: the filesystem stores them with less precision, or for
+    /// fewer years.
     Times,
     /// Inode flags.
     Flags {
         /// `BTRFS_INODE_*`, as FILEATTR carries them.
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "fileattr", serialize_with = "flags")
+        )]
         attributes: u64,
     },
-    /// It is an empty regular file instead of a device node, FIFO or socket.
+    /// Its type: it is an empty regular file instead of a device node, FIFO or
+    /// socket.
     SpecialFile {
         /// Mode with type bits.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "special_mode"))]
         mode: u32,
         /// Device number in the kernel's 32-bit encoding; 0 for FIFOs and
         /// sockets.
@@ -294,37 +319,37 @@ pub enum Lack {
     Verity,
 }
 
-/// How much files had to go without, in one extraction.
+/// How much metadata an extraction lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct NotKeptSummary {
-    /// Names of files whose owner or group differs.
+    /// Number of files whose owner or group differs, counted by name.
     pub owners: u64,
-    /// Names of files whose permission bits differ.
+    /// Number of files whose permission bits differ, counted by name.
     pub modes: u64,
-    /// Extended attributes that are missing.
+    /// Number of extended attributes that are missing.
     pub xattrs: u64,
-    /// Names of files whose times differ.
+    /// Number of files whose times differ, counted by name.
     pub times: u64,
-    /// Names of files without the inode flags that were sent.
+    /// Number of files without their inode flags, counted by name.
     pub flags: u64,
-    /// Empty files in place of device nodes, FIFOs and sockets.
+    /// Number of empty files in place of device nodes, FIFOs and sockets.
     pub special_files: u64,
-    /// Files without fs-verity.
+    /// Number of files without fs-verity.
     pub verity: u64,
-    /// What the parent had to go without, and this extraction therefore may
-    /// lack too; not part of the counts above.
+    /// How much the parent lacks, which this extraction may lack as well. Not
+    /// part of the counts above.
     pub of_parent: u64,
-    /// The first of them, at most [`NotKeptSummary::MAX_LISTED`].
+    /// The first [`NotKeptSummary::MAX_LISTED`].
     pub first: Vec<NotKept>,
 }
 
 impl NotKeptSummary {
-    /// How many are listed one by one.
+    /// The largest number in the list.
     pub const MAX_LISTED: usize = 64;
 
-    /// Everything, that of the parent included.
+    /// Returns the sum of all counts, that of the parent included.
     pub fn total(&self) -> u64 {
         [
             self.owners,

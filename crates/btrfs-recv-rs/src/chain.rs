@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use btrfs_receive::Cancel;
 use btrfs_receive::dry_run::DryRun;
 use btrfs_sendstream::inspect::{Chain, Verifier, VerifyOptions, VerifyReport};
-use sendstream_common::json::File;
+use sendstream_common::json::{self, File};
 use sendstream_common::report;
 use sendstream_common::stored::{Stored, no_stream_in};
 use sendstream_common::text::escaped;
-use serde::Serialize;
 
 use crate::args;
 use crate::args::Receive;
@@ -28,16 +27,7 @@ struct Verified {
     report: VerifyReport,
 }
 
-/// What was found in one input, in JSON.
-#[derive(Serialize)]
-struct Found<'a> {
-    #[serde(flatten)]
-    file: File<'a>,
-    #[serde(flatten)]
-    report: &'a VerifyReport,
-}
-
-/// Receives what `options` ask for; returns whether all of it is there.
+/// Carries out `--chain`; returns whether all subvolumes are complete.
 pub(crate) fn command(options: &args::Chain) -> bool {
     let messages = Messages::new(options.receive.verbosity).json(options.receive.json);
     receive::supervised(
@@ -108,7 +98,7 @@ fn check(
         // Each is read twice.
         if file.metadata().is_ok_and(|it| !it.is_file()) {
             messages.error(format_args!(
-                "{} is no regular file: put the stream into one first",
+                "{} is not a regular file; --chain reads each stream twice",
                 escaped(file.as_os_str().as_bytes())
             ));
             good = false;
@@ -125,11 +115,7 @@ fn check(
         for problem in report::problems(Some(&file), &report) {
             messages.error_line(problem);
         }
-        let found = Found {
-            file: File::new(Some(&file)),
-            report: &report,
-        };
-        messages.emit("verified", found);
+        messages.emit("verified", json::Verified::new(Some(&file), &report));
         good &= report.is_good();
         inputs.push(Verified { file, report });
     }

@@ -1,4 +1,4 @@
-//! `--dry-run`: whether a stream can be received, without receiving it.
+//! `--dry-run`: checks whether a stream can be received.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -12,6 +12,7 @@ use sendstream_common::report::{self, Printer};
 use sendstream_common::text::escaped;
 use serde::Serialize;
 
+use crate::advice;
 use crate::args::Receive;
 use crate::input::Input;
 use crate::messages::{Messages, strerror};
@@ -19,8 +20,7 @@ use crate::receive;
 use crate::sandbox;
 use crate::signals::Signals;
 
-/// Looks up what a receive with `options` would need; returns whether nothing
-/// speaks against it.
+/// Carries out `--dry-run`; returns whether no problem was found.
 pub(crate) fn command(options: &Receive) -> bool {
     let messages = Messages::new(options.verbosity).json(options.json);
     receive::supervised(options, messages, run)
@@ -71,10 +71,10 @@ fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Mess
     for problem in report::problems(file, &report.stream) {
         messages.error_line(problem);
     }
-    failures(file, &report, messages);
+    failures(file, &report, &options.destination, messages);
     if !report.space.is_enough() {
         messages.error_line(format_args!(
-            "about {} bytes are needed, and {} are free",
+            "about {} bytes are needed, but {} are free",
             report.space.needed,
             report.space.available.unwrap_or(0)
         ));
@@ -85,11 +85,16 @@ fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Mess
 /// Most failures that are printed one by one.
 const MAX_SHOWN: usize = 20;
 
-/// Says what would fail at the destination.
-fn failures(file: Option<&Path>, report: &DryRunReport, messages: &mut Messages) {
+/// Prints what would fail at the destination.
+fn failures(
+    file: Option<&Path>,
+    report: &DryRunReport,
+    destination: &Path,
+    messages: &mut Messages,
+) {
     let file = report::name_of(file);
     for failure in report.failures.iter().take(MAX_SHOWN) {
-        // What was searched in vain stands on further lines.
+        // The searches for a source are on further lines.
         let text = failure.to_string();
         let mut lines = text.lines();
         let first = lines.next().unwrap_or_default();
@@ -97,17 +102,18 @@ fn failures(file: Option<&Path>, report: &DryRunReport, messages: &mut Messages)
         for line in lines {
             messages.error_line(line);
         }
+        messages.advise(advice::on_failure(failure, destination, None));
     }
     let listed = report.failures.len().saturating_sub(MAX_SHOWN) as u64;
     let more = listed + report.more_failures;
     if more > 0 {
-        messages.error_line(format_args!("{file}: and {more} failures more"));
+        messages.error_line(format_args!("{file}: and {more} more failures"));
     }
 }
 
 /// The line of JSON.
 #[derive(Serialize)]
-struct Told<'a> {
+struct Line<'a> {
     #[serde(flatten)]
     report: &'a DryRunReport,
     destination: Destination,
@@ -124,7 +130,7 @@ struct Destination {
 fn emit(report: &DryRunReport, place: &Place, messages: &Messages) {
     let forecasts = report.forecasts.iter();
     let missing = forecasts.flat_map(|it| &it.missing_capabilities);
-    let told = Told {
+    let line = Line {
         report,
         destination: Destination {
             kernel: place.kernel(),
@@ -132,10 +138,10 @@ fn emit(report: &DryRunReport, place: &Place, messages: &Messages) {
         },
         missing_capabilities: missing.map(|it| it.name).collect(),
     };
-    messages.emit("dry_run", told);
+    messages.emit("dry_run", line);
 }
 
-/// Says what a receive would say.
+/// Prints the warnings of a receive.
 fn warn_of_writable_sources(report: &DryRunReport, messages: &mut Messages) {
     let subvolumes = report.stream.subvolumes.iter().zip(&report.forecasts);
     for (subvolume, forecast) in subvolumes {
@@ -177,9 +183,10 @@ fn print(report: &DryRunReport, place: &Place, messages: &mut Messages) -> bool 
     printer.line(format_args!(
         "destination: Linux {kernel}, sectors of {sector} bytes"
     ));
-    printer.line(match report.is_good() {
-        true => "nothing speaks against a receive",
-        false => "a receive would FAIL",
+    printer.line(if report.is_good() {
+        "no problem was found"
+    } else {
+        "a receive would FAIL"
     });
     let mut stdout = io::stdout();
     let written = stdout.write_all(&printer.text());
@@ -197,7 +204,7 @@ fn print(report: &DryRunReport, place: &Place, messages: &mut Messages) -> bool 
 fn push_forecast(printer: &mut Printer, subvolume: &SubvolumeSummary, forecast: &Forecast) {
     match forecast.occupied {
         None => printer.line("    name: free"),
-        Some(Occupant::Same) => printer.line("    name: TAKEN by the same, received before"),
+        Some(Occupant::Same) => printer.line("    name: TAKEN by the same subvolume"),
         Some(_) => printer.line("    name: TAKEN"),
     }
     if let Some(parent) = &forecast.parent {
@@ -214,10 +221,10 @@ fn push_forecast(printer: &mut Printer, subvolume: &SubvolumeSummary, forecast: 
     }
     for missing in &forecast.missing_capabilities {
         let (name, purpose) = (missing.name, missing.purpose);
-        printer.line(format_args!("    {name} is MISSING, for {purpose}"));
+        printer.line(format_args!("    MISSING: {name}, needed for {purpose}"));
     }
     if subvolume.needs.no_data {
-        printer.line("    a stream without file data: send it again with data to receive it");
+        printer.line("    the stream contains no file data; send it with data to receive it");
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the library tells of its decisions, on standard error, if the
-//! environment asks for it.
+//! The log of the library's decisions on standard error, enabled by an
+//! environment variable.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
@@ -25,7 +25,7 @@ pub(crate) fn start() {
     let Some(level) = value.to_str().and_then(|it| it.parse::<LevelFilter>().ok()) else {
         let value = value.to_string_lossy();
         return Messages::new(0).warning(format_args!(
-            "{VARIABLE} is \"{value}\", and should be info, debug or trace: nothing is logged"
+            "{VARIABLE} is \"{value}\", but must be info, debug or trace; nothing is logged"
         ));
     };
     let log = Log {

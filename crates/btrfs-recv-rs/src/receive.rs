@@ -180,9 +180,10 @@ pub(crate) fn reach<'a>(options: &'a Receive, files: &[&'a Path]) -> Reach<'a> {
         destination: &options.destination,
         state: (options.resume.as_ref()).and_then(|resume| resume.state_dir.as_deref()),
         sources: parent.chain(clones).chain(files.iter().copied()).collect(),
-        filesystem: match options.confine_sources {
-            true => Filesystem::IfPermitted,
-            false => Filesystem::Needed,
+        filesystem: if options.confine_sources {
+            Filesystem::IfPermitted
+        } else {
+            Filesystem::Needed
         },
     }
 }
@@ -238,8 +239,8 @@ pub(crate) fn run(
     messages.count(progress.counters());
     if input.is_terminal() {
         messages.warning(
-            "standard input is a terminal: the stream has to come from there; meant was perhaps \
-             btrfs send SUBVOLUME | btrfs-recv-rs PATH, or -f FILE",
+            "reading the stream from a terminal; did you mean btrfs send SUBVOLUME | \
+             btrfs-recv-rs PATH, or -f FILE?",
         );
     }
     let received = receiver.receive(&mut input, messages);
@@ -320,11 +321,11 @@ fn refused(error: OpenError) -> Refused {
     let to_do = match &error {
         OpenError::Source { .. } => None,
         OpenError::NotBtrfs { .. } => Some(
-            "name a directory of a mounted btrfs (findmnt -T PATH shows what is mounted there), or \
+            "name a directory on a mounted btrfs (findmnt -T PATH shows what is mounted there), or \
              receive into a plain directory with --extract",
         ),
         _ => {
-            Some("name a directory of a mounted btrfs; findmnt -T PATH shows what is mounted there")
+            Some("name a directory on a mounted btrfs; findmnt -T PATH shows what is mounted there")
         }
     };
     let text = match error {
@@ -340,7 +341,7 @@ fn refused(error: OpenError) -> Refused {
             ),
         },
         OpenError::Source { path, error } => format!(
-            "{} cannot be a parent or clone source: {}",
+            "{} cannot be used as parent or clone source: {}",
             path.display(),
             strerror(&error)
         ),
@@ -359,7 +360,7 @@ fn check_root_mount(mount: &Path, destination: &Path) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{} does not lie below the mount point {}",
+        "{} is not below the mount point {}",
         destination.display(),
         mount.display()
     ))

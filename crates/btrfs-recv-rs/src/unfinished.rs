@@ -1,4 +1,4 @@
-//! `--status` and `--abandon`: what is unfinished in a directory.
+//! `--status` and `--abandon`: the unfinished receives of a directory.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use btrfs_receive::resume::{self, Progress, ResumeError};
 use btrfs_sendstream::inspect::LocalTime;
 use rustix::fs::statfs;
-use sendstream_common::text::push_message;
+use sendstream_common::text::{bytes, push_message};
 use sendstream_common::zone::{SystemZone, local_time};
 
 use crate::advice;
@@ -20,7 +20,7 @@ use crate::privilege;
 /// What `statfs` says of a btrfs (`linux/magic.h`).
 const BTRFS_SUPER_MAGIC: u32 = 0x9123_683E;
 
-/// Shows what is unfinished; returns whether that could be found out.
+/// Lists unfinished receives; returns whether that was possible.
 pub(crate) fn status(options: &Unfinished, messages: &mut Messages) -> bool {
     if let Err(text) = check_btrfs(&options.destination) {
         messages.error(text);
@@ -58,15 +58,15 @@ fn check_btrfs(directory: &Path) -> Result<(), String> {
             directory.display()
         )),
         Err(error) => Err(format!(
-            "cannot look into {}: {}",
+            "cannot open {}: {}",
             directory.display(),
             strerror(&error.into())
         )),
     }
 }
 
-/// Says why receives cannot be made resumable here, or their state cannot be
-/// looked at, and what to do about it.
+/// Prints why receives cannot be made resumable, or their state cannot be
+/// read, and what to do.
 pub(crate) fn refused(error: &ResumeError, messages: &mut Messages) {
     let advice = advice::on_resume(error);
     messages.refused(&error.to_string(), advice.as_ref().map(|it| &*it.to_do));
@@ -75,15 +75,16 @@ pub(crate) fn refused(error: &ResumeError, messages: &mut Messages) {
 /// Removes what is named, or every receive that was made resumable; returns
 /// whether all of it is gone.
 pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
-    let names = match options.names.is_empty() {
-        false => options.names.clone(),
-        true => match resume::unfinished(&options.destination, options.state_dir.as_deref()) {
+    let names = if options.names.is_empty() {
+        match resume::unfinished(&options.destination, options.state_dir.as_deref()) {
             Ok(all) => all.into_iter().map(|one| one.name).collect(),
             Err(error) => {
                 refused(&error, messages);
                 return false;
             }
-        },
+        }
+    } else {
+        options.names.clone()
     };
     let mut gone = true;
     for name in &names {
@@ -100,15 +101,17 @@ pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
             }
             Ok(false) => {
                 messages.error(format_args!(
-                    "{}: nothing unfinished; only writable subvolumes without received UUID are \
-                     removed",
+                    "{}: not an unfinished receive; only writable subvolumes without received \
+                     UUID are removed",
                     options.destination.join(name).display()
                 ));
                 gone = false;
             }
             Err(error) => {
                 let path = options.destination.join(name);
-                messages.error(format_args!("{}: {error}", path.display()));
+                let advice = advice::on_resume(&error);
+                let to_do = advice.as_ref().map(|it| &*it.to_do);
+                messages.refused(&format!("{}: {error}", path.display()), to_do);
                 gone = false;
             }
         }
@@ -156,7 +159,7 @@ impl<'a> Report<'a> {
                 }
                 Err(error) => {
                     self.name(&one.name);
-                    self.say(&format!(": {error}\n    to give up: "));
+                    self.say(&format!(": {error}\n    to remove it: "));
                     self.remove(&one.name);
                 }
             }
@@ -165,8 +168,8 @@ impl<'a> Report<'a> {
             self.name(&one.name);
             if let Some(own) = &one.final_name {
                 self.say(
-                    ": complete, and called as --atomic calls what it has not finished\n    if \
-                     that was stopped before the end, rename it with: mv -nT -- ",
+                    ": complete, but has a temporary name of --atomic\n    if no receive is \
+                     running, rename it: mv -nT -- ",
                 );
                 let paths = [&one.name, own].map(|name| options.destination.join(name).into());
                 push_message(&mut self.text, quoted(&paths).as_bytes());
@@ -174,8 +177,8 @@ impl<'a> Report<'a> {
                 continue;
             }
             self.say(
-                ": writable and without received UUID: left by a receive that stopped, being \
-                 received, or not from a receive at all\n    if it was left, remove it with: ",
+                ": writable and without received UUID: left from a receive, being received, or not \
+                 from a receive\n    if it is left from a receive, remove it: ",
             );
             self.remove(&one.name);
         }
@@ -184,37 +187,38 @@ impl<'a> Report<'a> {
 
     fn unfinished(&mut self, name: &OsStr, progress: &Progress) {
         self.name(name);
-        let kind = match progress.incremental {
-            true => "incremental",
-            false => "full",
+        let kind = if progress.incremental {
+            "incremental"
+        } else {
+            "full"
         };
-        self.say(&format!(": unfinished ({kind}), begun "));
+        self.say(&format!(": unfinished ({kind}), started "));
         self.at(progress.started);
         match progress.taken {
             Some(taken) => {
-                self.say("\n    newest checkpoint: ");
+                self.say("\n    last checkpoint: ");
                 self.at(taken);
                 self.say(&format!(
                     ", {} of the stream, {} commands\n",
-                    Size(progress.offset),
+                    bytes(progress.offset),
                     progress.commands
                 ));
             }
-            None => self.say("\n    no checkpoint yet: starts over\n"),
+            None => self.say("\n    no checkpoint: starts over\n"),
         }
         if progress.built_as != *name {
             self.say("    built as: ");
             push_message(&mut self.text, progress.built_as.as_bytes());
             self.say("\n");
         }
-        self.say("    to go on: ");
+        self.say("    to resume it: ");
         push_message(&mut self.text, progress.hint.as_bytes());
-        self.say("\n    to give up: ");
+        self.say("\n    to remove it: ");
         self.remove(name);
     }
 
     fn nothing(&mut self) {
-        self.say("nothing unfinished in ");
+        self.say("no unfinished receives in ");
         let directory = self.options.destination.as_os_str();
         push_message(&mut self.text, directory.as_bytes());
         self.say("\n");
@@ -251,30 +255,10 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Bytes, for people.
-struct Size(u64);
-
-impl std::fmt::Display for Size {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
-        match units.iter().find(|(shift, _)| self.0 >> shift > 0) {
-            Some((shift, unit)) => {
-                let tenths = (u128::from(self.0) * 10) >> shift;
-                write!(f, "{}.{} {unit}", tenths / 10, tenths % 10)
-            }
-            None => write!(f, "{} bytes", self.0),
-        }
-    }
-}
-
-/// The command that goes on, for a shell: this one, from the directory that it
-/// was started in.
+/// The command that resumes this receive, for a shell.
 pub(crate) fn hint(from_file: bool) -> String {
     let directory = std::env::current_dir().unwrap_or_default();
-    let sender = match from_file {
-        true => "",
-        false => "btrfs send ... | ",
-    };
+    let sender = if from_file { "" } else { "btrfs send ... | " };
     let words: Vec<_> = std::env::args_os().collect();
     format!(
         "cd {} && {sender}{}",
@@ -328,11 +312,5 @@ mod tests {
         let words = [OsStr::from_bytes(b"a\n1\xff"), OsStr::new("it's\t\\")];
         let words = words.map(OsStr::to_owned);
         assert_eq!(quoted(&words), r"$'a\0121\377' $'it\'s\011\\'");
-    }
-
-    #[test]
-    fn sizes_are_short() {
-        assert_eq!(Size(1023).to_string(), "1023 bytes");
-        assert_eq!(Size(5 << 29).to_string(), "2.5 GiB");
     }
 }

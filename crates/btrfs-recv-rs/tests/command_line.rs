@@ -74,7 +74,7 @@ fn a_slip_in_an_option_is_met_with_a_suggestion() {
         ("--resume", "Did you mean '--resumable'?"),
         (
             "--restore",
-            "Without an option the stream is received: btrfs-recv-rs -f STREAM PATH",
+            "To receive a stream, no option is needed: btrfs-recv-rs -f STREAM PATH",
         ),
     ] {
         let output = run(&[option, "D"]);
@@ -124,7 +124,7 @@ fn the_status_of_what_is_no_btrfs_is_an_error() {
         ),
         (
             "/no/such",
-            "ERROR: cannot look into /no/such: No such file or directory\n",
+            "ERROR: cannot open /no/such: No such file or directory\n",
         ),
     ] {
         let output = run(&["--status", path]);

@@ -1,5 +1,6 @@
 //! Attributes: the numbered values in a command's payload.
 
+use std::cell::Cell;
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Malformed, Unsupported};
@@ -215,6 +216,8 @@ pub(crate) struct AttributeTable<'a> {
     values: [&'a [u8]; Attribute::COUNT + 1],
     /// Bits of the attributes that are present.
     present: u64,
+    /// Bits of the attributes that were asked for.
+    used: Cell<u64>,
 }
 
 impl<'a> AttributeTable<'a> {
@@ -224,6 +227,7 @@ impl<'a> AttributeTable<'a> {
         Self {
             values: [&[]; Attribute::COUNT + 1],
             present: 0,
+            used: Cell::new(0),
         }
     }
 
@@ -271,19 +275,27 @@ impl<'a> AttributeTable<'a> {
         Ok(())
     }
 
-    /// The value of `attribute`, if it is present.
+    /// The value of `attribute`, if it is present. Marks the attribute as
+    /// used.
     #[inline]
     pub(crate) fn find(&self, attribute: Attribute) -> Option<&'a [u8]> {
+        self.used.set(self.used.get() | attribute.bit());
         if self.present & attribute.bit() == 0 {
             return None;
         }
         self.values.get(usize::from(attribute.number())).copied()
     }
 
-    /// The lowest attribute outside the set `expected`, if there is one.
+    /// Whether `attribute` was asked for.
+    pub(crate) fn is_used(&self, attribute: Attribute) -> bool {
+        self.used.get() & attribute.bit() != 0
+    }
+
+    /// The lowest attribute that is present and was not asked for, if there
+    /// is one.
     #[inline]
-    pub(crate) fn unexpected(&self, expected: u64) -> Option<Attribute> {
-        let lowest = (self.present & !expected).trailing_zeros();
+    pub(crate) fn unexpected(&self) -> Option<Attribute> {
+        let lowest = (self.present & !self.used.get()).trailing_zeros();
         Attribute::from_number(u16::try_from(lowest).ok()?)
     }
 }

@@ -18,8 +18,8 @@ pub enum Item<B: AsRef<[u8]> = Bytes> {
     Header(Version),
     /// A command of the stream.
     Command(Command<B>),
-    /// A command with an unknown number; only from a decoder that was told
-    /// to allow them.
+    /// A command with an unknown number; only if the decoder
+    /// [allows](DecoderBuilder::allow_unknown) them.
     Unknown(RawCommand<B>),
 }
 
@@ -34,7 +34,7 @@ impl<B: AsRef<[u8]>> Item<B> {
 }
 
 impl Item<&[u8]> {
-    /// A copy that can be kept and holds no more memory than it needs.
+    /// Copies the item, so that it does not borrow from the input.
     pub fn to_owned(&self) -> Item {
         self.clone().map(Bytes::copy_from_slice)
     }

@@ -186,7 +186,7 @@ pub enum Malformed {
         offset: u64,
     },
     /// A second attribute of the same number in one command.
-    #[error("attribute {attribute} a second time, at byte {offset}")]
+    #[error("duplicate attribute {attribute} at byte {offset}")]
     DuplicateAttribute {
         /// The attribute.
         attribute: Attribute,
@@ -256,21 +256,21 @@ pub enum SequenceError {
     /// inside the first.
     #[error(
         "a stream header inside the stream: \
-         a second stream begins here, as when a sender was stopped and started again"
+         a second stream begins here"
     )]
     HeaderInStream,
     /// A stream header within the bytes of a command that is damaged or cut
     /// off: a second stream begins inside the first.
     #[error(
         "the command is cut off by a stream header at byte {offset}: \
-         a second stream begins there, as when a sender was stopped and started again"
+         a second stream begins there"
     )]
     HeaderInCommand {
         /// Where in the input the header begins.
         offset: u64,
     },
     /// Something other than a stream header after END.
-    #[error("something other than a stream header after the end command")]
+    #[error("data after the end command is not a stream header")]
     AfterEnd,
     /// A command before any stream header. Only encoders report this.
     #[error("a command before any stream header")]
@@ -344,7 +344,7 @@ pub enum Unsupported {
         offset: u64,
     },
     /// A known attribute in a command that does not use it.
-    #[error("{command} with attribute {attribute}, at byte {offset}")]
+    #[error("{command} does not have attribute {attribute}, at byte {offset}")]
     UnexpectedAttribute {
         /// The command.
         command: CommandKind,
@@ -399,7 +399,7 @@ pub enum LimitExceeded {
 #[non_exhaustive]
 pub enum Misuse {
     /// The command may not stand here.
-    #[error("cannot write this here: {0}")]
+    #[error("cannot be written here: {0}")]
     Sequence(SequenceError),
     /// The version has no such command.
     #[error("version {version} has no {command} command")]

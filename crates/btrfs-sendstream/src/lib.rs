@@ -1,10 +1,10 @@
-//! The btrfs send stream: decoded, encoded, lossless.
+//! Lossless decoding and encoding of btrfs send streams.
 //!
-//! `btrfs send` turns a read-only snapshot, or the difference between two,
-//! into a send stream: a header and then commands such as *make a file*,
-//! *rename*, *write* and *set the owner*. Applied in order they give the
-//! snapshot again, on another filesystem. This crate reads and writes such
-//! streams, versions 1 to 3; it applies nothing.
+//! `btrfs send` turns a read-only snapshot, or the difference between two, into
+//! a send stream: a header, followed by commands such as *make a file*, *rename*,
+//! *write* and *set the owner*. Applied in order, they recreate the snapshot on
+//! another filesystem. This crate reads and writes streams of versions 1 to 3;
+//! it does not apply them.
 //!
 //! ```no_run
 //! use btrfs_sendstream::{Command, Item, Reader};
@@ -20,14 +20,14 @@
 //! }
 //! ```
 //!
-//! # Ways in
+//! # Overview
 //!
 //! | | from bytes | to bytes | with `std::io` |
 //! |---|---|---|---|
 //! | typed commands | [`Decoder`] | [`Encoder`] | [`Reader`], [`Writer`] |
 //! | undecoded frames | [`Deframer`] | [`Framer`] | |
 //!
-//! The other way round, a stream that makes an empty subvolume:
+//! Writes a stream that creates an empty subvolume:
 //!
 //! ```
 //! use btrfs_sendstream::{Command, SubvolumeName, Uuid, Version, Writer};
@@ -44,51 +44,50 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Decoders and encoders do no I/O: bytes go in and items come out, or the
-//! other way round. [`Reader`] and [`Writer`] join them to files and pipes.
-//! A [`Command`] borrows from the input ([`CommandRef`]) or shares it
-//! ([`CommandBuf`]); file data is never copied to decode it.
+//! Decoders and encoders do no I/O: they convert bytes to items and back.
+//! [`Reader`] and [`Writer`] use them for files and pipes. A [`Command`] borrows
+//! from the input ([`CommandRef`]) or shares it ([`CommandBuf`]); decoding does
+//! not copy file data.
 //!
 //! # Examples
 //!
-//! In the folder `examples` of the crate, each a small program that a test
-//! runs: `list` (what a stream would do), `tee` (verify while copying),
-//! `rename-subvolume` (decode, change, encode) and `tokio` (an asynchronous
-//! reader made of [`Decoder`]). The crate `btrfs-receive` applies streams. The
-//! format itself is described in `docs/format.md` of the repository.
+//! The directory `examples` of the crate contains `list` (prints the commands),
+//! `tee` (verifies while copying), `rename-subvolume` (decodes, changes and
+//! encodes) and `tokio` (an asynchronous reader that uses [`Decoder`]). The crate
+//! `btrfs-receive` applies streams. `docs/format.md` in the repository describes
+//! the format.
 //!
-//! # What can be relied on
+//! # Guarantees
 //!
-//! - **Lossless.** What a kernel wrote is decoded and encoded to the same
-//!   bytes. Frames keep even what is unknown here.
+//! - **Lossless.** Decoding and encoding a stream of a kernel gives the same
+//!   bytes. Frames preserve unknown commands and attributes.
 //! - **Strict.** Checksums are always checked. Paths cannot leave the
 //!   subvolume as text, names have one component, lengths are exact, and no
-//!   attribute is missing, repeated or left over. Numbers keep the width they
-//!   have in the stream; whether a user id fits is for the receiver to check.
-//! - **Bounded.** Memory grows with bytes that arrived, never with a length
-//!   that was claimed, up to [`Limits`].
-//! - **Placed.** An [`Error`] says what is wrong, whose fault it is and where:
-//!   stream, command, byte.
+//!   attribute is missing, repeated or unexpected. Numbers have the width of the
+//!   stream; the receiver has to check their range.
+//! - **Bounded.** Memory grows with the bytes read, not with the lengths in the
+//!   stream, up to [`Limits`].
+//! - **Errors with positions.** An [`Error`] has a kind, and a position: stream,
+//!   command, byte.
 //!
-//! There is no unsafe code here and no system call but those of the reader
-//! and writer that are passed in.
+//! The crate contains no unsafe code, and makes no system calls except those of
+//! the reader and writer that are passed in.
 //!
 //! # Features
 //!
 //! Off by default:
 //!
-//! - `decompress` adds the module `decompress`: the file data inside encoded
-//!   writes.
-//! - `transform` adds the module `transform`: streams of a higher or lower
-//!   version, with other names or some paths only, split and joined. Upgrading
-//!   starts threads to compress.
-//! - `inspect` adds the module `inspect`: whether a stream can be received,
-//!   what it changes, what it holds, in which order several belong, and its
-//!   commands as text. It brings `decompress` along.
+//! - `decompress` adds the module `decompress`, which decodes the file data of
+//!   encoded writes.
+//! - `transform` adds the module `transform`, which converts streams to another
+//!   version, renames subvolumes, filters paths, splits and joins. Upgrading
+//!   starts threads for compression.
+//! - `inspect` adds the module `inspect`, which verifies, compares, summarises,
+//!   orders and prints streams. It enables `decompress`.
 //! - `serde` adds `serde::Serialize` to [`Command`] and its parts, [`Position`],
-//!   [`Error`] and what `inspect` finds, for formats with keys: JSON, TOML.
-//!   Names are strings, and those that are not UTF-8 `{"hex": "…"}`;
-//!   `docs/json.md` of the repository has all keys.
+//!   [`Error`] and the results of `inspect`, for formats with keys: JSON, TOML.
+//!   Names are strings, or `{"hex": "…"}` if they are not UTF-8; `docs/json.md` in
+//!   the repository describes all keys.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),

@@ -38,19 +38,19 @@ impl ReaderBuilder {
         self
     }
 
-    /// Whether to read no byte past an END command, so that what follows it
-    /// can be read from the same source by someone else. Costs about one
-    /// read per command. The default is to read ahead.
+    /// Sets whether to read no byte after an END command, so that the rest of
+    /// the source can be read by others. Costs about one read per command. The
+    /// default is to read ahead.
     ///
-    /// The reader still goes on to another stream if it is asked for an item
-    /// after END.
+    /// If another item is requested after END, the reader reads the next
+    /// stream.
     #[must_use]
     pub fn exact(mut self, exact: bool) -> Self {
         self.exact = exact;
         self
     }
 
-    /// A reader of what `source` holds.
+    /// Builds a reader of `source`.
     pub fn build<R: Read>(self, source: R) -> Reader<R> {
         Reader {
             source,
@@ -118,9 +118,9 @@ impl<R: Read> Reader<R> {
     /// Allocates nothing per item.
     ///
     /// # Errors
-    /// Every [`ErrorKind`](crate::ErrorKind) but `Misuse`. After one of kind
-    /// `Io` the call may be repeated and goes on where it stopped. Any other
-    /// error stays: the same call gives it again.
+    /// Every [`ErrorKind`](crate::ErrorKind) but `Misuse`. After an error of kind
+    /// `Io` the call may be repeated and continues where it stopped. Any other
+    /// error is permanent: repeated calls return it again.
     #[inline]
     pub fn next_item(&mut self) -> Result<Option<Item<&[u8]>>, Error> {
         self.fail_again()?;

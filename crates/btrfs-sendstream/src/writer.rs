@@ -98,10 +98,10 @@ impl<W: Write> Writer<W> {
         self.encoder.item(item, &mut self.gathered)
     }
 
-    /// Hands everything to the sink and flushes it.
+    /// Writes all items to the sink and flushes it.
     ///
     /// # Errors
-    /// Those of the sink. The call may be repeated and goes on where it
+    /// Those of the sink. The call may be repeated and continues where it
     /// stopped.
     pub fn flush(&mut self) -> Result<(), Error> {
         self.drain()?;

@@ -1,4 +1,4 @@
-//! Input that is not a send stream: what it is, and what to do.
+//! Recognises input that is not a send stream.
 
 use btrfs_sendstream::{Error, ErrorKind, Malformed, Truncated};
 
@@ -59,7 +59,7 @@ impl Packed {
     }
 }
 
-/// What else is taken for a stream: its name, and what makes a stream of it.
+/// Other input: its beginning, its name, and the command that decrypts it.
 const OTHERS: [(&[u8], &str, Option<&str>); 4] = [
     (
         b"Salted__",
@@ -76,11 +76,11 @@ const OTHERS: [(&[u8], &str, Option<&str>); 4] = [
         "encrypted with gpg",
         Some("gpg -d FILE"),
     ),
-    (b"At s", "a message of btrfs send and not its stream", None),
+    (b"At s", "a message of btrfs send, not its stream", None),
 ];
 
-/// Whether an error means that the input is no send stream at all, and not one
-/// that is damaged.
+/// Whether an error means that the input is not a send stream, rather than a
+/// damaged one.
 pub fn is_foreign(error: &Error) -> bool {
     error.position().is_none_or(|at| at.offset == 0)
         && matches!(
@@ -127,7 +127,7 @@ impl Head {
             if self.bytes.starts_with(magic) {
                 let to_do = match decrypt {
                     Some(command) => format!("decrypt it first: {command} {into}"),
-                    None => "do not send messages into the pipe or the file (no 2>&1)".to_owned(),
+                    None => "do not redirect messages into the pipe or the file (2>&1)".to_owned(),
                 };
                 return foreign(format!("the input is {name}"), to_do);
             }
@@ -138,16 +138,16 @@ impl Head {
         if !line.is_empty() && line.iter().all(printable) {
             let text = String::from_utf8_lossy(line);
             return foreign(
-                format!("the input is text, and begins with \"{text}\""),
-                "look at what the sender, its login shell or ssh prints: only the stream of btrfs \
-                 send may come here"
+                format!("the input is text that begins with \"{text}\""),
+                "check what the sender, its login shell or ssh prints: the input must contain \
+                 nothing but the stream of btrfs send"
                     .to_owned(),
             );
         }
         foreign(
-            "the input is something else, or is compressed or encrypted, or its beginning is gone"
+            "the input is not a stream, or is compressed or encrypted, or its beginning is missing"
                 .to_owned(),
-            "give the output of btrfs send as it is, or undo first what was done to it".to_owned(),
+            "use the output of btrfs send; decompress or decrypt it first".to_owned(),
         )
     }
 }
@@ -167,7 +167,7 @@ mod tests {
             (b"Welcome to nas!\nbtrfs-stream", "\"Welcome to nas!\""),
             (
                 b"\x80\x81\x82\x83 or something, who knows",
-                "something else",
+                "not a stream, or is compressed",
             ),
         ] {
             let mut reader = btrfs_sendstream::Reader::new(input);

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use btrfs_sendstream::inspect::VerifyReport;
 use btrfs_sendstream::serial;
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
@@ -14,6 +15,42 @@ pub fn line(value: &impl Serialize) -> Vec<u8> {
     let _ = value.serialize(&mut Serializer::with_formatter(&mut line, OneLine));
     line.push(b'\n');
     line
+}
+
+/// A line with an `event`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Event<'a, T> {
+    /// Its name.
+    pub event: &'a str,
+    /// The keys beside it.
+    #[serde(flatten)]
+    pub fields: T,
+}
+
+/// An error or a warning.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Message<'a> {
+    /// Its text.
+    pub message: &'a str,
+}
+
+/// A verified input.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Verified<'a> {
+    #[serde(flatten)]
+    file: File<'a>,
+    #[serde(flatten)]
+    report: &'a VerifyReport,
+}
+
+impl<'a> Verified<'a> {
+    /// The report on a file, or on standard input.
+    pub fn new(path: Option<&'a Path>, report: &'a VerifyReport) -> Self {
+        Self {
+            file: File::new(path),
+            report,
+        }
+    }
 }
 
 /// A file, by the name it was given; none for standard input.

@@ -1,9 +1,10 @@
 //! What the commands `btrfs-recv-rs` and `sendstream` have in common: finding
-//! stored streams, recognising what is not a stream, and printing reports.
+//! stored streams, recognising what is not a stream, and printing dumps and reports.
 //!
 //! No interface for others: it may change in any release.
 #![forbid(unsafe_code)]
 
+pub mod dump;
 pub mod foreign;
 pub mod json;
 pub mod report;

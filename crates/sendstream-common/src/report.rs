@@ -1,5 +1,5 @@
-//! What is printed about verified streams: a paragraph for each input, what is
-//! wrong, and the order to receive several in.
+//! Reports about verified streams: a paragraph for each input, the problems
+//! found, and the order in which to receive several streams.
 
 use std::fmt::{self, Write};
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::text::escaped;
 /// Most problems of one input that are printed one by one.
 const MAX_SHOWN: usize = 20;
 
-/// Puts text together.
+/// Collects text.
 #[derive(Debug, Default)]
 pub struct Printer {
     text: String,
@@ -48,7 +48,7 @@ impl Printer {
     /// How many subvolumes are not listed, if any.
     pub fn more_subvolumes(&mut self, more: u64) {
         if more > 0 {
-            self.line(format_args!("  and {more} subvolumes more"));
+            self.line(format_args!("  and {more} more subvolumes"));
         }
     }
 
@@ -76,7 +76,7 @@ impl Printer {
         }
         let created = subvolume.created;
         self.line(format_args!(
-            "    makes {} files, {} directories, {} symlinks, {} special files",
+            "    creates {} files, {} directories, {} symlinks, {} special files",
             created.files, created.directories, created.symlinks, created.special
         ));
         self.data(subvolume);
@@ -106,7 +106,7 @@ impl Printer {
         let (oldest, as_sent) = (needs.oldest_kernel(), needs.oldest_kernel_as_sent());
         let mut line = format!("    needs Linux {oldest} or later");
         if as_sent > oldest {
-            let _ = write!(line, ", {as_sent} to store it compressed as it is");
+            let _ = write!(line, ", {as_sent} to store data compressed as sent");
         }
         if !features.is_empty() {
             let _ = write!(line, "; uses {features}");
@@ -116,7 +116,7 @@ impl Printer {
 
     /// The order to receive several inputs in.
     pub fn chain(&mut self, inputs: &[Input], chain: &Chain) {
-        self.line("order to receive in:");
+        self.line("receive in this order:");
         let order = chain.order.iter().filter_map(|&input| inputs.get(input));
         let order = order.filter(|it| !it.subvolumes.is_empty());
         for (number, input) in order.enumerate() {
@@ -126,7 +126,7 @@ impl Printer {
         }
         for (again, first) in &chain.repeated {
             self.line(format_args!(
-                "  {} has {}, which {} has already",
+                "  {} contains {}, which is also in {}",
                 input_name(inputs, *again),
                 subvolume_name(inputs, *again),
                 input_name(inputs, *first),
@@ -161,7 +161,7 @@ impl Input {
     }
 }
 
-/// What is wrong with an input, a line for each problem.
+/// The problems of an input, a line for each.
 pub fn problems(file: Option<&Path>, report: &VerifyReport) -> Vec<String> {
     let file = name_of(file);
     let shown = report.findings.iter().take(MAX_SHOWN);
@@ -174,18 +174,17 @@ pub fn problems(file: Option<&Path>, report: &VerifyReport) -> Vec<String> {
     let listed = report.findings.len().saturating_sub(MAX_SHOWN) as u64;
     let more = listed + report.more_findings;
     if more > 0 {
-        lines.push(format!("{file}: and {more} problems more"));
+        lines.push(format!("{file}: and {more} more problems"));
     }
     lines
 }
 
-/// Why a set cannot be received from its beginning to its end, a line for each
-/// reason.
+/// Why a set of streams cannot be received completely, a line for each reason.
 pub fn gaps(inputs: &[Input], chain: &Chain) -> Vec<String> {
     let missing = chain.missing.iter().map(|missing| gap(inputs, missing));
     let same_name = chain.same_name.iter().map(|(one, other)| {
         format!(
-            "{} and {} hold different subvolumes of the name {}: receive them into different \
+            "{} and {} contain different subvolumes with the name {}: receive them into different \
              directories",
             input_name(inputs, *other),
             input_name(inputs, *one),
@@ -196,10 +195,7 @@ pub fn gaps(inputs: &[Input], chain: &Chain) -> Vec<String> {
     if !chain.circular.is_empty() {
         let names = chain.circular.iter().filter_map(|&input| inputs.get(input));
         let names: Vec<_> = names.map(|it| it.name.as_str()).collect();
-        lines.push(format!(
-            "each of these needs another of them first: {}",
-            names.join(", ")
-        ));
+        lines.push(format!("these need each other: {}", names.join(", ")));
     }
     lines
 }
@@ -211,8 +207,8 @@ fn gap(inputs: &[Input], missing: &Missing) -> String {
         "clone source"
     };
     format!(
-        "{}: the {role} of {}, {} (ctransid {}), is in none of these, or not whole: receive it \
-         first, or find its stream",
+        "{}: the {role} of {}, {} (ctransid {}), is missing or incomplete: receive it first, or \
+         add its stream",
         input_name(inputs, missing.needed_by),
         subvolume_name(inputs, missing.needed_by),
         missing.wanted.uuid,

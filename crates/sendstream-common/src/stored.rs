@@ -68,21 +68,21 @@ impl fmt::Display for Skipped {
         match &self.why {
             Why::Packed(packed) => write!(
                 f,
-                "{path} is packed with {}, and was not read: unpack it ({} FILE > STREAM), or move \
-                 it out of the directory",
+                "{path} is compressed with {}, and was not read: unpack it ({} FILE > STREAM), or \
+                 move it out of the directory",
                 packed.name, packed.unpack
             ),
-            Why::NoStream => write!(f, "{path} is no send stream: skipped"),
+            Why::NoStream => write!(f, "{path} is not a send stream: skipped"),
             Why::Special(kind) => write!(f, "{path} is a {kind}: skipped"),
             Why::Hidden => write!(f, "{path} has a name that begins with a dot: skipped"),
             Why::LeadsOut => write!(
                 f,
                 "{path} is a symbolic link that leads out of the directory, and was not followed: \
-                 name its target as well, or remove the link"
+                 add its target to the command line, or remove the link"
             ),
             Why::TooDeep => write!(
                 f,
-                "{path} lies more than {MAX_DEPTH} directories deep, and was not read"
+                "{path} is more than {MAX_DEPTH} directories deep, and was not read"
             ),
             Why::Unreadable(error) => f.write_str(&cannot_open(&self.path, error)),
         }
@@ -201,7 +201,7 @@ pub fn no_stream_in(paths: &[PathBuf]) -> String {
         .iter()
         .map(|path| escaped(path.as_os_str().as_encoded_bytes()));
     let names: Vec<_> = names.collect();
-    format!("there is no send stream in {}", names.join(", "))
+    format!("no send stream in {}", names.join(", "))
 }
 
 #[cfg(test)]

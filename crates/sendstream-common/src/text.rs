@@ -1,4 +1,4 @@
-//! Text for people, in which names cannot do harm.
+//! Text for messages: names without control characters, errors, sizes.
 
 use std::io;
 
@@ -24,5 +24,42 @@ pub fn strerror(error: &io::Error) -> String {
     match text.rfind(" (os error ") {
         Some(end) if error.raw_os_error().is_some() => text[..end].to_owned(),
         _ => text,
+    }
+}
+
+/// A number of bytes in a unit that suits it.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut unit = 0;
+    // In tenths, rounded down.
+    let mut tenths = u128::from(count) * 10 / 1024;
+    if count < 1024 {
+        return format!("{count} bytes");
+    }
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).unwrap_or(&"KiB");
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_have_a_fitting_unit() {
+        for (count, text) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (1 << 20, "1.0 MiB"),
+            (9_000_000_000_000, "8.1 TiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
     }
 }

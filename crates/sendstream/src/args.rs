@@ -10,27 +10,26 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::input;
 
-/// Inspect btrfs send streams, and turn them into others that give the same
-/// tree, or a chosen part of it.
+/// Inspect btrfs send streams, and transform them into streams that give the
+/// same tree, or part of it.
 ///
-/// Each command reads FILEs, or standard input if there is none, and writes
-/// to standard output; those that make a stream also to the file that --output
-/// names. What is read is checked as a receiver would: checksums, order, paths.
-/// Several streams in one input are welcome.
+/// Each command reads FILEs, or standard input if there are none, and writes to
+/// standard output, or to the file given with --output. The input is checked as
+/// by a receiver: checksums, order of commands, paths. An input may contain
+/// several streams.
 #[derive(Debug, Parser)]
 #[command(
     version,
     max_term_width = 80,
-    after_help = "Exit status: 0 if everything was written and nothing is wrong with what was \
-                  inspected; 1 if something failed or is wrong, with the reason and its place \
-                  in the input on standard error (what was written of a stream that failed has \
-                  no end then, so that no receiver takes it for complete); 2 if the command \
-                  line is wrong."
+    after_help = "Exit status: 0 if the output is complete and no problem was found; 1 if \
+                  something failed or a problem was found, with its position in the input on \
+                  standard error (the stream in the output is then incomplete and has no end \
+                  command, so that receivers refuse it); 2 if the command line is wrong."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) request: Request,
-    /// Say on standard error what was done.
+    /// Print a summary on standard error.
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
 }
@@ -39,88 +38,91 @@ pub(crate) struct Args {
 pub(crate) enum Request {
     /// Check whether streams can be received, and in which order.
     ///
-    /// Reads the streams in PATHs, files and directories, or in standard input,
-    /// to their end, without a filesystem: checksums, the order of commands,
-    /// attributes, the end command; that every compressed extent can be
-    /// decompressed; that names are made before they are used. Of the parent of
-    /// an incremental stream nothing is known: only contradictions are found.
+    /// Reads all streams in PATHs, files and directories, or in standard input.
+    /// Checks checksums, the order of commands, attributes and the end command,
+    /// that compressed extents can be decompressed, and that names are created
+    /// before they are used. The content of the parent of an incremental stream
+    /// is not known: only contradictions are found.
     ///
-    /// Prints what each subvolume is and needs; for several files also the order
-    /// to receive them in. The exit status is 1 if anything is wrong, or if
-    /// several files are given and a parent or clone source is in none of them.
+    /// Prints the properties and requirements of each subvolume, and for several
+    /// files the order in which to receive them. The exit status is 1 if a
+    /// problem was found, or if several files are given and a parent or clone
+    /// source is in none of them.
     ///
-    /// Directories are searched to the bottom, without following symbolic links.
-    /// A file that is compressed and a link that leads out of the directory are
-    /// errors; other files that are no send streams, FIFOs, sockets and devices,
-    /// and names that begin with a dot are skipped with a warning.
+    /// Directories are searched recursively, without following symbolic links.
+    /// Compressed files and links that lead out of the directory are errors.
+    /// Other files that are not send streams, FIFOs, sockets, devices, and names
+    /// that begin with a dot are skipped with a warning.
     Verify(Verify),
     /// Print the order in which to receive stored streams.
     ///
-    /// Prints the files in PATHs, one to a line, so that each comes after its
-    /// parent and its clone sources. The exit status is 1 if a parent or clone
-    /// source is in none of them, if a stream is damaged, or if two hold
-    /// different subvolumes of one name; what is missing is named on standard
-    /// error. Directories are searched as by `verify`.
+    /// Prints the files in PATHs, one to a line, each after its parent and its
+    /// clone sources. The exit status is 1 if a parent or clone source is
+    /// missing, which is printed on standard error, if a stream is damaged, or if
+    /// two streams contain different subvolumes with the same name. Directories
+    /// are searched as by `verify`.
     Order(Order),
     /// Print which paths a stream creates, changes, renames and deletes.
     ///
-    /// Temporary names that senders use are not shown. Works on streams of
-    /// `btrfs send --no-data` as well. Takes less than 2 KiB of memory for each
-    /// name that the stream uses, twice its bytes, and four times those of its
-    /// path; 4 GiB at most.
+    /// The temporary names of senders are not shown. Streams of
+    /// `btrfs send --no-data` are supported. For each name in the stream, uses
+    /// less than 2 KiB of memory, plus twice the length of the name and four
+    /// times that of its path; at most 4 GiB.
     Diff(Diff),
     /// Print the commands of streams.
     ///
-    /// `text` is what `btrfs receive --dump` prints, of all streams of the
-    /// input. `json` is one object to a line with every field of a header or
-    /// command but the file data, of which it has the length; where it is:
-    /// `stream`, `command` and `byte`, as messages count them; and `total`, how
-    /// many bytes of the stream it takes. Times are local in `text` (see `TZ`),
-    /// and in UTC, to the nanosecond, in `json`. `summary` is what `verify`
-    /// prints about each subvolume, and how many commands of each kind it has.
+    /// `text` is the format of `btrfs receive --dump`. `json` is one object to a
+    /// line, with all fields of a header or command (of file data, the length),
+    /// its position as in messages (`stream`, `command` and `byte`), and its size
+    /// in the stream (`total`). Times are local in `text` (see `TZ`), and in UTC,
+    /// with nanoseconds, in `json`. `summary` is the paragraph of `verify` for
+    /// each subvolume, and the number of commands of each kind.
     ///
-    /// In `json` a name that is not UTF-8 is an object whose `hex` has the bytes
-    /// as hexadecimal digits; `docs/json.md` of the repository has all keys.
+    /// In `json` a name that is not UTF-8 is an object with the key `hex`, its
+    /// bytes as hexadecimal digits; `docs/json.md` in the repository describes all
+    /// keys.
     Dump(Dump),
-    /// Make version 2: join and compress data, turn zeros into holes.
+    /// Convert to version 2: join and compress data, turn zeros into holes.
     ///
-    /// Receivers store the extents as they are: Linux 5.18 or later does,
-    /// elsewhere they decompress. Needs btrfs-progs 6.0 or later, or
-    /// btrfs-recv-rs, to receive.
+    /// Linux 5.18 and later store the extents compressed as they are; on older
+    /// kernels the receiver decompresses them. Receiving needs btrfs-progs 6.0 or
+    /// later, or btrfs-recv-rs.
     Upgrade(Upgrade),
-    /// Make a lower version, for older receivers.
+    /// Convert to a lower version, for older receivers.
     Downgrade(Downgrade),
     /// Change subvolume names, UUIDs and transids.
     Rewrite(RewriteOptions),
-    /// Keep some paths only.
+    /// Keep only some paths.
     ///
-    /// Of several rules, the one with the longest path counts. What none is
-    /// about is kept, unless there is an --include. Directories on the way to
-    /// what is included are kept. An incremental stream is for a parent that
-    /// was filtered by the same rules. Where a file or directory crosses the
-    /// border, and the stream does not hold what is needed, it is refused; so
-    /// are hard links and clones across the border.
+    /// If several rules match a path, the one with the longest path applies. A
+    /// path that no rule matches is kept, unless there is an --include. The parent
+    /// directories of included paths are kept. A filtered incremental stream needs
+    /// a parent that was filtered by the same rules. If a file or directory is
+    /// moved between a kept and an excluded path, and the stream does not contain
+    /// its content, the stream is refused; so are hard links and clones between
+    /// them.
     ///
-    /// The result keeps its UUID, so that incremental streams find it. A
-    /// receiver cannot tell it from the complete subvolume: do not keep both on
-    /// one filesystem, or give the filtered one UUIDs of its own with rewrite.
+    /// The subvolume keeps its UUID, so that incremental streams find it, and a
+    /// receiver cannot distinguish it from the complete subvolume. Do not keep
+    /// both on one filesystem, or change the UUID of the filtered one with
+    /// rewrite.
     ///
-    /// No stream tells that a file has further names. If it has two names that
-    /// are kept, and one of them moves to where it is left out, later changes
-    /// under that name are missing: filter full streams where that may be.
+    /// A stream does not list the other names of a file. If a file has two kept
+    /// names, and one of them is moved to an excluded path, later changes under
+    /// that name are missing: use full streams in that case.
     ///
-    /// What is left out is not hidden: data of a file may be in the output under
-    /// a temporary name, and removed again behind it.
+    /// Excluded data is not hidden: the output may contain a file under a
+    /// temporary name, and its removal.
     Filter(FilterOptions),
     /// Write each subvolume to a file of its own: 0001-NAME.btrfs-stream.
     ///
-    /// A file gets its name when it is complete. Files of subvolumes before
-    /// the one that fails stay.
+    /// Each file gets its name when it is complete. If a subvolume fails, the
+    /// files of those before it stay.
     Split(Split),
-    /// Put all subvolumes into one stream with one header and one END, as
-    /// `btrfs send -e` does.
+    /// Join all subvolumes into one stream with one header and one end command,
+    /// as `btrfs send -e` does.
     Join(Io),
-    /// Put streams one after the other, and check them.
+    /// Concatenate and check streams.
     Cat(Io),
 }
 
@@ -137,16 +139,16 @@ pub(crate) struct Verify {
     /// Files and directories; standard input if there are none.
     #[arg(value_name = "PATH")]
     pub(crate) inputs: Vec<PathBuf>,
-    /// How to print: text, or JSON, an object to a line.
+    /// The output format: text, or JSON, an object to a line.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
-    /// Do not follow which names exist. Following them takes less than 512
-    /// bytes of memory for each name, 1 KiB for each directory, and the bytes
-    /// of the names; 4 GiB at most.
+    /// Do not check names. Checking them uses less than 512 bytes of memory for
+    /// each name, 1 KiB for each directory, and the bytes of the names; at most
+    /// 4 GiB.
     #[arg(long)]
     pub(crate) no_names: bool,
-    /// Skip commands and attributes that are unknown, such as those of a
-    /// vendor, instead of refusing the stream.
+    /// Skip unknown commands and attributes, such as vendor extensions, instead
+    /// of refusing the stream.
     #[arg(long)]
     pub(crate) allow_unknown: bool,
 }
@@ -156,26 +158,25 @@ pub(crate) struct Order {
     /// Files and directories.
     #[arg(value_name = "PATH", required = true)]
     pub(crate) inputs: Vec<PathBuf>,
-    /// How to print: text, or JSON, an object to a line.
+    /// The output format: text, or JSON, an object to a line.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
-    /// End each name with a NUL byte instead of a line feed, for `xargs -0`.
-    /// Without it control characters in names are escaped.
+    /// End each name with a NUL byte instead of a newline, for `xargs -0`. Without
+    /// this option control characters in names are escaped.
     #[arg(short = '0', long)]
     pub(crate) null: bool,
-    /// Read the first command of each file only. Then clone sources are not
-    /// known, subvolumes after the first in a file are not seen, and damage is
-    /// not found.
+    /// Read only the first command of each file. Clone sources, further
+    /// subvolumes in a file, and damage are not found.
     #[arg(long)]
     pub(crate) quick: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Diff {
-    /// Where to read; `-` is standard input.
+    /// The files to read; `-` is standard input.
     #[arg(value_name = "FILE")]
     inputs: Vec<PathBuf>,
-    /// How to print: text, or JSON, an object to a line.
+    /// The output format: text, or JSON, an object to a line.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
 }
@@ -188,10 +189,10 @@ impl Diff {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Dump {
-    /// Where to read; `-` is standard input.
+    /// The files to read; `-` is standard input.
     #[arg(value_name = "FILE")]
     inputs: Vec<PathBuf>,
-    /// How to print.
+    /// The output format.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: DumpFormat,
 }
@@ -212,14 +213,14 @@ pub(crate) enum DumpFormat {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Io {
-    /// Where to read; `-` is standard input.
+    /// The files to read; `-` is standard input.
     #[arg(value_name = "FILE")]
     pub(crate) inputs: Vec<PathBuf>,
-    /// Write here instead of to standard output. The file must not exist, and
-    /// does not before it is complete and on disk.
+    /// Write to FILE instead of standard output. FILE must not exist; it appears
+    /// when it is complete and on disk.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Replace the output file, once the new one is complete.
+    /// Replace an existing output file when the new one is complete.
     #[arg(short, long, requires = "output")]
     pub(crate) force: bool,
 }
@@ -228,17 +229,17 @@ pub(crate) struct Io {
 pub(crate) struct Upgrade {
     #[command(flatten)]
     pub(crate) io: Io,
-    /// How to compress.
+    /// The compression algorithm.
     #[arg(short, long, value_enum, default_value = "zstd")]
     pub(crate) compression: Compression,
-    /// How hard: 1 to 15 for zstd, 1 to 9 for zlib.
+    /// The compression level: 1 to 15 for zstd, 1 to 9 for zlib.
     #[arg(short, long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u8).range(1..=15))]
     pub(crate) level: u8,
-    /// How many threads compress [default: as many as there are processors].
+    /// Number of compression threads [default: number of processors].
     #[arg(short, long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
-    /// Leave zeros as data.
+    /// Do not turn zeros into holes.
     #[arg(long)]
     pub(crate) no_holes: bool,
 }
@@ -262,29 +263,28 @@ impl From<Compression> for Codec {
 pub(crate) struct Downgrade {
     #[command(flatten)]
     pub(crate) io: Io,
-    /// The version to make.
+    /// The version to convert to.
     #[arg(short, long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=2))]
     pub(crate) to: u8,
-    /// Leave out commands that the version lacks and that are not about the
-    /// content of files (inode flags, verity) instead of refusing the stream.
+    /// Drop commands that the version does not have and that do not change the
+    /// content of files (inode flags, fs-verity), instead of refusing the stream.
     #[arg(long)]
     pub(crate) drop_newer: bool,
-    /// Look up the sizes of files in DIR, the snapshot that the stream was made
-    /// against or a received copy of it.
+    /// Look up the sizes of files in DIR, the parent snapshot of the stream or a
+    /// received copy of it.
     ///
-    /// A stream does not say how long an existing file is, unless that changes,
-    /// so without it a hole in such a file is refused. Give the right
-    /// snapshot: from another one, files get a wrong size. For the first
-    /// stream of the input only.
+    /// A stream contains the size of an existing file only if it changes; without
+    /// this option a hole in such a file is refused. DIR is not verified: with
+    /// another snapshot, files get a wrong size. Applies to the first stream of
+    /// the input.
     #[arg(long, value_name = "DIR")]
     pub(crate) parent: Option<PathBuf>,
-    /// Write a hole as zeros even if nothing shows that the file is that
-    /// long. Wrong only where the sender's file has space preallocated beyond
-    /// its end.
+    /// Write a hole as zeros even if the size of the file is not known. This is
+    /// wrong only if the file has space preallocated beyond its end.
     #[arg(long)]
     pub(crate) assume_size: bool,
-    /// Longest hole to write as zeros, in bytes.
+    /// The longest hole to write as zeros, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 40)]
     pub(crate) max_zeros: u64,
 }
@@ -293,22 +293,22 @@ pub(crate) struct Downgrade {
 pub(crate) struct RewriteOptions {
     #[command(flatten)]
     pub(crate) io: Io,
-    /// Name of the subvolume.
+    /// Set the name of the subvolume.
     #[arg(long, value_parser = OsStringValueParser::new().try_map(name))]
     name: Option<SubvolumeName>,
-    /// UUID of the subvolume, also where it is its own clone source.
+    /// Set the UUID of the subvolume, also where it is its own clone source.
     #[arg(long, value_parser = uuid)]
     uuid: Option<Uuid>,
-    /// ctransid of the subvolume.
+    /// Set the ctransid of the subvolume.
     #[arg(long, value_name = "N")]
     ctransid: Option<u64>,
-    /// UUID of the parent, also where it is a clone source.
+    /// Set the UUID of the parent, also where it is a clone source.
     #[arg(long, value_name = "UUID", value_parser = uuid)]
     parent_uuid: Option<Uuid>,
-    /// ctransid of the parent.
+    /// Set the ctransid of the parent.
     #[arg(long, value_name = "N")]
     parent_ctransid: Option<u64>,
-    /// Replace a UUID wherever it occurs, and the ctransid beside it.
+    /// Replace a UUID wherever it occurs, and the ctransid with it.
     #[arg(long = "replace", value_name = "OLD=NEW[:CTRANSID]", value_parser = replacement)]
     replacements: Vec<(Uuid, Identity)>,
 }
@@ -333,10 +333,10 @@ impl RewriteOptions {
 pub(crate) struct FilterOptions {
     #[command(flatten)]
     pub(crate) io: Io,
-    /// Keep this path and what lies below it.
+    /// Keep PATH and everything below it.
     #[arg(short, long, value_name = "PATH", value_parser = OsStringValueParser::new().try_map(path))]
     include: Vec<StreamPath>,
-    /// Leave out this path and what lies below it.
+    /// Exclude PATH and everything below it.
     #[arg(short, long, value_name = "PATH", value_parser = OsStringValueParser::new().try_map(path))]
     exclude: Vec<StreamPath>,
 }
@@ -354,7 +354,7 @@ impl FilterOptions {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Split {
-    /// Where to read; `-` is standard input.
+    /// The files to read; `-` is standard input.
     #[arg(value_name = "FILE")]
     pub(crate) inputs: Vec<PathBuf>,
     /// The directory to write to.
@@ -382,14 +382,16 @@ fn path(text: std::ffi::OsString) -> Result<StreamPath, btrfs_sendstream::PathEr
 
 fn uuid(text: &str) -> Result<Uuid, String> {
     match Uuid::parse_str(text) {
-        Ok(uuid) if uuid.is_nil() => Err("a UUID of zeros means none".to_owned()),
+        Ok(uuid) if uuid.is_nil() => Err("the UUID must not be all zeros".to_owned()),
         Ok(uuid) => Ok(uuid),
         Err(error) => Err(error.to_string()),
     }
 }
 
 fn replacement(text: &str) -> Result<(Uuid, Identity), String> {
-    let (old, new) = text.split_once('=').ok_or("OLD=NEW is needed")?;
+    let (old, new) = text
+        .split_once('=')
+        .ok_or("the form is OLD=NEW or OLD=NEW:CTRANSID")?;
     let (new, ctransid) = match new.split_once(':') {
         Some((new, number)) => {
             let number = number.parse::<u64>().map_err(|error| error.to_string())?;

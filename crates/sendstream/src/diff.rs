@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use btrfs_sendstream::NewSubvolume;
 use btrfs_sendstream::inspect::{Action, DiffEntry, DiffError, Differ, Difference, push_escaped};
+use sendstream_common::dump::FLUSH_AT;
 use sendstream_common::json;
 use serde::Serialize;
 
@@ -42,9 +43,6 @@ pub(crate) fn run(options: &args::Diff) -> Result<bool, Failure> {
     }
     Ok(true)
 }
-
-/// Text is written in pieces of about this many bytes.
-const FLUSH_AT: usize = 64 * 1024;
 
 /// A heading, and a line for each path.
 fn write(difference: &Difference, format: Format, to: &mut impl Write) -> io::Result<()> {

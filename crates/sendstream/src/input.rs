@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use btrfs_sendstream::Reader;
 use btrfs_sendstream::transform::{self, Output, Transform, TransformError};
 use sendstream_common::foreign::{Head, is_foreign};
+use sendstream_common::report::name_of;
 
 use crate::Failure;
 
@@ -41,11 +42,9 @@ fn open(input: &Path) -> Result<Box<dyn Read>, Failure> {
     }
 }
 
+/// What messages call an input.
 fn named(input: &Path) -> String {
-    match input.to_str() {
-        Some("-") => "standard input".to_owned(),
-        _ => input.display().to_string(),
-    }
+    name_of(Some(input).filter(|input| input.as_os_str() != "-"))
 }
 
 fn fail(input: &str, error: TransformError) -> Failure {

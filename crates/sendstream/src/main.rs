@@ -1,4 +1,4 @@
-//! Inspects btrfs send streams, and turns them into others.
+//! Inspects and transforms btrfs send streams.
 
 mod args;
 mod diff;
@@ -24,7 +24,7 @@ use sendstream_common::text::push_message;
 use args::{Args, Request};
 use output::Destination;
 
-/// Why the command failed, in words for its user.
+/// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     /// An input that cannot be read, or what it holds cannot be transformed.
@@ -56,7 +56,7 @@ enum Failure {
         error: btrfs_sendstream::Error,
     },
     /// A binary stream would be written to a terminal.
-    #[error("a send stream is not for the terminal; redirect the output, or use --output FILE")]
+    #[error("not writing a stream to a terminal; redirect the output, or use --output FILE")]
     Terminal,
     /// There is no standard output.
     #[error(
@@ -93,7 +93,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says something on standard error. Nobody is left to tell if this fails.
+/// Prints a message on standard error. A failure to do so cannot be reported.
 fn say(text: &str) {
     let mut out = b"sendstream: ".to_vec();
     for (index, line) in text.lines().enumerate() {
@@ -157,20 +157,20 @@ fn advice(failure: &Failure) -> String {
 fn advice_on_input(error: &TransformError) -> &'static str {
     use btrfs_sendstream::transform::TransformErrorKind as Kind;
     match error.kind() {
-        Kind::Newer { .. } => "\n(--drop-newer leaves such commands out)",
+        Kind::Newer { .. } => "\n(--drop-newer drops such commands)",
         Kind::UnknownSize { .. } => {
-            "\n(--parent DIR looks the size up in the parent snapshot; --assume-size takes the file \
-             to be long enough, which is wrong only if the sender's file has space preallocated \
-             beyond its end)"
+            "\n(--parent DIR looks up the size in the parent snapshot; --assume-size assumes that the \
+             file is long enough, which is wrong only if it has space preallocated beyond its end)"
         }
-        Kind::UnknownGrowth { .. } => "\n(--parent DIR looks the size up in the parent snapshot)",
+        Kind::UnknownGrowth { .. } => "\n(--parent DIR looks up the size in the parent snapshot)",
         Kind::HoleTooLong { .. } => "\n(--max-zeros sets the limit)",
         Kind::Crossing { .. } => {
-            "\n(filter by a wider path; if the stream is incremental, a full one may do)"
+            "\n(use a rule with a shorter path; a full stream instead of an incremental one may help)"
         }
         Kind::SecondSubvolume { .. } => "\n(split the input first)",
         Kind::VersionRises { .. } => {
-            "\n(upgrade or downgrade the inputs to one version, or join the higher one first)"
+            "\n(convert the inputs to one version with upgrade or downgrade, or put the higher version \
+             first)"
         }
         _ => "",
     }

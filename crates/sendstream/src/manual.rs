@@ -128,9 +128,10 @@ fn literal(text: &str) -> String {
 
 /// A line that roff does not take for a request.
 fn protected(line: &str) -> String {
-    match line.starts_with(['.', '\'']) {
-        true => format!("\\&{line}"),
-        false => line.to_owned(),
+    if line.starts_with(['.', '\'']) {
+        format!("\\&{line}")
+    } else {
+        line.to_owned()
     }
 }
 

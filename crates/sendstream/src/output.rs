@@ -151,9 +151,10 @@ impl Unfinished {
     /// Gives the file its name when it is on disk.
     fn publish(self, file: &File) -> io::Result<()> {
         file.sync_all()?;
-        let result = match self.replace {
-            true => self.path.persist(&self.target),
-            false => self.path.persist_noclobber(&self.target),
+        let result = if self.replace {
+            self.path.persist(&self.target)
+        } else {
+            self.path.persist_noclobber(&self.target)
         };
         result.map_err(|error| match error.error.kind() {
             io::ErrorKind::AlreadyExists => exists(),

@@ -44,8 +44,8 @@ pub(crate) fn upgrade(
 
 fn summary(stats: UpgradeStats, written: u64) -> String {
     format!(
-        "{} extents compressed from {} to {} bytes; {} bytes of data left as they were, \
-         {} bytes of zeros turned into holes; {written} bytes written",
+        "{} extents compressed from {} to {} bytes; {} bytes of data unchanged, {} bytes of \
+         zeros turned into holes; {written} bytes written",
         stats.compressed,
         stats.bytes_before,
         stats.bytes_after,
@@ -81,7 +81,7 @@ pub(crate) fn downgrade(
     destination.finish()?;
     if downgrade.dropped() > 0 {
         say(&format!(
-            "{} commands were left out that version {target} lacks",
+            "{} commands dropped that version {target} does not have",
             downgrade.dropped()
         ));
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use btrfs_sendstream::inspect::{Chain, Verifier, VerifyOptions, VerifyReport};
 use sendstream_common::foreign::is_foreign;
-use sendstream_common::json::{self, File};
+use sendstream_common::json::{self, Event, Message, Verified};
 use sendstream_common::report::{self, Printer};
 use sendstream_common::stored::{Stored, no_stream_in};
 use serde::Serialize;
@@ -13,28 +13,6 @@ use serde::Serialize;
 use crate::args::{self, Format};
 use crate::input::Input;
 use crate::{Failure, say};
-
-/// What was found in one input, in JSON.
-#[derive(Serialize)]
-struct Found<'a> {
-    #[serde(flatten)]
-    file: File<'a>,
-    #[serde(flatten)]
-    report: &'a VerifyReport,
-}
-
-/// A line of JSON.
-#[derive(Serialize)]
-struct Event<'a, T> {
-    event: &'a str,
-    #[serde(flatten)]
-    fields: T,
-}
-
-#[derive(Serialize)]
-struct Message<'a> {
-    message: &'a str,
-}
 
 #[derive(Serialize)]
 struct End {
@@ -166,11 +144,7 @@ pub(crate) fn verify<W: Write>(
     };
     let report = verifier.verify(&mut input);
     show(out, &report)?;
-    let found = Found {
-        file: File::new(file),
-        report: &report,
-    };
-    out.emit("verified", found)?;
+    out.emit("verified", Verified::new(file, &report))?;
     for problem in report::problems(file, &report) {
         say(&problem);
     }

@@ -1,11 +1,10 @@
-//! Whether a stream can be received at a destination, without writing there.
+//! Checks whether a stream can be received, without writing to the
+//! destination.
 //!
 //! A [`DryRun`] verifies a stream as
 //! [`Verifier`](btrfs_sendstream::inspect::Verifier) does, with or
-//! without file data in it, and looks up at the destination whatever a
-//! receive would ask of it: whether names are free, parents and clone sources
-//! there and the right ones, whether kernel and filesystem store compressed
-//! extents as they come, and how much space is left.
+//! without file data, and looks up what a receive needs: free names, parents and
+//! clone sources, support for compressed extents, and free space.
 
 mod place;
 mod refused;
@@ -31,7 +30,7 @@ pub use sources::FoundSource;
 use sources::Sources;
 pub use space::Space;
 
-/// Looks up what a receive would.
+/// A dry run of receives into one destination.
 ///
 /// Memory: that of a [`Verifier`](btrfs_sendstream::inspect::Verifier), of a
 /// [`Resolver`](btrfs_lineage::Resolver), and what the report lists.
@@ -84,8 +83,8 @@ impl DryRunBuilder {
         self
     }
 
-    /// What else the receive would be asked for. Limits and whether unknown
-    /// commands are passed over are those of [`verify`](Self::verify).
+    /// Sets the options of the receive. Limits, and whether unknown commands are
+    /// skipped, are those of [`verify`](Self::verify).
     pub fn receive(mut self, options: Options) -> Self {
         self.receive = options;
         self
@@ -105,14 +104,14 @@ impl DryRunBuilder {
         self
     }
 
-    /// How to look at the stream itself. A stream without file data is always
-    /// taken for one with it.
+    /// Sets how the stream is verified. A stream without file data is always
+    /// accepted.
     pub fn verify(mut self, options: VerifyOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Opens `directory`, where the subvolumes would be created.
+    /// Opens `directory`, the destination.
     ///
     /// # Errors
     /// It cannot be opened or is not on a btrfs.
@@ -138,52 +137,57 @@ impl std::fmt::Debug for DryRun {
     }
 }
 
-/// What a receive would do.
+/// The result of a dry run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct DryRunReport {
-    /// What the stream holds, and what is wrong with it at any destination.
+    /// The verification of the stream, for any destination.
     pub stream: VerifyReport,
-    /// What would fail at this destination, in the order of the input, with
-    /// the cause that the receive would give; the first
-    /// [`VerifyReport::MAX_FINDINGS`].
+    /// What would fail at this destination, in the order of the input, with the
+    /// cause: the first [`VerifyReport::MAX_FINDINGS`].
     pub failures: Vec<Failure>,
-    /// How many there are beyond those listed.
+    /// Number of further failures.
     pub more_failures: u64,
-    /// What was found for each subvolume of [`VerifyReport::subvolumes`].
+    /// The result for each subvolume in [`VerifyReport::subvolumes`].
     pub forecasts: Vec<Forecast>,
-    /// Space needed and space there is. Not enough of it is no finding: how
-    /// much a filesystem needs is known when it is written.
+    /// The space needed, an estimate, and the free space.
     pub space: Space,
 }
 
 impl DryRunReport {
-    /// Whether nothing speaks against a receive.
+    /// Returns whether no problem was found, and there is enough space.
     pub fn is_good(&self) -> bool {
         self.stream.is_good() && self.failures.is_empty() && self.space.is_enough()
     }
 }
 
-/// What was found for one subvolume.
+/// The result for one subvolume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Forecast {
-    /// What has its name.
+    /// What has its name already.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub occupied: Option<Occupant>,
-    /// The parent, if one is wanted and was found.
+    /// The parent, if the stream is incremental and it was found.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub parent: Option<FoundSource>,
     /// The clone sources that were found; the first
     /// [`SubvolumeSummary::MAX_CLONE_SOURCES`].
     pub clone_sources: Vec<FoundSource>,
-    /// Compressed extents that would be decompressed before they are stored.
+    /// Number of compressed extents that would be decompressed.
     pub decoded: u64,
-    /// Why the first of them would be.
+    /// Why the first of them would be decompressed.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub decode_reason: Option<DecodeReason>,
-    /// What the process lacks for it, each once.
+    /// The capabilities that are missing, each once.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub missing_capabilities: Vec<MissingCapability>,
     /// Bytes of file data that would be stored, as far as is known.
+    #[cfg_attr(feature = "serde", serde(skip))]
     stored: u64,
     /// Whether its creation would fail, so that nothing of it is applied.
+    #[cfg_attr(feature = "serde", serde(skip))]
     failed: bool,
 }
 
@@ -196,26 +200,26 @@ impl DryRun {
         Self::builder().open(directory)
     }
 
-    /// Settings other than the default.
+    /// Returns a builder, for other settings.
     pub fn builder() -> DryRunBuilder {
         DryRunBuilder::default()
     }
 
-    /// The destination.
+    /// Returns the destination.
     pub fn place(&self) -> &Place {
         &self.place
     }
 
-    /// Finds the subvolume that would serve as parent or clone source.
+    /// Finds the subvolume that would be used as parent or clone source.
     ///
     /// # Errors
-    /// None would; the error says which were considered, and why not.
+    /// There is none; the error lists the candidates.
     pub fn find_source(&mut self, wanted: SourceId) -> Result<FoundSource, Box<NoSource>> {
         self.sources.find(wanted)
     }
 
-    /// Reads `input` to its end, or as far as it can be decoded, and looks up
-    /// what it asks for. Changes nothing.
+    /// Reads `input` to its end, or as far as it can be decoded, and checks
+    /// whether it can be received. Changes nothing.
     pub fn run(&mut self, input: impl Read) -> DryRunReport {
         let mut reader = self.options.reader(input);
         let mut run = Run {

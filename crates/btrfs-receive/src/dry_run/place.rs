@@ -1,4 +1,4 @@
-//! The destination: what can be created there, and how data would be stored.
+//! The destination: which names are free, and how data would be stored.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -22,7 +22,7 @@ use btrfs_ioctl as sys;
 /// Longest extent that the kernel takes compressed, in bytes.
 const MAX_EXTENT: u64 = 128 * 1024;
 
-/// A directory in which subvolumes would be created.
+/// The destination of a dry run.
 #[derive(Debug)]
 pub struct Place {
     pub(super) fd: OwnedFd,
@@ -42,30 +42,33 @@ pub struct Place {
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum DecodeReason {
-    /// The caller wants it.
+    /// The options ask for it.
     Asked,
     /// The kernel is older than 5.18.
     Kernel,
     /// A capability is missing, `CAP_SYS_ADMIN` or `CAP_DAC_READ_SEARCH`.
     Capability(&'static str),
-    /// LZO of another sector size than this filesystem has, in bytes.
+    /// It is LZO with this sector size, in bytes, which is not that of the
+    /// filesystem.
     SectorSize(u32),
-    /// It does not begin where a sector of this filesystem does.
+    /// It is not aligned to the sectors of the filesystem.
     Alignment,
-    /// It is not smaller than what it stands for, or not compressed at all,
-    /// or longer than extents are.
+    /// It is not smaller than its decoded data, not compressed, or longer than
+    /// an extent can be.
     Shape,
 }
 
 impl fmt::Display for DecodeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Asked => f.write_str("as asked for"),
-            Self::Kernel => f.write_str("as kernels before 5.18 take none"),
-            Self::Capability(name) => write!(f, "for lack of {name}"),
-            Self::SectorSize(size) => write!(f, "as LZO of {size}-byte sectors"),
-            Self::Alignment => f.write_str("as they do not lie on sectors of this filesystem"),
-            Self::Shape => f.write_str("as no filesystem stores extents of their shape"),
+            Self::Asked => f.write_str("because of the options"),
+            Self::Kernel => f.write_str("because kernels before 5.18 do not store them"),
+            Self::Capability(name) => write!(f, "because {name} is missing"),
+            Self::SectorSize(size) => write!(f, "because they are LZO with {size}-byte sectors"),
+            Self::Alignment => {
+                f.write_str("because they are not aligned to the sectors of this filesystem")
+            }
+            Self::Shape => f.write_str("because the kernel does not store extents of this shape"),
         }
     }
 }
@@ -95,12 +98,12 @@ impl Place {
         })
     }
 
-    /// The filesystem's sector size in bytes.
+    /// Returns the sector size of the filesystem in bytes.
     pub fn sector_size(&self) -> u32 {
         self.sector_size
     }
 
-    /// The kernel that runs, if it says so in numbers.
+    /// Returns the version of the running kernel, if it is known.
     pub fn kernel(&self) -> Option<Kernel> {
         self.kernel
     }

@@ -10,7 +10,8 @@ use crate::error::Cause;
 /// Flags that forbid changes.
 const FORBIDDING: u64 = inode_flags::IMMUTABLE | inode_flags::APPEND;
 
-/// A capability that a subvolume takes and the process lacks.
+/// A capability that the receive of a subvolume needs and the process does not
+/// have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MissingCapability {

@@ -23,13 +23,13 @@ const MAX_EARLIER: usize = 65_536;
 /// Most answers that are remembered.
 const MAX_REMEMBERED: usize = 4096;
 
-/// A parent or clone source that a receive would find.
+/// A parent or clone source that a receive would use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum FoundSource {
-    /// A subvolume of the destination's filesystem.
+    /// A subvolume on the filesystem of the destination.
     There(SourceUsed),
     /// A subvolume that comes earlier in the same input.
     Earlier(SourceId),

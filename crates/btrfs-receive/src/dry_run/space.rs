@@ -1,4 +1,4 @@
-//! How much space a stream will take, roughly.
+//! An estimate of the space that a stream needs.
 
 use btrfs_sendstream::inspect::SubvolumeSummary;
 
@@ -13,23 +13,21 @@ const DATA_PER_METADATA: u64 = 512;
 /// Metadata is stored twice, as `mkfs.btrfs` has it by default.
 const METADATA_COPIES: u64 = 2;
 
-/// An estimate of the space needed, against what there is.
+/// An estimate of the space needed, and the free space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Space {
-    /// Bytes that the subvolumes will take, roughly: file data as it would be
-    /// stored, and metadata for new files and that data. Compression by the
-    /// destination makes it less; of a stream without file data compressed
-    /// extents are not known as such.
+    /// Bytes that the subvolumes need: file data as it would be stored, and its
+    /// metadata. Less is needed if the destination compresses data. In a stream
+    /// without file data, compressed extents cannot be recognised.
     pub needed: u64,
-    /// Bytes that are free for ordinary users (`f_bavail`), if that could be
-    /// found out.
+    /// Bytes that are free for ordinary users (`f_bavail`), if known.
     pub available: Option<u64>,
 }
 
 impl Space {
-    /// Whether no more is needed than there is.
+    /// Returns whether there is enough free space, or it is not known.
     pub fn is_enough(&self) -> bool {
         self.available
             .is_none_or(|available| self.needed <= available)

@@ -1,4 +1,4 @@
-//! Why an interrupted receive cannot go on.
+//! Why an interrupted receive cannot be resumed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,52 +6,47 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use uuid::Uuid;
 
-/// Why a receive cannot be made resumable, or cannot go on.
+/// Why a receive cannot be made resumable, or cannot be resumed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResumeError {
-    /// Another receive of the same subvolume is at work.
+    /// Another receive of the same subvolume is running.
     #[error(
-        "another receive of this subvolume is at work{}; wait for it, or stop it",
+        "another receive of this subvolume is running{}",
         pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
     )]
     Locked {
-        /// The process, if it said so.
+        /// The process, if it is known.
         pid: Option<u32>,
     },
-    /// What is unfinished under this name came from another stream.
+    /// The unfinished receive of this name is one of another stream. It was
+    /// not changed.
     #[error(
-        "an unfinished receive has this name, of another stream (uuid {uuid}, ctransid \
-         {ctransid}); it was left as it is: go on with that stream, or abandon it"
+        "an unfinished receive of another stream (uuid {uuid}, ctransid {ctransid}) has this name"
     )]
     OtherStream {
-        /// The UUID that the unfinished stream gives the subvolume.
+        /// The UUID that the other stream gives the subvolume.
         uuid: Uuid,
-        /// The ctransid that goes with it.
+        /// The ctransid that the other stream gives the subvolume.
         ctransid: u64,
     },
-    /// The stream is not the one that was received so far, though it is one
-    /// of the same subvolume: the sender has put it together in another way.
+    /// The stream is for the same subvolume as the interrupted one, but not
+    /// identical with it.
     #[error(
         "the stream differs from the interrupted one between bytes {after} and {before} of the \
-         subvolume; receive it again from its beginning, and it {}",
-        from.map_or_else(
-            || "starts over".to_owned(),
-            |from| format!("goes on from byte {from}, where both are the same")
-        )
+         subvolume"
     )]
     Differs {
-        /// Up to here both are the same.
+        /// The streams are identical up to this byte.
         after: u64,
-        /// The first place where they are known not to be.
+        /// The streams are known to differ before this byte.
         before: u64,
-        /// Where the next receive goes on; `None`: from the beginning.
+        /// Where the next receive resumes, in bytes; `None`: it starts over.
         from: Option<u64>,
     },
-    /// A later version of the program was at work.
+    /// The journal was written by a later version of this crate.
     #[error(
-        "{}: written by a later version (format {format}, known are up to {known}); use that \
-         version",
+        "{}: written by a later version (format {format}; up to {known} is supported)",
         path.display()
     )]
     Newer {
@@ -59,82 +54,69 @@ pub enum ResumeError {
         path: PathBuf,
         /// Its format.
         format: u64,
-        /// The newest format that is known.
+        /// The newest format that is supported.
         known: u64,
     },
-    /// An earlier version of the program was at work, whose checkpoints cannot
-    /// be used any more.
+    /// The journal was written by an earlier version of this crate, whose
+    /// checkpoints cannot be used any more.
     #[error(
-        "{}: written by an earlier version, whose checkpoints this one cannot use; finish that \
-         receive with that version, or abandon it and start over",
+        "{}: written by an earlier version, whose checkpoints cannot be used",
         path.display()
     )]
     Older {
-        /// The file that describes them.
+        /// The journal.
         path: PathBuf,
     },
     /// The journal is damaged.
-    #[error("{}: damaged; abandon this receive and start over", path.display())]
+    #[error("{}: damaged", path.display())]
     Damaged {
         /// The journal.
         path: PathBuf,
     },
     /// A checkpoint was changed while the stream was compared.
-    #[error("{}: the checkpoint was changed meanwhile; receive again", path.display())]
+    #[error("{}: the checkpoint was changed during the receive", path.display())]
     CheckpointChanged {
         /// Its path.
         path: PathBuf,
     },
-    /// The half-built subvolume is not the one that was left.
-    #[error(
-        "{name} is not as the interrupted receive left it: {what}; undo that, or move it away \
-         to have it built again"
-    )]
+    /// The incomplete subvolume was changed after the receive was
+    /// interrupted.
+    #[error("{name} was changed since the interrupted receive: {what}")]
     Changed {
-        /// The name it is built under.
+        /// The name under which it is built.
         name: String,
         /// What is different.
         what: &'static str,
     },
-    /// The directory for the state is not on the filesystem that is received
-    /// on, so that it could hold no checkpoints.
-    #[error(
-        "{}: not on the filesystem that is received on, where checkpoints have to be",
-        path.display()
-    )]
+    /// The directory for the state is not on the filesystem of the
+    /// destination, and cannot hold checkpoints.
+    #[error("{}: not on the filesystem of the destination", path.display())]
     OtherFilesystem {
         /// The directory.
         path: PathBuf,
     },
     /// The state under this name belongs to a receive into another directory.
-    #[error(
-        "{}: belongs to an unfinished receive into another directory; keep this one's state \
-         elsewhere",
-        path.display()
-    )]
+    #[error("{}: belongs to an unfinished receive into another directory", path.display())]
     Elsewhere {
         /// The directory of that receive's state.
         path: PathBuf,
     },
-    /// A subvolume cannot be given another name, because something has that.
-    #[error("{name} cannot be renamed {to}: something else has that name; move it away")]
+    /// A subvolume cannot be renamed, because the new name is taken.
+    #[error("{name} cannot be renamed to {to}: the name is taken")]
     NotRenamed {
         /// Its name.
         name: String,
-        /// What it was to be called.
+        /// The new name.
         to: String,
     },
-    /// The subvolume is called what the directory of the state is called.
-    #[error(
-        "a subvolume cannot have this name where the state of unfinished receives lies: choose \
-         another, or keep the state elsewhere"
-    )]
+    /// The subvolume has the name of the directory for the state of
+    /// unfinished receives.
+    #[error("this name is reserved for the state of unfinished receives")]
     Reserved,
-    /// Something else has the name of the directory that holds the state of
-    /// unfinished receives, a received subvolume for instance.
+    /// Something else has the name of the directory for the state of
+    /// unfinished receives, such as a received subvolume.
     #[error(
-        "{}: {what}, and not the directory that holds the state of unfinished receives, which has \
-         this name",
+        "{}: {what}, not the directory for the state of unfinished receives",
         path.display()
     )]
     FolderTaken {
@@ -143,15 +125,16 @@ pub enum ResumeError {
         /// What it is.
         what: &'static str,
     },
-    /// Going on needs `CAP_SYS_ADMIN`, which this process does not have.
-    #[error("receives can be resumed only with CAP_SYS_ADMIN: the kernel is asked what differs")]
+    /// The process does not have `CAP_SYS_ADMIN`, which
+    /// `BTRFS_IOC_SEND` needs.
+    #[error("resuming a receive needs CAP_SYS_ADMIN")]
     NotPrivileged,
     /// A system call failed.
     #[error("{call} {}: {error}", path.display())]
     System {
         /// The call.
         call: &'static str,
-        /// The path it was made for.
+        /// The path in question.
         path: PathBuf,
         /// What the kernel said.
         #[source]

@@ -1,113 +1,156 @@
 //! What went wrong.
 
-use serde::ser::Serializer;
-
-use super::{Fields, Object, objects};
-use crate::error::{Cause, Failure, ReceiveError, StopReason};
 use btrfs_lineage::NoSource;
+use btrfs_sendstream::SourceId;
+use btrfs_sendstream::serial::{Text, shown};
+use serde::ser::{Serialize, Serializer};
 
-/// Most candidates for a source that are listed.
-const MAX_CANDIDATES: usize = 32;
+use crate::error::{Barrier, Cause, Occupant, StopReason};
 
-objects! {
-    /// `reason`, `first_failure` and `report`.
-    ReceiveError;
-    /// Where, `operation`, `path` and `cause`.
-    Failure;
-    /// `kind`, the class in one word; `message`, what happened in English; of
-    /// failed system calls `call` and `errno`; what else the cause knows.
-    Cause;
-}
-
-impl Fields for ReceiveError {
-    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error> {
-        object.field("reason", &self.reason)?;
-        object.optional("first_failure", self.first_failure.as_deref())?;
-        object.field("report", &*self.report)
-    }
-}
-
-/// `kind`, the class in one word, and `message`, what happened in English.
-impl serde::Serialize for StopReason {
+/// `kind`, the class in one word, and `message`, the reason in English; of a
+/// damaged stream also the position.
+impl Serialize for StopReason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Stream(error) => error.serialize(serializer),
-            Self::Failures | Self::Cancelled => Object::of(self, serializer),
+        #[derive(serde::Serialize)]
+        struct Fields<'a> {
+            kind: &'static str,
+            #[serde(serialize_with = "shown")]
+            message: &'a StopReason,
         }
-    }
-}
-
-impl Fields for StopReason {
-    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error> {
         let kind = match self {
-            Self::Stream(_) => "stream",
+            Self::Stream(error) => return error.serialize(serializer),
             Self::Failures => "failures",
             Self::Cancelled => "cancelled",
         };
-        object.field("kind", kind)?;
-        object.text("message", self)
+        let message = self;
+        Fields { kind, message }.serialize(serializer)
     }
 }
 
-impl Fields for Failure {
-    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error> {
-        self.at.fields(object)?;
-        object.field("operation", self.operation)?;
-        object.bytes("path", &self.path)?;
-        object.field("cause", &*self.cause)
+/// `kind`, the class in one word; `message`, the cause in English; of failed
+/// system calls `call` and `errno`; and the fields of the cause.
+impl Serialize for Cause {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Fields<'a> {
+            kind: &'static str,
+            #[serde(serialize_with = "shown")]
+            message: &'a Cause,
+            #[serde(flatten)]
+            details: Option<Details<'a>>,
+        }
+        Fields {
+            kind: kind(self),
+            message: self,
+            details: Details::of(self),
+        }
+        .serialize(serializer)
     }
 }
 
-impl Fields for Cause {
-    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error> {
-        object.field("kind", kind(self))?;
-        object.text("message", self)?;
-        match self {
-            Self::System { call, error } => {
-                object.field("call", call)?;
-                object.optional("errno", error.raw_os_error())
-            }
-            Self::NotRenamed { error, .. } | Self::StampStays { error } => {
-                object.optional("errno", error.raw_os_error())
-            }
-            Self::Moved {
+/// The fields of a cause that are not part of its message only.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+enum Details<'a> {
+    System {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        call: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        errno: Option<i32>,
+    },
+    Moved {
+        subvolume_id: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        called: Option<Text<'a>>,
+    },
+    EnteredByOthers {
+        inode: u64,
+        open: bool,
+    },
+    LeftIncomplete {
+        cause: &'a Cause,
+    },
+    NoSource(&'a NoSource),
+    Wanted {
+        wanted: SourceId,
+    },
+    Taken {
+        by: Occupant,
+    },
+    Escape {
+        barrier_path: Text<'a>,
+        barrier: Barrier,
+    },
+    DataLost {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path: Option<Text<'a>>,
+        inode: u64,
+        offset: u64,
+    },
+}
+
+impl<'a> Details<'a> {
+    fn of(cause: &'a Cause) -> Option<Self> {
+        Some(match cause {
+            Cause::System { call, error } => Self::System {
+                call: Some(call),
+                errno: error.raw_os_error(),
+            },
+            Cause::NotRenamed { error, .. } | Cause::StampStays { error } => Self::System {
+                call: None,
+                errno: error.raw_os_error(),
+            },
+            Cause::Moved {
                 subvolume_id,
                 called,
                 ..
-            } => {
-                object.field("subvolume_id", subvolume_id)?;
-                if called.is_empty() {
-                    return Ok(());
-                }
-                object.bytes("called", called)
-            }
-            Self::EnteredByOthers { inode, open } => {
-                object.field("inode", inode)?;
-                object.field("open", open)
-            }
-            Self::LeftIncomplete { cause } => object.field("cause", &**cause),
-            Self::NoSource(none) => none.fields(object),
-            Self::SourceNotFound { wanted }
-            | Self::NotExtracted { wanted }
-            | Self::BadExtraction { wanted, .. } => object.field("wanted", wanted),
-            Self::NameTaken { by } | Self::BuildNameTaken { by, .. } => object.field("by", by),
-            Self::Escape { path, barrier } => {
-                object.bytes("barrier_path", path)?;
-                object.field("barrier", barrier)
-            }
-            Self::DataLost {
+            } => Self::Moved {
+                subvolume_id: *subvolume_id,
+                called: Some(Text(called)).filter(|_| !called.is_empty()),
+            },
+            Cause::EnteredByOthers { inode, open } => Self::EnteredByOthers {
+                inode: *inode,
+                open: *open,
+            },
+            Cause::LeftIncomplete { cause } => Self::LeftIncomplete { cause },
+            Cause::NoSource(none) => Self::NoSource(none),
+            Cause::SourceNotFound { wanted }
+            | Cause::NotExtracted { wanted }
+            | Cause::BadExtraction { wanted, .. } => Self::Wanted { wanted: *wanted },
+            Cause::NameTaken { by } | Cause::BuildNameTaken { by, .. } => Self::Taken { by: *by },
+            Cause::Escape { path, barrier } => Self::Escape {
+                barrier_path: Text(path),
+                barrier: *barrier,
+            },
+            Cause::DataLost {
                 path,
                 inode,
                 offset,
-            } => {
-                if let Some(path) = path {
-                    object.bytes("path", path)?;
-                }
-                object.field("inode", inode)?;
-                object.field("offset", offset)
-            }
-            _ => Ok(()),
-        }
+            } => Self::DataLost {
+                path: path.as_deref().map(Text),
+                inode: *inode,
+                offset: *offset,
+            },
+            #[cfg(feature = "resume")]
+            Cause::Resume(_) => return None,
+            Cause::SecondSubvolume
+            | Cause::NoFileData
+            | Cause::NotRegularFile { .. }
+            | Cause::Undecodable(_)
+            | Cause::NameNotStored { .. }
+            | Cause::ListNotWritten { .. }
+            | Cause::SourceTooShort { .. }
+            | Cause::Limit { .. }
+            | Cause::NothingToFinish
+            | Cause::ThreadPanicked
+            | Cause::Other(_)
+            | Cause::OutOfRange { .. }
+            | Cause::RootItself
+            | Cause::NoInodeFlags { .. }
+            | Cause::ModeNotKept { .. }
+            | Cause::NoProc { .. }
+            | Cause::Misplaced => return None,
+        })
     }
 }
 
@@ -146,16 +189,5 @@ fn kind(cause: &Cause) -> &'static str {
         Cause::NoInodeFlags { .. } => "no_inode_flags",
         Cause::ModeNotKept { .. } => "mode_not_kept",
         Cause::NoProc { .. } => "no_proc",
-    }
-}
-
-impl Fields for NoSource {
-    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error> {
-        object.field("wanted", &self.wanted)?;
-        let shown = self.candidates.get(..MAX_CANDIDATES);
-        let shown = shown.unwrap_or(&self.candidates);
-        object.field("passed_over", shown)?;
-        let missing: Vec<_> = self.missing.iter().map(|it| it.name()).collect();
-        object.field("missing_capabilities", &missing)
     }
 }

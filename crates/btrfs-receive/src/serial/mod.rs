@@ -1,89 +1,124 @@
-//! How reports, events and errors look when they are serialised: objects with
-//! keys, as `btrfs_sendstream` makes them of commands. Structures that are
-//! nothing but numbers derive it where they are defined. `docs/json.md` of the
-//! repository has the keys.
+//! JSON and the like: what `derive(Serialize)` cannot say where a type is
+//! defined. `docs/json.md` of the repository has the keys.
 
 mod error;
-mod event;
-mod found;
-mod report;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
+use btrfs_sendstream::inspect::VerifyReport;
+use btrfs_sendstream::{SourceId, SubvolumeName, Uuid};
+use serde::ser::{Serialize, Serializer};
 
-use btrfs_sendstream::serial::Text;
-use btrfs_sendstream::{NewSubvolume, Position};
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use crate::dry_run::{DryRunReport, Forecast, Space};
+use crate::error::Failure;
+use crate::report::{Fallbacks, LeftOut, NotKeptSummary, Outcome, SubvolumeReport};
+use btrfs_lineage::SourceUsed;
 
-/// Something that is serialised as an object, and can be part of one.
-pub(crate) trait Fields {
-    /// Adds its keys.
-    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error>;
-}
-
-/// An object that is being put together.
-pub(crate) struct Object<S: Serializer>(S::SerializeMap);
-
-impl<S: Serializer> Object<S> {
-    /// Serialises `fields` as an object of its own.
-    pub(crate) fn of(fields: &impl Fields, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = Self(serializer.serialize_map(None)?);
-        fields.fields(&mut object)?;
-        object.0.end()
-    }
-
-    /// Adds a value.
-    fn field<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), S::Error> {
-        self.0.serialize_entry(key, value)
-    }
-
-    /// Adds a value if there is one.
-    fn optional<T: Serialize>(&mut self, key: &str, value: Option<T>) -> Result<(), S::Error> {
-        match value {
-            Some(value) => self.field(key, &value),
-            None => Ok(()),
+/// The fields of the structure. Absent ones have no key, and neither have
+/// names that are the same as `name`.
+impl Serialize for SubvolumeReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Fields<'a> {
+            name: &'a SubvolumeName,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            sent_name: Option<&'a SubvolumeName>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            built_as: Option<&'a SubvolumeName>,
+            uuid: Uuid,
+            ctransid: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            wanted_parent: Option<SourceId>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            parent: Option<&'a SourceUsed>,
+            outcome: Outcome,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            subvolume_id: Option<u64>,
+            commands: u64,
+            failures: u64,
+            fallbacks: Fallbacks,
+            left_out: LeftOut,
+            clone_sources: &'a [SourceUsed],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            not_kept: Option<&'a NotKeptSummary>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            resumed_at: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            checkpoint: Option<u64>,
         }
-    }
-
-    /// Adds what a value displays.
-    fn text(&mut self, key: &str, value: impl fmt::Display) -> Result<(), S::Error> {
-        self.field(key, &value.to_string())
-    }
-
-    /// Adds a name or value of a stream.
-    fn bytes(&mut self, key: &str, value: &[u8]) -> Result<(), S::Error> {
-        self.field(key, &Text(value))
-    }
-}
-
-/// Serialises what has [`Fields`] as an object of them.
-macro_rules! objects {
-    ($($(#[$doc:meta])* $type:ty;)*) => {$(
-        $(#[$doc])*
-        impl serde::Serialize for $type {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                $crate::serial::Object::of(self, serializer)
-            }
+        Fields {
+            name: &self.name,
+            sent_name: Some(&self.sent_name).filter(|name| **name != self.name),
+            built_as: Some(&self.built_as).filter(|name| **name != self.name),
+            uuid: self.uuid,
+            ctransid: self.ctransid,
+            wanted_parent: self.wanted_parent,
+            parent: self.parent.as_ref(),
+            outcome: self.outcome,
+            subvolume_id: self.subvolume_id,
+            commands: self.commands,
+            failures: self.failures,
+            fallbacks: self.fallbacks,
+            left_out: self.left_out,
+            clone_sources: &self.clone_sources,
+            not_kept: Some(&self.not_kept).filter(|it| it.total() > 0),
+            resumed_at: self.resumed_at,
+            checkpoint: self.checkpoint,
         }
-    )*};
-}
-pub(crate) use objects;
-
-impl Fields for NewSubvolume {
-    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error> {
-        object.field("name", &self.name)?;
-        object.field("uuid", &self.uuid)?;
-        object.field("ctransid", &self.ctransid)?;
-        object.optional("parent_uuid", self.parent.map(|it| it.uuid))?;
-        object.optional("parent_ctransid", self.parent.map(|it| it.ctransid))
+        .serialize(serializer)
     }
 }
 
-impl Fields for Position {
-    fn fields<S: Serializer>(&self, object: &mut Object<S>) -> Result<(), S::Error> {
-        object.field("stream", &self.stream)?;
-        object.field("command", &self.command)?;
-        object.field("byte", &self.offset)
+/// `good`, and the fields of the structure.
+impl Serialize for DryRunReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Fields<'a> {
+            good: bool,
+            stream: &'a VerifyReport,
+            failures: &'a [Failure],
+            more_failures: u64,
+            forecasts: &'a [Forecast],
+            space: Space,
+        }
+        Fields {
+            good: self.is_good(),
+            stream: &self.stream,
+            failures: &self.failures,
+            more_failures: self.more_failures,
+            forecasts: &self.forecasts,
+            space: self.space,
+        }
+        .serialize(serializer)
     }
+}
+
+/// Permission bits that may be absent, as octal digits.
+pub(crate) fn optional_permissions<S: Serializer>(
+    mode: &Option<u32>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    mode.map(|mode| format!("{mode:04o}")).serialize(serializer)
+}
+
+/// The name of a subvolume that was reported.
+pub(crate) fn name<S: Serializer>(
+    subvolume: &SubvolumeReport,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    subvolume.name.serialize(serializer)
+}
+
+/// An object with the text of an error.
+#[cfg(feature = "resume")]
+pub(crate) fn reason<S: Serializer>(
+    error: &crate::resume::ResumeError,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(serde::Serialize)]
+    struct Fields {
+        reason: String,
+    }
+    let reason = error.to_string();
+    Fields { reason }.serialize(serializer)
 }

@@ -385,7 +385,7 @@ fn another_subvolume_under_its_name_is_not_sealed(atomic: bool) {
         subvolume::create(&built);
         fs::write(built.join("mine"), b"").unwrap();
     });
-    assert!(message.contains("called \"moved\" now"), "{message}");
+    assert!(message.contains("its name is \"moved\" now"), "{message}");
     for path in [&built, &moved] {
         assert_not_sealed(path);
     }
@@ -400,7 +400,7 @@ fn one_that_was_moved_away_is_not_sealed() {
     let message = fails_if_moved(&pair, false, || {
         fs::rename(pair.received("s"), other.join("t")).unwrap();
     });
-    assert!(message.contains("called \"t\" now"), "{message}");
+    assert!(message.contains("its name is \"t\" now"), "{message}");
     assert_not_sealed(&other.join("t"));
     assert_eq!(fs::read_dir(pair.to.path()).unwrap().count(), 1);
 }

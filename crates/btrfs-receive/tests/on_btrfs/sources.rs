@@ -478,7 +478,10 @@ fn what_is_there_already_needs_no_parent() {
     receive(&change.difference(), change.to());
     subvolume::delete(&change.to().join("first"));
     let error = try_receive(&change.difference(), change.to()).unwrap_err();
-    assert!(error.to_string().contains("nothing to do"), "{error}");
+    assert!(
+        error.to_string().contains("received completely before"),
+        "{error}"
+    );
 }
 
 fn a_dry_run_sees_what_is_in_the_way() {
@@ -489,13 +492,13 @@ fn a_dry_run_sees_what_is_in_the_way() {
         assert!(error.to_string().contains(what), "{error}");
     };
     std::fs::write(into.join("first"), b"").unwrap();
-    taken("something else");
+    taken("something that is not a subvolume");
     std::fs::remove_file(into.join("first")).unwrap();
     subvolume::create(&into.join("first"));
     taken("a writable subvolume");
     subvolume::delete(&into.join("first"));
     receive(&full, into);
-    taken("nothing to do");
+    taken("received completely before");
     // Not where everything is read-only.
     let inner = subvolume::create(&into.join("inner"));
     subvolume::set_read_only(&inner, true);

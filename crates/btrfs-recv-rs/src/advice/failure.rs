@@ -2,17 +2,19 @@
 
 use std::path::Path;
 
-use btrfs_receive::resume::ResumeError;
-use btrfs_receive::{Cause, Failure};
+use btrfs_receive::{Cause, Failure, Occupant};
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
+use sendstream_common::text::bytes;
 
-use super::{Advice, bytes, has};
+use super::resume::on_resume;
+use super::source::{on_extraction, on_no_source, on_taken};
+use super::{Advice, has};
 
-/// What to say about a failed operation. `destination` is the directory that
-/// subvolumes are created in, `to_come` how many bytes of the input are known
-/// to follow.
+/// Returns the advice for a failed operation, if there is some. `destination`
+/// is the directory that subvolumes are created in, `to_come` how many bytes of
+/// the input remain, if that is known.
 pub(crate) fn on_failure(
     failure: &Failure,
     destination: &Path,
@@ -38,61 +40,77 @@ pub(crate) fn on_failure(
 
 fn on_cause(failure: &Failure, cause: &Cause) -> Option<Advice> {
     Some(match cause {
+        Cause::NoSource(error) => on_no_source(failure, error),
+        Cause::Resume(error) => return on_resume(error),
+        Cause::NameTaken { by } => return on_taken(*by),
+        Cause::BuildNameTaken {
+            by: Occupant::Same, ..
+        } => Advice::new(
+            "a receive was stopped before it could rename the subvolume",
+            "rename it (mv -nT); --status shows the command",
+        ),
+        Cause::BuildNameTaken { by, .. } => return on_taken(*by),
+        Cause::NotRenamed { .. } => Advice::to_do(
+            "move away what has the name, then rename the subvolume (mv -nT); --status shows the \
+             command",
+        ),
+        Cause::SecondSubvolume => {
+            Advice::to_do("receive the subvolumes one by one (-e), or without --name")
+        }
         Cause::NoFileData => Advice::new(
-            "the stream was made to be looked at",
-            "list what it changes with --dump, and send without --no-data to receive it",
+            "the stream was sent with --no-data, which is for inspection only",
+            "send it again without --no-data; --dump shows what it changes",
         ),
         Cause::NotRegularFile { .. } if failure.operation == "clone" => Advice::new(
-            "the file to clone from, or to clone to, is another kind of file than on the sender's \
-             side: the parent or clone source here does not hold what the sender's holds",
+            "the parent or clone source here does not have the content of the sender's",
             "send a full stream, or one against another parent",
         ),
         Cause::NotRegularFile { .. } | Cause::NoInodeFlags { .. } => other_parent(),
         Cause::SourceTooShort { .. } => other_parent(),
+        Cause::NotExtracted { .. } => {
+            Advice::to_do("extract the stream of that subvolume into this directory first")
+        }
+        Cause::BadExtraction { problem, .. } => return on_extraction(*problem),
+        Cause::NameNotStored { .. } => Advice::to_do("extract onto another filesystem"),
         Cause::Undecodable(_) => Advice::new(
             "the data was damaged on the sender's disk, or before the checksum of the stream was \
-             made",
-            "run btrfs scrub on the sender's side, then send again; without compressed data if it \
-             stays",
+             computed",
+            "run btrfs scrub on the sender, then send again; if that does not help, send without \
+             --compressed-data",
         ),
         Cause::Moved { .. } => Advice::new(
-            "another process renamed or moved the subvolume during the receive",
-            "leave subvolumes alone while they are received; delete that one, then receive again",
+            "another process renamed, moved or deleted the subvolume during the receive",
+            "delete the subvolume, then receive again, without changes to it by others",
         ),
         Cause::EnteredByOthers { .. } => Advice::new(
-            "a user who can enter the destination directory is after the files of the subvolume",
+            "a process of a user who can enter the destination directory changes files of the \
+             subvolume",
             "delete the subvolume, then receive again in a directory that only root can enter \
              (chmod 700)",
         ),
+        Cause::StampStays { .. } => {
+            Advice::to_do("delete the subvolume (btrfs subvolume delete), then receive again")
+        }
         Cause::DataLost { .. } => Advice::new(
-            "the disk failed, or is full",
+            "the disk failed or is full",
             "look at dmesg and btrfs device stats before receiving again",
         ),
-        Cause::Resume(error) => return on_resume(error),
+        Cause::ModeNotKept { .. } if !has(CapabilitySet::FSETID) => permission("fsetid"),
+        Cause::NoProc { .. } => Advice::to_do("mount the proc filesystem on /proc"),
         Cause::Escape { .. } => Advice::new(
-            "the stream is hostile or damaged, or another process changes the subvolume meanwhile",
-            "keep others away from it; if it happens again, do not trust the sender",
+            "the stream is malicious or damaged, or another process changes the subvolume",
+            "keep other processes away from the subvolume; if it happens again, do not trust the \
+             sender",
         ),
         _ => return None,
     })
 }
 
-/// What to say about a state that cannot be used.
-pub(crate) fn on_resume(error: &ResumeError) -> Option<Advice> {
-    match error {
-        ResumeError::FolderTaken { .. } => Some(Advice::new(
-            "a subvolume of this name was received, or somebody else made the directory",
-            "move it away, or name another directory for the state with --state-dir",
-        )),
-        _ => None,
-    }
-}
-
-/// An incremental stream met a tree that it was not made for.
+/// The parent does not have the content that the stream was made for.
 fn other_parent() -> Advice {
     Advice::new(
-        "the parent here does not hold what the sender's parent holds, as when one of them was \
-         made writable and changed",
+        "the parent here does not have the content of the sender's parent; one of them may have \
+         been made writable and changed",
         "send a full stream, or one against another parent",
     )
 }
@@ -113,17 +131,17 @@ fn on_errno(failure: &Failure, errno: Errno, destination: &Path) -> Option<Advic
     let operation = failure.operation;
     Some(match errno {
         Errno::ROFS if is_creation(operation) && !is_mounted_read_only(destination) => Advice::new(
-            "PATH lies inside a read-only subvolume, such as a snapshot that was received",
-            "receive into a directory beside that subvolume; leave the subvolume read-only, or no \
-             incremental stream can be received on top of it any more",
+            "PATH is in a read-only subvolume, such as a received snapshot",
+            "receive into a directory outside of that subvolume; leave the subvolume read-only, or \
+             it cannot be the parent of incremental streams any more",
         ),
         Errno::ROFS => Advice::new(
             "the filesystem is mounted read-only, or the kernel made it read-only after an error",
-            "look at dmesg; if there is no error, mount it writable (mount -o remount,rw)",
+            "look at dmesg; if there is no error, remount it writable (mount -o remount,rw)",
         ),
         Errno::DQUOT => Advice::new(
-            "a quota is used up",
-            "look at btrfs qgroup show, and raise the limit or delete subvolumes",
+            "a quota is exhausted",
+            "look at btrfs qgroup show; raise the limit, or delete subvolumes",
         ),
         Errno::IO => Advice::new(
             "the disk or the filesystem failed",
@@ -134,14 +152,13 @@ fn on_errno(failure: &Failure, errno: Errno, destination: &Path) -> Option<Advic
             "raise the limit (ulimit -n), to 4096 or more",
         ),
         Errno::OVERFLOW if operation == "finish" => Advice::new(
-            "too many subvolumes here have that received UUID",
-            "delete copies of it that are not needed any more",
+            "too many subvolumes on this filesystem have this received UUID",
+            "delete copies that are not needed any more",
         ),
         _ if operation == "set_xattr" || operation == "remove_xattr" => xattr(errno)?,
         Errno::PERM | Errno::ACCESS => permission(operation),
         Errno::NOTEMPTY | Errno::BUSY if operation == "rmdir" => Advice::new(
-            "something lies in the directory that the sender did not have there, such as a \
-             subvolume",
+            "the directory contains something that the sender's does not, such as a subvolume",
             "send a full stream, or one against another parent",
         ),
         Errno::NOENT | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR | Errno::NOTEMPTY
@@ -156,43 +173,48 @@ fn on_errno(failure: &Failure, errno: Errno, destination: &Path) -> Option<Advic
 fn xattr(errno: Errno) -> Option<Advice> {
     Some(match errno {
         Errno::NOSPC => Advice::new(
-            "no space, or a value that is too large for the nodes of this filesystem",
-            "look at btrfs filesystem usage; --exclude-xattr=NAME receives without it",
+            "the filesystem is full, or the value is too large for its node size",
+            "look at btrfs filesystem usage, or receive without the attribute: \
+             --exclude-xattr=NAME",
         ),
         Errno::OPNOTSUPP => Advice::new(
-            "this kernel or mount does not have this kind of attribute: ACLs can be off \
-             (mount option noacl), a security module absent",
-            "receive without it: --exclude-xattr=NAME, which may be a pattern such as security.*",
+            "this kernel or mount does not support this kind of attribute: ACLs are disabled \
+             (mount option noacl), or a security module is not loaded",
+            "receive without the attribute: --exclude-xattr=NAME, where NAME may be a pattern such \
+             as security.*",
         ),
         Errno::PERM | Errno::ACCESS | Errno::INVAL => Advice::new(
-            "the kernel refuses this attribute or its value to this process: trusted.* takes \
-             CAP_SYS_ADMIN, security.capability CAP_SETFCAP, security.selinux the right policy",
-            "receive with the privilege, or without the attribute: --exclude-xattr=NAME",
+            "this process may not set the attribute, or not to this value: trusted.* needs \
+             CAP_SYS_ADMIN, security.capability CAP_SETFCAP, security.selinux a policy that allows \
+             it",
+            "receive with that privilege, or without the attribute: --exclude-xattr=NAME",
         ),
         _ => return None,
     })
 }
 
-/// The capability that an operation takes on files of others.
+/// The capability that an operation needs on files of other users.
 fn permission(operation: &str) -> Advice {
     let (name, capability) = match operation {
         "chown" => ("CAP_CHOWN", CapabilitySet::CHOWN),
         "mknod" => ("CAP_MKNOD", CapabilitySet::MKNOD),
         "chmod" | "utimes" | "snapshot" | "finish" => ("CAP_FOWNER", CapabilitySet::FOWNER),
         "fileattr" => ("CAP_LINUX_IMMUTABLE", CapabilitySet::LINUX_IMMUTABLE),
+        "fsetid" => ("CAP_FSETID", CapabilitySet::FSETID),
         "encoded_write" => ("CAP_SYS_ADMIN", CapabilitySet::SYS_ADMIN),
         _ => ("CAP_DAC_OVERRIDE", CapabilitySet::DAC_OVERRIDE),
     };
-    match has(capability) {
-        false => Advice::new(
+    if has(capability) {
+        Advice::new(
+            "an immutable file, a security module or a container, where capabilities count for \
+             less",
+            "look at lsattr and dmesg; receive outside of containers",
+        )
+    } else {
+        Advice::new(
             format!("{name} is missing"),
             "receive as root, or with the capabilities that the manual page lists",
-        ),
-        true => Advice::new(
-            "an immutable file or a security module is in the way, or a container: there a \
-             capability counts for less",
-            "look at lsattr and dmesg; receive outside of the container",
-        ),
+        )
     }
 }
 
@@ -205,11 +227,12 @@ fn no_space(destination: &Path, to_come: Option<u64>) -> Advice {
         likely += &format!(", with {} free", bytes(free));
     }
     if let Some(left) = to_come {
-        likely += &format!("; {} of the input were still to come", bytes(left));
+        likely += &format!("; {} of the input remained", bytes(left));
     }
     Advice::new(
         likely,
-        "look at btrfs filesystem usage: space may be free and allocated to the wrong kind of \
-         data; delete snapshots or add a device, remove what is incomplete, receive again",
+        "look at btrfs filesystem usage (space may be free, but allocated to the other kind of \
+         data or metadata); delete snapshots or add a device, delete the incomplete subvolume, \
+         then receive again",
     )
 }

@@ -1,17 +1,17 @@
-//! Input that is damaged, or not a stream at all.
+//! Input that is damaged, or not a stream.
 
 use btrfs_sendstream::{Error, ErrorKind, LimitExceeded, Malformed, Unsupported};
 use sendstream_common::foreign::{Head, is_foreign};
 
 use super::Advice;
 
-/// What to say about input that cannot be received; `head` is its beginning,
-/// and `reader` the command that was called.
+/// Returns the advice for input that cannot be received, if there is some.
+/// `head` is its beginning, and `reader` the command that was called.
 pub(crate) fn on_stream_error(error: &Error, head: &Head, reader: &str) -> Option<Advice> {
     if error.is_restarted_sender() {
         return Some(Advice::new(
-            "the sender was stopped and started again, and both wrote into one pipe or file",
-            "send again, from the beginning, into a new pipe or file",
+            "the sender was stopped and restarted, and both wrote to the same pipe or file",
+            "send again, to a new pipe or file",
         ));
     }
     if is_foreign(error) {
@@ -20,35 +20,35 @@ pub(crate) fn on_stream_error(error: &Error, head: &Head, reader: &str) -> Optio
     }
     Some(match error.kind() {
         ErrorKind::Truncated(_) => Advice::new(
-            "the sender or the connection ended early, or the stored stream was cut",
-            "look for errors of btrfs send and of what lies between; send again (with set -o \
+            "the sender or the connection failed, or the stored stream is incomplete",
+            "look for errors of btrfs send and of the programs between; send again (with set -o \
              pipefail in scripts)",
         ),
         ErrorKind::Malformed(Malformed::CommandZero) => Advice::new(
-            "zeros where there should be data, as a crash or a full disk leaves them in a stored \
-             stream",
-            "send again; the rest of this one cannot be received",
+            "the stored stream contains zeros in place of data, after a crash or because the disk \
+             was full",
+            "send again; the rest of this stream cannot be received",
         ),
         ErrorKind::Malformed(Malformed::Magic) | ErrorKind::Sequence(_) => Advice::new(
-            "something other than a stream was appended, or several senders wrote at once",
-            "send again; with -e, what follows the first stream is left unread",
+            "something that is not a stream was appended, or several senders wrote at the same \
+             time",
+            "send again; -e stops after the first stream",
         ),
         ErrorKind::Malformed(_) | ErrorKind::Limit(LimitExceeded::Payload { .. }) => Advice::new(
-            "the stream was damaged on its way or where it was stored",
-            "compare it with the original if there is one, or send again; test the memory if it \
-             happens twice",
+            "the stream was damaged in transit or in storage",
+            "compare it with the original, or send again; if it happens again, test the memory",
         ),
         ErrorKind::Unsupported(Unsupported::Version { .. }) => Advice::new(
-            "the sender's kernel writes a newer format than this program knows",
+            "the sender's kernel writes a newer format than this version supports",
             "send with --proto 2, or receive with a newer version",
         ),
         ErrorKind::Unsupported(_) => Advice::new(
-            "an extension of a vendor, or a newer format",
-            "send without extensions (Synology: --without-syno-features), or let them be skipped: \
+            "the stream uses an extension of a vendor, or a newer format",
+            "send without extensions (Synology: --without-syno-features), or skip them with \
              --allow-unknown",
         ),
         ErrorKind::Io(_) => Advice::new(
-            "the disk, the network or the process that the stream comes from failed",
+            "the disk, the network or the process that provides the stream failed",
             "look at dmesg and at the messages of the sender, then send again",
         ),
         _ => return None,

@@ -1,4 +1,4 @@
-//! Command lines that cannot be followed.
+//! Errors in the command line.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,18 +8,18 @@ use super::getopt::OptionError;
 use super::option::{Mode, ModeInfo, Operands, Opt};
 use super::table::MODES;
 
-/// A command line that cannot be followed.
+/// An error in the command line.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UsageError {
-    /// An option is not understood.
+    /// An unknown option, or one without its value.
     #[error(transparent)]
     Option(#[from] OptionError),
-    /// There was such an option in an earlier version.
-    #[error("there is no option '{option}' any more: {why}")]
+    /// An option of an earlier version.
+    #[error("option '{option}' was removed: {why}")]
     Gone {
         /// The option with its dashes.
         option: &'static str,
-        /// What to know instead.
+        /// Why, and what to do.
         why: &'static str,
     },
     /// Not the number of paths that the mode takes.
@@ -71,22 +71,21 @@ pub(crate) enum UsageError {
     },
 }
 
-/// Options of earlier versions, and why they are gone.
+/// Options of earlier versions, and why they were removed.
 const GONE: [(&str, &str); 2] = [
     (
         "--trust-prefix",
-        "what was received before is always compared, since a file that is not the interrupted \
-         stream would go unnoticed; leave the option out",
+        "the part that was received before is always compared, to detect another stream; do not \
+         use the option",
     ),
     (
         "--hash-data",
-        "file data is always compared by the checksums of its commands, as damage is found in \
-         any stream; leave the option out",
+        "file data is always compared by the checksums of the commands; do not use the option",
     ),
 ];
 
 impl UsageError {
-    /// That of a command line whose options are not understood.
+    /// The error for an option that the parser refuses.
     pub(super) fn of(error: OptionError) -> Self {
         if let OptionError::Unrecognized(given) = &error
             && let Some((option, why)) = GONE.into_iter().find(|(option, _)| given == option)

@@ -10,9 +10,9 @@ const WIDTH: usize = 79;
 const ABOUT: &str = "
 Receive the subvolumes of a btrfs send stream.
 
-Every subvolume in the input is created in PATH, a directory on a mounted
-btrfs. When its data is on disk it gets its received UUID and becomes
-read-only; one that could not be completed stays writable and has none.
+Each subvolume is created in PATH, a directory on a mounted btrfs. When all of
+it is on disk, it gets its received UUID and becomes read-only. An incomplete
+subvolume stays writable and has no received UUID.
 ";
 
 const FEATURES: &str = "

@@ -7,6 +7,7 @@ pub(crate) mod id;
 pub(crate) mod option;
 mod parse;
 mod policy;
+mod quantity;
 mod resume;
 mod suggest;
 pub(crate) mod table;
@@ -84,7 +85,7 @@ pub(crate) struct Receive {
     pub(crate) stop_at_end: bool,
     /// Whether parents and clone sources have to lie in the destination.
     pub(crate) confine_sources: bool,
-    /// Whether to give up what is not needed before the stream is read.
+    /// Whether to drop unneeded access before the stream is read.
     pub(crate) sandbox: bool,
     /// Give up after this many failed commands; 0: never.
     pub(crate) max_errors: u64,

@@ -8,7 +8,7 @@ use super::getopt::{self, Arg, Spec};
 use super::id::Id;
 use super::option::{Mode, Operands, Opt};
 use super::table::{MOVED, options};
-use super::{Chain, Dump, Extract, Receive, Request, Resume, Unfinished, policy};
+use super::{Chain, Dump, Extract, Receive, Request, Resume, Unfinished, policy, quantity};
 
 /// Reads a command line, the program's name first.
 ///
@@ -150,7 +150,7 @@ impl Given {
             Id::Status => self.modes.push(Mode::Status),
             Id::Abandon => self.modes.push(Mode::Abandon),
             Id::Progress => self.receive.progress = true,
-            Id::Size => self.receive.size = Some(policy::size(value)?),
+            Id::Size => self.receive.size = Some(quantity::size(value)?),
             Id::Json => self.receive.json = true,
             Id::Dump => self.modes.push(Mode::Dump),
             Id::Extract => self.modes.push(Mode::Extract),

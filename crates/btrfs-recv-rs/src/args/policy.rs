@@ -39,17 +39,17 @@ pub(super) fn on_error(value: OsString) -> Result<OnError, UsageError> {
         _ => Err(UsageError::unusable(
             "--on-error",
             value,
-            "it is keep or delete",
+            "it must be keep or delete",
         )),
     }
 }
 
 /// `--parent`.
 pub(super) fn parent(value: OsString) -> Result<PathBuf, UsageError> {
-    match value.is_empty() {
-        false => Ok(value.into()),
-        true => Err(UsageError::unusable("--parent", value, "it names nothing")),
+    if value.is_empty() {
+        return Err(UsageError::unusable("--parent", value, "the path is empty"));
     }
+    Ok(value.into())
 }
 
 /// `--clone-source`: a path, or a UUID, a colon and a path.
@@ -61,29 +61,11 @@ pub(super) fn clone_source(value: OsString) -> Result<CloneSource, UsageError> {
     });
     let (stands_for, path) = uuid_and_path.unwrap_or((None, whole));
     if path.is_empty() {
-        let why = "it names nothing";
+        let why = "the path is empty";
         return Err(UsageError::unusable("--clone-source", value, why));
     }
     Ok(CloneSource {
         path: OsString::from_vec(path.to_vec()).into(),
         stands_for,
     })
-}
-
-/// `--size`: bytes, or with one of K, M, G, T, P so many times 1024 of them.
-pub(super) fn size(value: OsString) -> Result<u64, UsageError> {
-    let text = value.to_str().unwrap_or_default();
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let power = match text.get(digits.len()..).unwrap_or_default() {
-        "" => Some(0),
-        unit => ["K", "M", "G", "T", "P"]
-            .iter()
-            .position(|&it| it == unit)
-            .map(|at| at + 1),
-    };
-    let size = power.and_then(|power| {
-        let number: u64 = digits.parse().ok()?;
-        number.checked_mul(1 << (10 * power))
-    });
-    size.ok_or_else(|| UsageError::unusable("--size", value, "it is a number such as 1500 or 12G"))
 }

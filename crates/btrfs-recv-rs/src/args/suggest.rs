@@ -1,4 +1,4 @@
-//! What an unknown option was perhaps meant to be.
+//! Suggestions for unknown options.
 
 use super::getopt::OptionError;
 use super::table::{MOVED, options};
@@ -15,7 +15,7 @@ pub(crate) fn hint(error: &OptionError) -> Option<String> {
     let (name, _) = name.split_once('=').unwrap_or((name, ""));
     if RESTORING.contains(&name) {
         return Some(
-            "Without an option the stream is received: btrfs-recv-rs -f STREAM PATH".to_owned(),
+            "To receive a stream, no option is needed: btrfs-recv-rs -f STREAM PATH".to_owned(),
         );
     }
     let own = options().filter_map(|option| Some((option.long?, None)));

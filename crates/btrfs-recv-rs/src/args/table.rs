@@ -4,7 +4,7 @@
 //! here. A new option is an [`Id`], an entry in [`SECTIONS`], a field in the
 //! request that it belongs to, and an arm in `Given::set`. A new mode is a
 //! [`Mode`], a line in [`MODES`], a `Request` and an arm in `Given::request`.
-//! A test then tells how to renew the files made from the table.
+//! A test then says how to renew the generated files.
 
 use super::id::Id;
 use super::option::{Hint, Mode, ModeInfo, Operands, Opt, Section};
@@ -48,7 +48,8 @@ pub(crate) const MODES: &[ModeInfo] = &[
     },
 ];
 
-const EVERY_MODE: &[Mode] = &[
+/// The modes that read a stream.
+const STREAM_MODES: &[Mode] = &[
     Mode::Receive,
     Mode::Dump,
     Mode::Chain,
@@ -80,11 +81,11 @@ pub(crate) const SECTIONS: &[Section] = &[
         options: RECEIVING,
     },
     Section {
-        title: "Receiving in another way",
+        title: "Changing what is received",
         options: POLICIES,
     },
     Section {
-        title: "Receives that may be interrupted",
+        title: "Interrupted receives",
         options: RESUMING,
     },
     Section {
@@ -105,106 +106,101 @@ const RECEIVING: &[Opt] = &[
     )
     .established()
     .value("FILE", Hint::File)
-    .modes(EVERY_MODE)
+    .modes(STREAM_MODES)
     .manual(
         "Read the stream from <FILE> instead of standard input. \
-             An empty name means standard input; `-` is the name of a file.",
+         If <FILE> is empty, read standard input; `-` is the name of a file.",
     ),
     Opt::letter(
         Id::StopAtEnd,
         b'e',
-        "stop at the end command of the first stream, and leave what follows it unread",
+        "stop after the end command of the first stream",
     )
     .established()
     .modes(RECEIVING_MODES)
     .manual(
-        "Stop at the end command of the first stream and leave what follows it unread. \
-         Without it, streams are received until the end of the input.",
+        "Stop after the end command of the first stream, and leave the rest of the input unread. \
+         By default all streams in the input are received.",
     ),
     Opt::new(
         Id::Chroot,
         "chroot",
-        "take nothing from outside PATH: parents and clone sources too have to lie in it",
+        "use only parents and clone sources below PATH",
     )
     .established()
     .short(b'C')
     .manual(
-        "Refuse parents and clone sources that do not lie below <PATH>. \
-         What the stream itself names is confined to the new subvolume with and without \
-         this option.",
+        "Use only parents and clone sources below <PATH>. \
+         With or without this option, paths in the stream are confined to the new subvolume.",
     ),
     Opt::new(
         Id::MaxErrors,
         "max-errors",
-        "give up after N failed commands (default 1), 0: never; a subvolume in which one \
-         failed is never completed",
+        "stop after N failed commands (default: 1; 0: never); a subvolume with a failed command \
+         is never completed",
     )
     .established()
     .short(b'E')
     .modes(RECEIVING_MODES)
     .value("N", Hint::Nothing)
     .manual(
-        "Give up after <N> failed commands; 0 means never. The default is 1. \
-         A subvolume in which a command failed is not completed, however many failures are \
-         allowed. Damage to the stream itself is always the end.",
+        "Stop after <N> failed commands. The default is 1; 0 means never. \
+         A subvolume with a failed command is not completed, whatever <N> is. \
+         Damage to the stream itself always ends the receive.",
     ),
     Opt::new(
         Id::Chain,
         "chain",
-        "receive the streams in SOURCE, a file or a directory, each after its parent; those \
-         that PATH has already are skipped; may be repeated",
+        "receive the streams in SOURCE, a file or directory, each after its parent; skip \
+         those that are complete in PATH; may be repeated",
     )
     .value("SOURCE", Hint::File)
     .modes(&[Mode::Chain])
     .manual(
-        "Receive every stream in <SOURCE>, a file or a directory and what lies below it, into \
-         <PATH>, each after its parent and clone sources; may be repeated. All are read and \
-         checked before the first is received. Nothing is received if a file in a directory \
-         may be a stream and cannot be read as one: it is compressed, or a symbolic link \
-         leads out of the directory. Other files, and names that begin with a dot, are \
-         skipped with a warning. A subvolume that is in <PATH> already, complete and under its name, is \
-         skipped. The first failure is the end. \
-         Every <SOURCE> is read twice and has to be a regular file.",
+        "Receive all streams in <SOURCE>, a file or a directory with its subdirectories, into \
+         <PATH>, each after its parent and clone sources. May be repeated. \
+         All streams are read and checked before the first is received. Nothing is received if a \
+         file in a directory is compressed, or if a symbolic link leads out of the directory. \
+         Other files that are not streams, and names that begin with a dot, are skipped with a \
+         warning. A subvolume that is complete in <PATH> under its name is skipped. \
+         The first failure ends the command. Each stream is read twice and must be in a regular \
+         file.",
     ),
-    Opt::letter(Id::RootMount, b'm', "the mount point that PATH lies in")
+    Opt::letter(Id::RootMount, b'm', "the mount point that contains PATH")
         .established()
         .value("ROOTMOUNT", Hint::Directory)
-        .manual("A mount point that <PATH> lies in. It is checked, and not needed otherwise."),
+        .manual("A mount point that contains <PATH>. It is checked, but not needed."),
     Opt::new(
         Id::ForceDecompress,
         "force-decompress",
-        "decompress data here instead of passing it to the filesystem compressed",
+        "decompress data instead of storing it compressed as sent",
     )
     .established()
-    .manual(
-        "Decompress data before writing it, instead of handing it to the filesystem as it is \
-         in the stream.",
-    ),
+    .manual("Decompress data before it is written, instead of storing it compressed as sent."),
     Opt::new(
         Id::TestEncoded,
         "test-encoded",
-        "decompress data to test it before it is passed on; a filesystem stores compressed \
-         data without a look",
+        "test that compressed data can be decompressed; the kernel does not",
     )
     .manual(
-        "Decompress data to test it before it is handed on compressed. \
-         The kernel stores such data without a look; what does not decompress is otherwise \
-         found out when the file is read.",
+        "Test that compressed data can be decompressed before it is stored as sent. \
+         The kernel stores such data without a check; damage to it otherwise shows only when the \
+         file is read.",
     )
     .modes(BTRFS_MODES),
     Opt::new(
         Id::Sandbox,
         "sandbox",
-        "give up the network, other programs and all other files before the stream is read",
+        "drop unneeded access before reading the stream: network, other programs, other files",
     )
     .modes(RECEIVING_MODES)
     .manual(
-        "Before the stream is read, give up what it does not take. By Landlock, files can be \
-         changed only in the destination, and read only there and, for parents and clone sources, \
-         on the btrfs it lies on. By seccomp, there are no new sockets, other programs, mounts, \
-         and nothing that administers the system. The input stays open. \
-         Landlock takes Linux 5.19; without it other files stay within reach, and a warning says \
-         so. Data is decompressed as with `--force-decompress`.",
+        "Drop unneeded access before the stream is read. Landlock restricts writing to the \
+         destination, and reading to the destination and, for parents and clone sources, its \
+         filesystem. Seccomp prohibits new sockets, other programs, mounts, and system \
+         administration. The input stays open. \
+         Landlock needs Linux 5.19; without it a warning says that other files stay accessible. \
+         Implies `--force-decompress`.",
     ),
 ];
 
@@ -212,91 +208,85 @@ const POLICIES: &[Opt] = &[
     Opt::new(
         Id::Name,
         "name",
-        "call the subvolume NAME, whatever the stream calls it",
+        "create the subvolume as NAME instead of the name in the stream",
     )
     .value("NAME", Hint::Nothing)
     .modes(ONE_INPUT)
     .manual(
-        "Call the subvolume <NAME>, whatever the stream calls it. One name serves one \
-         subvolume: a second one in the input is refused, and the first stays.",
+        "Create the subvolume as <NAME> instead of the name in the stream. A second subvolume in \
+         the input is refused; the first stays.",
     ),
     Opt::new(
         Id::OnError,
         "on-error",
-        "keep (default) or delete a subvolume that could not be completed",
+        "keep (default) or delete an incomplete subvolume",
     )
     .value("ACTION", Hint::Words(&["keep", "delete"]))
     .modes(RECEIVING_MODES)
     .manual(
-        "What becomes of a subvolume that could not be completed, because something failed or \
-         a signal came: `keep` it, which is the default, or `delete` it. \
-         Only what this run created and left unfinished is ever deleted: nothing that was there \
-         before, nothing with a received UUID, nothing read-only. Needs Linux 5.7, and \
-         CAP_SYS_ADMIN or the mount option user_subvol_rm_allowed.",
+        "What to do with a subvolume that is incomplete after a failure or a signal: `keep`, the \
+         default, or `delete`. Only subvolumes that this run created are deleted, and none that \
+         has a received UUID or is read-only. Needs Linux 5.7, and CAP_SYS_ADMIN or the mount \
+         option user_subvol_rm_allowed.",
     ),
     Opt::new(
         Id::ExcludeXattr,
         "exclude-xattr",
-        "leave out extended attributes whose name matches, such as security.selinux or \
+        "ignore extended attributes whose name matches PATTERN, such as security.selinux or \
          system.posix_acl_*; may be repeated",
     )
     .value("PATTERN", Hint::Nothing)
     .modes(RECEIVING_MODES)
     .manual(
-        "Neither set nor remove extended attributes whose whole name matches <PATTERN>, in which \
-         `*` stands for any bytes and `?` for one. May be repeated. \
-         The subvolume is completed and marked as received all the same, so that it can be the \
-         parent of the next; a `WARNING:` line says how many attributes were left out.\n\
-         The mode of a file with an access ACL holds the mask of the ACL where the bits of the \
-         group are: without `system.posix_acl_access` the group may get more access than it \
-         had.",
+        "Neither set nor remove extended attributes whose whole name matches <PATTERN>, where \
+         `*` matches any bytes and `?` one byte. May be repeated. \
+         The subvolume is still marked as received, so that it can be the parent of the next one; \
+         a `WARNING:` line shows how many attributes were ignored.\n\
+         The group bits in the mode of a file with an access ACL are the mask of the ACL: without \
+         `system.posix_acl_access` the group may get more access than on the sender.",
     ),
-    Opt::new(
-        Id::NoFileattr,
-        "no-fileattr",
-        "leave out inode flags (chattr)",
-    )
-    .modes(RECEIVING_MODES)
-    .manual(
-        "Leave out inode flags, as chattr(1) sets them: NOCOW, immutable and others. \
-         Counted and told like excluded attributes.",
-    ),
+    Opt::new(Id::NoFileattr, "no-fileattr", "ignore inode flags (chattr)")
+        .modes(RECEIVING_MODES)
+        .manual(
+            "Ignore inode flags, as set by chattr(1): NOCOW, immutable and others. \
+         A warning shows how many changes of flags were ignored.",
+        ),
     Opt::new(
         Id::AllowUnknown,
         "allow-unknown",
-        "skip commands and attributes that are unknown, such as those of a vendor",
+        "skip unknown commands and attributes, such as vendor extensions",
     )
     .modes(RECEIVING_MODES)
     .manual(
-        "Skip commands and attributes that are unknown, such as those of a vendor, instead of \
-         refusing the stream. What they stand for is missing from the result. \
-         Counted and told like excluded attributes.",
+        "Skip unknown commands and attributes, such as vendor extensions, instead of refusing the \
+         stream. What they describe is missing from the subvolume. A warning shows how many were \
+         skipped.",
     ),
     Opt::new(
         Id::Parent,
         "parent",
-        "take PATH for the parent of the first incremental stream; you vouch that it is",
+        "use PATH as the parent of the first incremental stream (not verified)",
     )
     .value("PATH", Hint::Directory)
     .modes(&[Mode::Receive, Mode::DryRun])
     .manual(
-        "Take the subvolume <PATH> for the parent of the first incremental subvolume in the \
-         input, whatever its UUIDs are, and even if it is writable. \
-         You vouch that it holds what the sender's parent holds and that nobody changes it: \
-         if not, the result is wrong, and marked as received all the same. For a parent \
-         that lost its received UUID. A `WARNING:` line says that it was used.",
+        "Use the subvolume <PATH> as the parent of the first incremental stream, whatever its \
+         UUIDs are, and even if it is writable. This is for a parent that lost its received UUID. \
+         The content of <PATH> is not verified: unless it is that of the sender's parent, and \
+         does not change during the receive, the new subvolume is wrong, but marked as received. \
+         A `WARNING:` line says that <PATH> was used.",
     ),
     Opt::new(
         Id::CloneSource,
         "clone-source",
-        "clone from PATH what names its UUID, or UUID; you vouch for it; may be repeated",
+        "clone from PATH where the stream names its UUID, or UUID (not verified); may be repeated",
     )
     .value("[UUID:]PATH", Hint::Directory)
     .modes(&[Mode::Receive, Mode::DryRun])
     .manual(
-        "Clone from the subvolume <PATH> where the stream names its UUID or its received UUID, \
-         even if it is writable; with <UUID> in front, where the stream names that one. \
-         You vouch for it as for a `--parent`. May be repeated.",
+        "Clone from the subvolume <PATH> where the stream names its UUID or received UUID, or \
+         <UUID> if that is given, even if <PATH> is writable. May be repeated. \
+         The content of <PATH> is not verified; see `--parent`.",
     ),
 ];
 
@@ -304,62 +294,62 @@ const RESUMING: &[Opt] = &[
     Opt::new(
         Id::Atomic,
         "atomic",
-        "let a subvolume have its name only when it is complete; until then it is called \
-         NAME.receiving",
+        "build under a temporary name, NAME.receiving, and rename when complete",
     )
     .modes(BTRFS_MODES)
     .manual(
-        "Build each subvolume as `NAME.receiving` in <PATH>, and give it its name when it is \
-         complete, on disk, marked as received and read-only. Whatever has the name by then is \
-         left alone: the subvolume is complete and keeps the other name.",
+        "Build each subvolume in <PATH> as `NAME.receiving`, and rename it when it is complete, on \
+         disk, marked as received and read-only. Nothing is replaced: if the name is taken by \
+         then, the subvolume stays complete under its temporary name.",
     ),
     Opt::new(
         Id::Resumable,
         "resumable",
-        "take checkpoints, and go on from those of an interrupted receive of the same stream",
+        "take checkpoints, and resume an interrupted receive of the same stream",
     )
     .modes(&[Mode::Receive, Mode::Chain])
     .manual(
-        "Take checkpoints. If a receive of the same stream was interrupted, compare its \
-         beginning with what was received, and go on from the newest checkpoint; if the stream \
-         differs before that, from an earlier one. A subvolume that is complete already is passed \
-         over, and none that is incomplete is deleted. Until the subvolume is complete there is a \
-         directory `btrfs-recv-rs.unfinished` in <PATH>, with read-only snapshots of it. \
-         Going on needs CAP_SYS_ADMIN and Linux 6.0. Use the same options each time.",
+        "Take checkpoints. If a receive of the same stream was interrupted, compare the beginning \
+         of the stream with what was received, and resume from the newest checkpoint, or from an \
+         earlier one if the stream differs before that. A subvolume that is complete is skipped, \
+         and incomplete ones are kept. Until the subvolume is complete, the directory \
+         `btrfs-recv-rs.unfinished` in <PATH> holds read-only snapshots of it. \
+         Resuming needs CAP_SYS_ADMIN and Linux 6.0. Use the same options each time.",
     ),
     Opt::new(
         Id::CheckpointEvery,
         "checkpoint-every",
-        "with --resumable: a size (default 4G) or a time (default 5min) between checkpoints",
+        "take a checkpoint after this much data (default: 4G) or time (default: 5min); \
+         implies --resumable",
     )
     .value("WHEN", Hint::Nothing)
     .modes(&[Mode::Receive, Mode::Chain])
     .manual(
-        "Take a checkpoint after so much of the stream (`K`, `M`, `G`, `T`), or after so much \
-         time (`s`, `min`, `h`); may be given for both. The default is `4G` and `5min`, \
-         whichever comes first. Implies `--resumable`.",
+        "Take a checkpoint after this much of the stream (`K`, `M`, `G`, `T`, `P`), or this much \
+         time (`s`, `min`, `h`), whichever comes first. The defaults are `4G` and `5min`; give the \
+         option twice to set both. Implies `--resumable`.",
     ),
     Opt::new(
         Id::StateDir,
         "state-dir",
-        "with --resumable: put btrfs-recv-rs.unfinished into DIR instead of PATH",
+        "keep btrfs-recv-rs.unfinished in DIR instead of PATH; implies --resumable",
     )
     .value("DIR", Hint::Directory)
     .modes(&[Mode::Receive, Mode::Chain, Mode::Status, Mode::Abandon])
     .manual(
-        "Put `btrfs-recv-rs.unfinished` into <DIR>, on the same filesystem, instead of <PATH>. \
+        "Keep `btrfs-recv-rs.unfinished` in <DIR>, on the same filesystem, instead of <PATH>. \
          Implies `--resumable` when receiving.",
     ),
     Opt::new(
         Id::Status,
         "status",
-        "show what is unfinished in PATH, and how to go on",
+        "list the unfinished receives in PATH, and how to resume them",
     )
     .modes(&[Mode::Status])
     .manual(
-        "Show which receives in <PATH> are unfinished, how far they are, since when, and the \
-         command that goes on. Writable subvolumes without received UUID are shown as well: \
-         a receive may have left them, or be at work, or have nothing to do with them.",
+        "List the unfinished receives in <PATH>: when they began, how much was received, and the \
+         command that resumes them. Writable subvolumes without received UUID are listed as well: \
+         they are left from a receive, being received, or not from a receive.",
     ),
     Opt::new(
         Id::Abandon,
@@ -368,9 +358,9 @@ const RESUMING: &[Opt] = &[
     )
     .modes(&[Mode::Abandon])
     .manual(
-        "Remove unfinished receives from <PATH>: the half-built subvolume, its checkpoints and \
-         its state. Without a <NAME> all resumable ones. A writable subvolume without received \
-         UUID that is none of these is removed only if it is named.",
+        "Remove unfinished receives from <PATH>: the incomplete subvolume, its checkpoints and \
+         its state. Without <NAME>, remove all resumable ones. Another writable subvolume without \
+         received UUID is removed only if it is named.",
     ),
 ];
 
@@ -378,14 +368,14 @@ const INSTEAD: &[Opt] = &[
     Opt::new(
         Id::Dump,
         "dump",
-        "print the commands of the stream, receive nothing",
+        "print the commands of the stream instead of receiving",
     )
     .established()
     .modes(&[Mode::Dump])
     .manual(
-        "Print the commands of all streams in the input, one to a line, and receive \
-             nothing. There must be no <PATH>. Times are local, see `TZ`. \
-             sendstream(1) prints JSON and summaries.",
+        "Print the commands of all streams in the input, one to a line, instead of receiving. \
+         <PATH> must not be given. Times are local; see `TZ`. \
+         sendstream(1) prints JSON and summaries.",
     ),
     Opt::new(
         Id::Extract,
@@ -395,48 +385,49 @@ const INSTEAD: &[Opt] = &[
     .modes(&[Mode::Extract])
     .manual(
         "Receive each subvolume as a plain directory in <DIR>, on any filesystem and by any \
-         user. An incremental stream begins with a copy of its parent, which must have been \
-         extracted into <DIR> before; data is shared where the filesystem can.\n\
-         It is built as <NAME>`.incomplete`, renamed when all of it is on disk, and then \
-         recorded in <DIR>`/.btrfs-extract`: what has a record is complete. What the filesystem \
-         or the user cannot hold (owners, device nodes, attributes, inode flags) is counted in \
-         a warning. Content that cannot be kept is an error.",
+         user. An incremental stream starts with a copy of its parent, which must have been \
+         extracted into <DIR> before; data is shared if the filesystem supports that.\n\
+         The directory is built as <NAME>`.incomplete`, renamed when it is complete and on disk, \
+         and then recorded in <DIR>`/.btrfs-extract`: a directory with a record is complete. \
+         Metadata that the filesystem or the user cannot set (owners, device nodes, attributes, \
+         inode flags) is counted in a warning. Content that cannot be stored is an error.",
     ),
     Opt::new(
         Id::ExtractReport,
         "extract-report",
-        "list what an extraction does not keep in FILE, as JSON lines",
+        "list metadata that cannot be extracted in FILE, as JSON lines",
     )
     .value("FILE", Hint::File)
     .modes(&[Mode::Extract])
     .manual(
-        "Write to <FILE> what the extraction does not keep, a JSON object to a line: \
-         `subvolume`, `path`, `lacks`, the values that were sent, and the `errno` of the \
-         refusal. A name that is not UTF-8 is an object whose `hex` has the bytes as \
-         hexadecimal digits.",
+        "Write a list of metadata that cannot be extracted to <FILE>, a JSON object to a line: \
+         `subvolume`, `path`, `lacks`, the values in the stream, and the `errno` of the failure. \
+         A name that is not UTF-8 is an object with the key `hex`, its bytes as hexadecimal \
+         digits.",
     ),
     Opt::new(
         Id::DryRun,
         "dry-run",
-        "tell whether the stream can be received in PATH, change nothing",
+        "check whether the stream can be received into PATH, without changes",
     )
     .modes(&[Mode::DryRun])
     .manual(
-        "Verify the stream, and look up in <PATH> what a receive would need: free names, the \
-         parent, every clone source and the files cloned from, support for compressed extents, \
-         free space. Nothing is changed. It can be asked before data is sent, with \
-         `btrfs send --no-data`. Options of a receive may be given as they would be to it. \
-         The exit status is 0 if nothing speaks against a receive.",
+        "Check whether the stream can be received into <PATH>, without changing anything: \
+         verify the stream, and look up what a receive needs: free names, the parent, all clone \
+         sources and the files cloned from, support for compressed extents, free space. \
+         The stream may be one without data (`btrfs send --no-data`). \
+         Options of a receive may be given, and have the same meaning. \
+         The exit status is 0 if no problem was found.",
     ),
     Opt::new(Id::Help, "help", "print this help")
         .established()
         .short(b'h')
-        .modes(EVERY_MODE)
+        .modes(STREAM_MODES)
         .manual("Print the options."),
     Opt::new(Id::Version, "version", "print the version")
         .established()
         .short(b'V')
-        .modes(EVERY_MODE)
+        .modes(STREAM_MODES)
         .manual("Print the version."),
 ];
 
@@ -444,48 +435,49 @@ const MESSAGES: &[Opt] = &[
     Opt::new(
         Id::Progress,
         "progress",
-        "show progress where standard error is no terminal, too",
+        "show progress even if standard error is not a terminal",
     )
     .manual(
-        "On a terminal a line shows how far the receive is, and goes away at the end. \
-         With this option it is shown with `-q` and `-v`, too, and where standard error is no \
-         terminal a line is written there every 10 seconds.",
+        "Show progress also with `-q` and `-v`, and where standard error is not a terminal: \
+         there a line is written every 10 seconds. \
+         By default progress is shown on a terminal only, in a line that is removed at the end.",
     ),
     Opt::new(
         Id::Size,
         "size",
-        "how long the input is, so that progress can tell what is left",
+        "size of the input, to show the percentage and the time remaining",
     )
     .value("BYTES", Hint::Nothing)
     .manual(
-        "How many bytes the input has, so that progress can tell the percentage and the time \
-         left; `K`, `M`, `G`, `T` or `P` may follow. Not needed with `-f` and a file.",
+        "Size of the input in bytes, or with a unit: `K`, `M`, `G`, `T` or `P`. \
+         With it progress shows the percentage and the time remaining. \
+         The size of a regular file is known without this option.",
     ),
     Opt::new(
         Id::Json,
         "json",
-        "print what happens, and what was found or done, as JSON lines on standard output",
+        "print events and the report as JSON lines on standard output",
     )
     .modes(RECEIVING_MODES)
     .manual(
-        "Print JSON on standard output, an object to a line, and nothing else there: of a receive \
-         its events and in the end a report; what `--dry-run` finds. The last line has the key \
-         `success`. Messages go to standard error as without it, `At snapshot` lines too. A name \
-         that is not UTF-8 is an object whose `hex` has the bytes as hexadecimal digits. \
-         `docs/json.md` of the repository has all keys.",
+        "Print JSON on standard output, an object to a line: the events of a receive and a report \
+         at its end, or the result of `--dry-run`. The last line has the key `success`. \
+         Messages, including `At snapshot` lines, go to standard error. \
+         A name that is not UTF-8 is an object with the key `hex`, its bytes as hexadecimal \
+         digits. `docs/json.md` in the repository describes all keys.",
     ),
     Opt::new(Id::Quiet, "quiet", "print errors and warnings only")
         .established()
         .short(b'q')
-        .modes(EVERY_MODE)
+        .modes(STREAM_MODES)
         .manual("Print errors and warnings only."),
     Opt::new(Id::Verbose, "verbose", "print more; may be repeated")
         .established()
         .short(b'v')
-        .modes(EVERY_MODE)
+        .modes(STREAM_MODES)
         .manual(
-            "Once: also print the commands that write data. Twice: print every command. \
-             After `-q` it takes one step back first.",
+            "Print the commands that write data. Given twice, print every command. \
+             After `-q`, the first `-v` only restores the default.",
         ),
 ];
 

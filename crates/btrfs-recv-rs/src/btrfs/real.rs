@@ -32,28 +32,28 @@ const SAFE_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 pub(crate) enum NoBtrfs {
     /// None in `PATH`.
     #[error(
-        "there is no other btrfs behind this one in PATH: install btrfs-progs, \
-         or set {VARIABLE} to the path of the real btrfs"
+        "no other btrfs after this one in PATH: install btrfs-progs, or set {VARIABLE} to the \
+         path of the real btrfs"
     )]
     NotFound,
     /// None in the directories that are searched with raised privileges.
     #[error(
-        "there is no other btrfs in {SAFE_PATH}: install btrfs-progs. {VARIABLE} and PATH are \
-         ignored, as this program has more rights than its caller (set-user-ID, set-group-ID or \
+        "no other btrfs in {SAFE_PATH}: install btrfs-progs. {VARIABLE} and PATH are ignored, \
+         because this program has more privileges than its caller (set-user-ID, set-group-ID or \
          file capabilities)"
     )]
     NotFoundSafely,
     /// What was named is this program once more.
     #[error(
-        "{} is btrfs-recv-rs again: set {VARIABLE} to the path of the real btrfs",
+        "{} is btrfs-recv-rs: set {VARIABLE} to the path of the real btrfs",
         .0.display()
     )]
     Ourselves(PathBuf),
     /// What was named or found is another copy of this program, or was
     /// started as the real one and called `btrfs` again.
     #[error(
-        "{} has handed this call over before, and is not started again: set {VARIABLE} to the \
-         path of the real btrfs",
+        "{} called btrfs again, and is not started a second time: set {VARIABLE} to the path of \
+         the real btrfs",
         .0.display()
     )]
     Loop(PathBuf),
@@ -102,9 +102,10 @@ fn find(raised: bool, ourselves: Option<FileId>, passed: &Passed) -> Result<Path
             _ => Ok(path),
         };
     }
-    let search = match raised {
-        true => OsString::from(SAFE_PATH),
-        false => env::var_os("PATH").unwrap_or_default(),
+    let search = if raised {
+        OsString::from(SAFE_PATH)
+    } else {
+        env::var_os("PATH").unwrap_or_default()
     };
     let directories: Vec<_> = env::split_paths(&search).collect();
     search_behind(&directories, ourselves, passed).map_err(|error| match error {

@@ -1,29 +1,30 @@
-//! What extractions into plain directories do not keep.
+//! Metadata that extractions into plain directories lack.
 
 use btrfs_receive::NotKeptSummary;
 
 use super::{Made, Messages};
 
 impl Messages {
-    /// What a plain directory could not hold, in one line.
+    /// Prints in one line what a plain directory lacks.
     pub(super) fn not_kept(&mut self, name: &[u8], summary: &NotKeptSummary) {
         if summary.total() == 0 {
             return;
         }
         let line = self.line.text("WARNING: ").name(name);
-        let mut separator = ": not kept of ";
+        let mut separator = ": could not set ";
         for (count, what) in [
-            (summary.owners, "files the owner"),
-            (summary.modes, "files the mode"),
-            (summary.xattrs, "files an extended attribute"),
-            (summary.times, "files the exact times"),
-            (summary.flags, "files the inode flags"),
-            (summary.special_files, "special files all but the name"),
-            (summary.verity, "files fs-verity"),
+            (summary.owners, "owner"),
+            (summary.modes, "mode"),
+            (summary.xattrs, "extended attribute"),
+            (summary.times, "times"),
+            (summary.flags, "inode flags"),
+            (summary.special_files, "type (special file)"),
+            (summary.verity, "fs-verity"),
         ] {
             if count > 0 {
-                line.format(format_args!("{separator}{count} {what}"));
-                separator = ", of ";
+                let files = if count == 1 { "file" } else { "files" };
+                line.format(format_args!("{separator}{what} of {count} {files}"));
+                separator = ", ";
             }
         }
         if summary.of_parent > 0 {
@@ -32,15 +33,12 @@ impl Messages {
             } else {
                 "; "
             };
-            line.text(start);
-            line.format(format_args!(
-                "what its parent lacks ({}) may be lacking too",
-                summary.of_parent
-            ));
+            let count = summary.of_parent;
+            line.format(format_args!("{start}its parent lacks {count} more"));
         }
         line.text("; the content is complete");
         if self.made == (Made::Directory { listed: false }) {
-            line.text(" (--extract-report FILE lists each)");
+            line.text(" (--extract-report=FILE lists them)");
         }
         line.write_stderr();
     }

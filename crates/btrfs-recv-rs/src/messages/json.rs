@@ -1,4 +1,4 @@
-//! `--json`: what happens, on standard output, an object to a line.
+//! `--json`: events and reports on standard output, an object to a line.
 
 use std::cell::OnceCell;
 use std::io;
@@ -13,7 +13,7 @@ use super::line::write_stdout;
 use crate::advice::Advice;
 use crate::signals::Signal;
 
-/// Progress is told this often at most.
+/// The shortest time between two lines about progress.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// What is remembered from line to line.
@@ -21,45 +21,32 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub(super) struct Lines {
     /// Why a line could not be written, if one could not.
     lost: OnceCell<io::Error>,
-    /// When progress was told last.
+    /// When the last line about progress was written.
     progress: Option<Instant>,
 }
 
-/// A line that is no event of the library.
+/// An error with its advice.
 #[derive(Serialize)]
-struct Line<'a, T> {
-    event: &'a str,
+struct Advised<'a, T> {
     #[serde(flatten)]
-    fields: T,
-}
-
-/// Something that went wrong, and what to do about it.
-#[derive(Serialize)]
-struct Told<'a, T> {
-    #[serde(flatten)]
-    what: T,
+    error: T,
     #[serde(skip_serializing_if = "Option::is_none")]
     likely: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     to_do: Option<&'a str>,
 }
 
-impl<'a, T> Told<'a, T> {
-    fn new(what: T, advice: Option<&'a Advice>) -> Self {
+impl<'a, T> Advised<'a, T> {
+    fn new(error: T, advice: Option<&'a Advice>) -> Self {
         Self {
-            what,
-            likely: advice.map(|it| &*it.likely),
+            error,
+            likely: advice.and_then(|it| it.likely.as_deref()),
             to_do: advice.map(|it| &*it.to_do),
         }
     }
 }
 
-#[derive(Serialize)]
-struct Message<'a> {
-    message: &'a str,
-}
-
-/// How far a receive is, and how far it is to go.
+/// Progress, with the size of the input.
 #[derive(Serialize)]
 struct Progress<'a> {
     #[serde(flatten)]
@@ -88,7 +75,7 @@ impl Lines {
         if let Err(error) = write_stdout(line)
             && error.kind() != io::ErrorKind::BrokenPipe
         {
-            // The first tells the reason.
+            // The first error is the reason.
             let _ = self.lost.set(error);
         }
     }
@@ -109,7 +96,7 @@ impl Messages {
     /// A line of JSON, if that is wanted. Nobody reading it is no failure.
     pub(crate) fn emit(&self, event: &str, fields: impl Serialize) {
         if let Some(lines) = &self.json {
-            lines.write(&json::line(&Line { event, fields }));
+            lines.write(&json::line(&json::Event { event, fields }));
         }
     }
 
@@ -122,9 +109,10 @@ impl Messages {
         let Some(error) = lost.map(strerror) else {
             return true;
         };
-        let so_far = match success && self.completed_any() {
-            true => "the receive is complete, but its report is not: ",
-            false => "",
+        let so_far = if success && self.completed_any() {
+            "the receive is complete, but its report is not: "
+        } else {
+            ""
         };
         self.error_line(format_args!(
             "{so_far}cannot write JSON to standard output: {error}"
@@ -138,7 +126,7 @@ impl Messages {
             return;
         };
         let line = match event {
-            // Told with advice, or too often.
+            // Written with advice, or not at all.
             Event::Failed(_) | Event::Command { .. } => return,
             Event::Progress { .. } => {
                 let now = Instant::now();
@@ -156,7 +144,7 @@ impl Messages {
     }
 
     pub(super) fn emit_failure(&self, failure: &Failure, advice: Option<&Advice>) {
-        self.emit("failed", Told::new(failure, advice));
+        self.emit("failed", Advised::new(failure, advice));
     }
 
     pub(super) fn emit_stream_error(
@@ -164,16 +152,16 @@ impl Messages {
         error: &btrfs_sendstream::Error,
         advice: Option<&Advice>,
     ) {
-        self.emit("error", Told::new(error, advice));
+        self.emit("error", Advised::new(error, advice));
     }
 
     pub(super) fn emit_error(&self, message: &str, to_do: Option<&str>) {
-        let what = Message { message };
+        let error = json::Message { message };
         let likely = None;
         self.emit(
             "error",
-            Told {
-                what,
+            Advised {
+                error,
                 likely,
                 to_do,
             },
@@ -181,7 +169,7 @@ impl Messages {
     }
 
     pub(super) fn emit_warning(&self, message: &str) {
-        self.emit("warning", Message { message });
+        self.emit("warning", json::Message { message });
     }
 
     /// What became of one input.

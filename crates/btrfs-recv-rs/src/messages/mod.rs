@@ -20,7 +20,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use btrfs_receive::btrfs_lineage::NoSource;
 use btrfs_receive::{
     Cause, Event, Failure, Fallbacks, NewSubvolume, Observer, Outcome, SubvolumeReport,
 };
@@ -60,11 +59,11 @@ pub(crate) struct Messages {
     verbosity: u8,
     /// Whether standard output is for JSON.
     json: Option<json::Lines>,
-    /// How many failed operations may still be told of.
+    /// How many more failed operations are printed.
     failures_left: u64,
-    /// A subvolume that was given up; said once the reason has been said.
+    /// An incomplete subvolume; printed after the reason.
     left_behind: Option<SubvolumeName>,
-    /// Of a resumable receive: where that can be gone on with.
+    /// Of a resumable receive: where it can be resumed.
     checkpoint: Option<u64>,
     /// Whether that was deleted.
     is_deleted: bool,
@@ -114,9 +113,9 @@ impl Messages {
         }
     }
 
-    /// Tells of this many failed operations at most; 0: of all. Operations
-    /// that were queued when the limit was reached may fail by thousands,
-    /// and some callers do not read what would not fit a pipe.
+    /// Prints at most this many failed operations; 0: all. Thousands of
+    /// operations may be queued when the limit is reached, and some callers
+    /// do not read more than fits into a pipe.
     pub(crate) fn max_failures(mut self, max: u64) -> Self {
         self.failures_left = if max == 0 { u64::MAX } else { max };
         self
@@ -148,20 +147,22 @@ impl Messages {
         self.counters = Some(Arc::clone(counters));
     }
 
-    /// Tells how long the input is.
+    /// Sets the size of the input.
     pub(crate) fn input_size(&mut self, bytes: Option<u64>) {
         self.input_size = bytes;
     }
 
-    /// Says what may be the cause, and what to do.
-    fn advise(&mut self, advice: Option<Advice>) {
+    /// Prints advice, unless it was printed before.
+    pub(crate) fn advise(&mut self, advice: Option<Advice>) {
         let Some(advice) = advice.filter(|it| !self.given.contains(it)) else {
             return;
         };
-        for (what, text) in [("likely", &advice.likely), ("to do", &advice.to_do)] {
-            let line = self.line.text("ERROR:   ").text(what).text(": ");
-            line.text_of(text).write_stderr();
+        if let Some(likely) = &advice.likely {
+            let line = self.line.text("ERROR:   likely: ");
+            line.text_of(likely).write_stderr();
         }
+        let line = self.line.text("ERROR:   to do: ");
+        line.text_of(&advice.to_do).write_stderr();
         if self.given.len() < MAX_GIVEN {
             self.given.push(advice);
         }
@@ -207,9 +208,10 @@ impl Messages {
                 Some(_) => {
                     let to_stderr = self.is_json();
                     let line = self.line.text("At snapshot ").name(name);
-                    match to_stderr {
-                        true => line.write_stderr(),
-                        false => line.write_stdout(),
+                    if to_stderr {
+                        line.write_stderr();
+                    } else {
+                        line.write_stdout();
                     }
                 }
             }
@@ -281,14 +283,24 @@ impl Messages {
                 "compressed extents were",
                 "decompressed",
             ),
-            (done.clones_copied, "clone was", "clones were", "copied"),
+            (
+                done.clones_copied,
+                "range was",
+                "ranges were",
+                "copied instead of cloned",
+            ),
             (
                 done.compression_refused,
                 "file",
                 "files",
-                "without copy-on-write or checksums lost btrfs.compression",
+                "without copy-on-write or checksums did not get btrfs.compression",
             ),
-            (done.flags_refused, "file", "files", "lost inode flags"),
+            (
+                done.flags_refused,
+                "file",
+                "files",
+                "did not get inode flags",
+            ),
         ] {
             if count > 0 {
                 let things = if count == 1 { one } else { many };
@@ -296,16 +308,16 @@ impl Messages {
                 separator = "; ";
             }
         }
-        line.text(", as the filesystem refused");
+        line.text(", because the filesystem refused");
         let is_privileged = advice::has(CapabilitySet::SYS_ADMIN);
         if done.encoded_writes_decoded > 0 && !is_privileged {
-            line.text(" (CAP_SYS_ADMIN is missing, which compressed data takes)");
+            line.text(" (storing compressed data needs CAP_SYS_ADMIN)");
         }
         line.text("; the content is complete").write_stderr();
     }
 
-    /// Says which subvolume was left incomplete, if one was and it was not
-    /// said yet. To be called when the reason has been said.
+    /// Prints which subvolume is incomplete, if one is and was not printed.
+    /// Called after the reason was printed.
     pub(crate) fn left_behind(&mut self) {
         if let Some(name) = self.left_behind.take() {
             let path = self.path_of(name.as_bytes());
@@ -314,14 +326,14 @@ impl Messages {
             }
             if std::mem::take(&mut self.is_deleted) {
                 let line = self.line.text("deleted: ").name(&path);
-                line.text(", which was incomplete").write_stderr();
+                line.text(" (incomplete)").write_stderr();
                 return;
             }
             let line = self.line.text("ERROR: ").name(&path);
             line.text(match self.made {
                 Made::Subvolume => {
-                    " is incomplete: it stays writable and has no received UUID; remove it \
-                     (btrfs subvolume delete"
+                    " is incomplete, writable and without received UUID; delete it (btrfs \
+                     subvolume delete"
                 }
                 Made::Directory { .. } => " is incomplete; remove it (rm -r",
             });
@@ -378,7 +390,10 @@ impl Messages {
             // Some say on further lines what was tried.
             other => {
                 let text = match other {
-                    Cause::NoSource(error) => no_source(failure, error),
+                    Cause::NoSource(error) => match failure.operation {
+                        "snapshot" => error.told_as("parent").to_string(),
+                        _ => error.told_as("clone source").to_string(),
+                    },
                     other => other.to_string(),
                 };
                 let mut lines = text.lines();
@@ -405,12 +420,12 @@ impl Messages {
             )),
             true => self.error(format_args!(
                 "stopped by {signal} while waiting for another stream or the end of the input; \
-                 what was received is complete"
+                 the subvolumes received so far are complete"
             )),
         }
     }
 
-    /// Something failed, and what to do about it.
+    /// Prints an error that is not one of an operation, and what to do.
     pub(crate) fn refused(&mut self, what: &str, to_do: Option<&str>) {
         self.emit_error(what, to_do);
         self.error_line(what);
@@ -420,19 +435,19 @@ impl Messages {
         }
     }
 
-    /// Something that may be a mistake.
+    /// Prints a warning.
     pub(crate) fn warning(&mut self, what: impl fmt::Display) {
         let what = what.to_string();
         self.emit_warning(&what);
         self.line.text("WARNING: ").text_of(what).write_stderr();
     }
 
-    /// Something failed that is no operation on the destination.
+    /// Prints an error that is not one of an operation.
     pub(crate) fn error(&mut self, what: impl fmt::Display) {
         self.refused(&what.to_string(), None);
     }
 
-    /// The same, where JSON has it in another line.
+    /// The same, but not in JSON.
     pub(crate) fn error_line(&mut self, what: impl fmt::Display) {
         self.line.text("ERROR: ").text_of(what).write_stderr();
     }
@@ -451,23 +466,6 @@ impl Messages {
             _ => self.error_line(error),
         }
         self.advise(advice);
-    }
-}
-
-/// A source that was not found, as what it was wanted, and what the user can
-/// do who knows better.
-fn no_source(failure: &Failure, error: &NoSource) -> String {
-    let uuid = error.wanted.uuid;
-    match failure.operation {
-        "snapshot" => format!(
-            "{}\n  or, if a subvolume here holds what the sender's parent holds: --parent=PATH",
-            error.told_as("parent")
-        ),
-        _ => format!(
-            "{}\n  or, if a subvolume here holds what the sender's has: \
-             --clone-source={uuid}:PATH",
-            error.told_as("clone source")
-        ),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What was done as options asked, and what the user has to answer for.
+//! Warnings about the effect of options and about writable sources.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use btrfs_receive::{Cause, LeftOut, SubvolumeReport};
 use super::strerror;
 use super::{Line, Messages};
 
-/// Most clone sources that are warned of for one subvolume.
+/// Most warnings about clone sources for one subvolume.
 const MAX_WARNINGS: usize = 8;
 
 impl Messages {
-    /// What was left out of a complete subvolume, in one line.
+    /// Prints in one line what options left out of a complete subvolume.
     pub(super) fn left_out(&mut self, name: &[u8], left_out: &LeftOut) {
         if left_out.is_none() {
             return;
         }
         let line = self.line.text("WARNING: ").name(name);
-        let mut separator = ": complete but for ";
+        let mut separator = ": complete except for ";
         for (count, what, option) in [
             (left_out.xattrs, "extended attribute", "--exclude-xattr"),
             (
@@ -43,10 +43,10 @@ impl Messages {
                 separator = ", ";
             }
         }
-        line.text(", left out as asked").write_stderr();
+        line.text(", ignored as requested").write_stderr();
     }
 
-    /// A subvolume became the parent because the user said so.
+    /// The parent was chosen by `--parent`.
     pub(super) fn vouched_parent(&mut self, name: &[u8], parent: &SourceUsed) {
         let line = self
             .line
@@ -54,12 +54,12 @@ impl Messages {
             .name(name)
             .text(": its parent is ");
         source(line, parent)
-            .text(", because of --parent alone: if that is not what it was sent against, ")
-            .text("the result is wrong, and marked as received all the same")
+            .text(", as given with --parent (not verified); if its content is not that of the ")
+            .text("sender's parent, the subvolume is wrong, but marked as received")
             .write_stderr();
     }
 
-    /// Subvolumes that were cloned from because the user said so.
+    /// Clone sources were chosen by `--clone-source`.
     pub(super) fn vouched_sources(&mut self, subvolume: &SubvolumeReport) {
         let parent = subvolume.parent.as_ref().map(|it| it.subvolume_id);
         let vouched = subvolume
@@ -74,13 +74,15 @@ impl Messages {
                 .name(name)
                 .text(": cloned from ");
             source(line, used)
-                .text(", because of --clone-source alone: if it does not hold what the sender's ")
-                .text("has, the result is wrong, and marked as received all the same")
+                .text(", as given with --clone-source (not verified); if its content is not that ")
+                .text(
+                    "of the sender's clone source, the subvolume is wrong, but marked as received",
+                )
                 .write_stderr();
         }
     }
 
-    /// The parent is writable, and nobody named it.
+    /// The parent is writable, and was not named by the user.
     pub(crate) fn writable_parent(&mut self, name: &[u8], parent: &SourceUsed) {
         if !may_differ(parent) {
             return;
@@ -91,14 +93,13 @@ impl Messages {
             .name(name)
             .text(": its parent is ");
         source(line, parent)
-            .text(", which is writable and may have changed since it was marked as received: ")
-            .text("if more than access times changed, the result is wrong, and marked as ")
-            .text("received all the same")
+            .text(", which is writable and may have changed since it was received; if more than ")
+            .text("access times changed, the subvolume is wrong, but marked as received")
             .write_stderr();
     }
 
-    /// Subvolumes that were cloned from are writable, and nobody named them.
-    /// The parent is not told of twice.
+    /// Clone sources are writable, and were not named by the user. The parent
+    /// is not printed twice.
     pub(crate) fn writable_sources<'a>(
         &mut self,
         name: &[u8],
@@ -117,18 +118,20 @@ impl Messages {
                 .name(name)
                 .text(": cloned from ");
             source(line, used)
-                .text(", which is writable and may have changed since it was marked as received: ")
-                .text("if the data did, the result is wrong, and marked as received all the same")
+                .text(
+                    ", which is writable and may have changed since it was received; if its data ",
+                )
+                .text("changed, the subvolume is wrong, but marked as received")
                 .write_stderr();
         }
     }
 
-    /// `--parent` was given and no stream asked for a parent.
+    /// `--parent` was given, but no stream is incremental.
     pub(crate) fn parent_not_used(&mut self) {
-        self.warning("--parent was not used: the input has no incremental subvolume");
+        self.warning("--parent was not used: the input contains no incremental stream");
     }
 
-    /// A subvolume stays that was to be deleted.
+    /// An incomplete subvolume could not be deleted.
     pub(super) fn not_deleted(&mut self, subvolume: &SubvolumeReport, cause: &Cause) {
         let path = self.path_of(subvolume.built_as.as_bytes());
         let line = self.line.text("ERROR: cannot delete ").name(&path);
@@ -137,7 +140,7 @@ impl Messages {
                 line.format(format_args!(": {} ({call})", strerror(error)));
                 if error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error()) {
                     line.text(
-                        "; it takes CAP_SYS_ADMIN, or the mount option user_subvol_rm_allowed",
+                        "; this needs CAP_SYS_ADMIN, or the mount option user_subvol_rm_allowed",
                     );
                 }
             }

@@ -1,8 +1,6 @@
 //! The line itself.
 
-use sendstream_common::text::push_message;
-
-use crate::advice::bytes;
+use sendstream_common::text::{bytes, push_message};
 
 /// Columns below which the name of the subvolume is not worth showing.
 const LEAST_NAME: usize = 6;

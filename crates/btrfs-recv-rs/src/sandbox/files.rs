@@ -1,4 +1,4 @@
-//! Files out of reach, by Landlock.
+//! Restricts files, by Landlock.
 
 use std::fs::File;
 use std::io;
@@ -20,8 +20,8 @@ const LEAST: ABI = ABI::V2;
 /// What is restricted where the kernel can: Linux 6.10.
 const BEST: ABI = ABI::V5;
 
-/// Gives up every file that is not in `reach`, and as much of the network as
-/// Landlock knows. `false` if the kernel has no Landlock.
+/// Drops access to every file that is not in `reach`, and to the network as far
+/// as Landlock supports that. `false` if the kernel has no Landlock.
 ///
 /// # Errors
 /// See [`super::enter`].
@@ -54,8 +54,8 @@ pub(super) fn restrict(reach: &Reach<'_>) -> Result<bool, String> {
             Err(_) if reach.filesystem == Filesystem::IfPermitted => {}
             Err(error) => {
                 return Err(format!(
-                    "--sandbox has to reach the clone sources, which takes CAP_DAC_READ_SEARCH \
-                     ({}); with --chroot it does not",
+                    "--sandbox needs CAP_DAC_READ_SEARCH to open clone sources: {}; with --chroot \
+                     it does not",
                     strerror(&error)
                 ));
             }

@@ -1,12 +1,10 @@
-//! `--sandbox`: what the process may still do once it knows what it reads and
-//! where it writes.
+//! `--sandbox`: drops access that a receive does not need.
 //!
-//! Files are restricted by Landlock, where the kernel has it; the network,
-//! other programs and the administration of the system by seccomp, which can
-//! tell calls apart but not the files that they are about. Both hold for the
-//! thread that asks and those it starts later: they are entered before the
-//! destination starts its own. Descriptors that are open stay as they are, so
-//! the input may come from anywhere.
+//! Landlock restricts files, if the kernel has it; seccomp, which cannot
+//! distinguish files, restricts the network, other programs and system
+//! administration. Both apply to the calling thread and the threads it starts
+//! later, so they are entered before the destination starts its threads. Open
+//! descriptors are not restricted: the input may be anywhere.
 
 mod calls;
 mod files;
@@ -17,7 +15,7 @@ use std::path::Path;
 
 use crate::messages::Messages;
 
-/// Which files stay within reach.
+/// Which files stay accessible.
 #[derive(Debug)]
 pub(crate) struct Reach<'a> {
     /// Everything may be done below it, but for executing files.
@@ -45,8 +43,8 @@ pub(crate) enum Filesystem {
     Needed,
 }
 
-/// Gives up everything that is not in `reach`, as far as the kernel can
-/// restrict that; warns if files are not restricted.
+/// Drops access to everything that is not in `reach`, as far as the kernel
+/// supports that; warns if files are not restricted.
 ///
 /// # Errors
 /// It cannot be enforced, or a path of `reach` cannot be opened; the text
@@ -57,8 +55,8 @@ pub(crate) fn enter(reach: &Reach<'_>, messages: &mut Messages) -> Result<(), St
     if !files_are_restricted {
         messages.warning(
             "--sandbox: this kernel has no Landlock (Linux 5.19, `landlock` in \
-             /sys/kernel/security/lsm): other files stay within reach; the network, other \
-             programs and the administration of the system are given up",
+             /sys/kernel/security/lsm): other files stay accessible; access to the network, other \
+             programs and system administration is dropped",
         );
     }
     Ok(())

@@ -140,7 +140,7 @@ fn no_real_btrfs_is_an_error() {
     let mut command = place.command(&["none", "ours"], &["subvolume", "list", "/"]);
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(127));
-    assert!(stderr(&output).starts_with("ERROR: there is no other btrfs behind this one in PATH"));
+    assert!(stderr(&output).starts_with("ERROR: no other btrfs after this one in PATH"));
     // It can be named.
     let output = command.env("BTRFS_RECV_RS_BTRFS", place.join("real/btrfs"));
     assert_eq!(output.output().unwrap().status.code(), Some(7));
@@ -156,7 +156,7 @@ fn no_real_btrfs_is_an_error() {
         .env("BTRFS_RECV_RS_BTRFS", COMMAND)
         .output()
         .unwrap();
-    assert!(stderr(&output).contains("is btrfs-recv-rs again"));
+    assert!(stderr(&output).contains("is btrfs-recv-rs: set"));
     // A receive needs none.
     let mut command = place.command(&[], &["receive", "--dump"]);
     assert!(stderr(&command.output().unwrap()).starts_with("ERROR: empty stream"));
@@ -170,7 +170,7 @@ fn a_copy_is_not_the_real_one() {
     let output = place.run(&["subvolume", "list", "/"]);
     assert_eq!(output.status.code(), Some(127));
     assert!(
-        stderr(&output).contains("has handed this call over before"),
+        stderr(&output).contains("is not started a second time"),
         "{}",
         stderr(&output)
     );
@@ -196,7 +196,7 @@ fn a_wrapper_may_call_btrfs() {
     let output = command.output().unwrap();
     let path = place.join("real/btrfs");
     let expected = format!(
-        "wrapped\nERROR: {} has handed this call over before, and is not started again: set \
+        "wrapped\nERROR: {} called btrfs again, and is not started a second time: set \
          BTRFS_RECV_RS_BTRFS to the path of the real btrfs\n",
         path.display()
     );

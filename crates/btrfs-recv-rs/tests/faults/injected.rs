@@ -152,7 +152,7 @@ fn the_stamp_is_taken_back() {
         if left_over.is_empty() {
             assert!(facts.received_uuid.is_none(), "{request}: {stderr}");
         } else {
-            assert!(stderr.contains("delete it"), "{stderr}");
+            assert!(stderr.contains("to do: delete the subvolume"), "{stderr}");
         }
         subvolume::delete(&received);
     }

@@ -181,7 +181,7 @@ fn interrupted_at_random_points() {
         }
         let output = run(&mut command(to.path(), "300K", options), &sent.stream);
         assert!(output.status.success(), "{}", text(&output));
-        resumed += usize::from(text(&output).contains("going on with"));
+        resumed += usize::from(text(&output).contains("resuming "));
         receives += 1;
         sent.check(to.path());
         for name in ["second", "first"] {
@@ -231,7 +231,7 @@ fn after_a_power_cut() {
         let to = LoopFilesystem::builder().existing_image(copy).build();
         let output = run(&mut command(to.path(), "300K", &["--atomic"]), &sent.stream);
         assert!(output.status.success(), "{}", text(&output));
-        resumed += usize::from(text(&output).contains("going on with"));
+        resumed += usize::from(text(&output).contains("resuming "));
         sent.check(to.path());
     }
     eprintln!("{resumed} of {checked} went on from a checkpoint");
@@ -267,7 +267,7 @@ fn after_the_filesystem_was_full() {
         text(&output)
     );
     assert!(
-        text(&output).contains("goes on from byte"),
+        text(&output).contains("resume from byte"),
         "{}",
         text(&output)
     );
@@ -281,16 +281,12 @@ fn after_the_filesystem_was_full() {
     assert!(balanced.unwrap().status.success());
     let output = run(&mut command(to.path(), "5M", &[]), &stream);
     assert!(output.status.success(), "{}", text(&output));
-    assert!(
-        text(&output).contains("going on with snap"),
-        "{}",
-        text(&output)
-    );
+    assert!(text(&output).contains("resuming snap"), "{}", text(&output));
     assert_same_tree(&snapshot, &to.path().join("snap"));
     assert!(!to.path().join(FOLDER).exists());
 }
 
-/// What is unfinished is shown with the command that goes on, and is gone
+/// What is unfinished is shown with the command that resumes it, and is gone
 /// when it is abandoned; what people made stays unless it is named.
 fn status_and_abandon() {
     let sent = Sent::new();
@@ -312,7 +308,7 @@ fn status_and_abandon() {
     let (success, text) = ask(&["--status", directory]);
     assert!(success);
     for part in [
-        format!("{directory}/first: unfinished (full), begun "),
+        format!("{directory}/first: unfinished (full), started "),
         "built as: first.receiving\n".to_owned(),
         format!("--resumable --checkpoint-every 300K --atomic {directory}\n"),
         format!("btrfs-recv-rs --abandon {directory} first\n"),
@@ -339,7 +335,7 @@ fn status_and_abandon() {
     assert!(!to.path().join("first").exists());
     assert!(!ask(&["--abandon", directory, "nothing"]).0);
     assert!(ask(&["--abandon", directory, "mine"]).0);
-    let nothing = format!("nothing unfinished in {directory}\n");
+    let nothing = format!("no unfinished receives in {directory}\n");
     assert_eq!(ask(&["--status", directory]), (true, nothing));
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
 }

@@ -2,13 +2,16 @@
 //! the texts, and each is produced here. `ERRORS=renew` in the environment
 //! writes what is said now into the document.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use btrfs_sendstream::{Command, CommandRef, StreamPath, SubvolumeName, Uuid, Version};
 use btrfs_testkit::raw::RawStream;
 use btrfs_testkit::{LoopFilesystem, Mount, Test, subvolume, test};
+use rustix::fs::{Mode, OFlags, open, openat};
 
 use crate::support::{command, encode, receive, run_with_input, text};
 
@@ -162,6 +165,61 @@ const CASES: &[Case] = &[
         let other = named("other", PARENT, &[]);
         receive(&[full(), other].concat(), &["--name=home"], to)
     }),
+    ("entered", entered),
+    ("resume-cut", |to| receive(&cut(&long()), RESUMABLE, to)),
+    ("resume-other-stream", |to| {
+        receive(&cut(&long()), RESUMABLE, to);
+        receive(&named("sub", PARENT, &[mkfile()]), RESUMABLE, to)
+    }),
+    ("resume-differs", |to| {
+        receive(&cut(&long()), RESUMABLE, to);
+        let other = Command::Chmod {
+            path: path("file"),
+            mode: 0o600,
+        };
+        receive(&stream(&[&[other], &writes()[..]].concat()), RESUMABLE, to)
+    }),
+    ("resume-changed", |to| {
+        receive(&cut(&long()), RESUMABLE, to);
+        subvolume::delete(&to.join("sub"));
+        subvolume::create(&to.join("sub"));
+        receive(&long(), RESUMABLE, to)
+    }),
+    ("resume-damaged", |to| {
+        receive(&cut(&long()), RESUMABLE, to);
+        fs::write(to.join(UNFINISHED).join("sub/journal"), b"damaged").unwrap();
+        receive(&long(), RESUMABLE, to)
+    }),
+    ("resume-elsewhere", |to| {
+        for directory in ["one", "other"] {
+            fs::create_dir(to.join(directory)).unwrap();
+        }
+        let state = format!("--state-dir={}", to.display());
+        receive(&cut(&long()), &[&state], &to.join("one"));
+        receive(&long(), &[&state], &to.join("other"))
+    }),
+    ("resume-other-filesystem", |to| {
+        let elsewhere = LoopFilesystem::new();
+        let state = format!("--state-dir={}", elsewhere.path().display());
+        let output = receive(&full(), &[&state], to);
+        normalised_to(output, elsewhere.path(), "/elsewhere")
+    }),
+    ("resume-reserved", |to| {
+        receive(&full(), &["--resumable", "--name", UNFINISHED], to)
+    }),
+    ("resume-taken", |to| {
+        receive(&full(), &["--name", UNFINISHED], to);
+        receive(&full(), &["--resumable"], to)
+    }),
+    ("resume-no-privilege", |to| {
+        let mut plain = std::process::Command::new("setpriv");
+        plain
+            .arg("--bounding-set=-all")
+            .arg(command(&[]).get_program());
+        plain.arg("--resumable").arg(to);
+        plain.stdout(Stdio::piped()).stderr(Stdio::piped());
+        run_with_input(&mut plain, &full())
+    }),
     ("not-btrfs", |_| {
         let plain = Mount::tmpfs(1 << 20);
         let output = receive(&full(), &[], plain.path());
@@ -304,6 +362,65 @@ fn clone_of(file: &'static str) -> CommandRef<'static> {
     })
 }
 
+/// The options of receives that are interrupted, and the directory of their
+/// state.
+const RESUMABLE: &[&str] = &["--checkpoint-every=8K"];
+const UNFINISHED: &str = "btrfs-recv-rs.unfinished";
+
+fn writes() -> Vec<CommandRef<'static>> {
+    let write = |index: u64| Command::Write {
+        path: path("file"),
+        offset: index << 12,
+        data: BYTES,
+    };
+    (0..16).map(write).collect()
+}
+
+/// A stream of several checkpoints.
+fn long() -> Vec<u8> {
+    stream(&writes())
+}
+
+/// A stream that ends between two commands, before its end command.
+fn cut(stream: &[u8]) -> Vec<u8> {
+    stream[..stream.len() - 10].to_vec()
+}
+
+/// Another process opens the file for writing while it is received. It has to
+/// do so between two system calls, so it tries until it has.
+fn entered(to: &Path) -> Output {
+    loop {
+        let stop = AtomicBool::new(false);
+        let output = std::thread::scope(|scope| {
+            scope.spawn(|| enter(to, &stop));
+            let output = receive(&full(), &[], to);
+            stop.store(true, Ordering::Relaxed);
+            output
+        });
+        if text(&output).1.contains("for writing while") {
+            return output;
+        }
+        subvolume::delete(&to.join("sub"));
+    }
+}
+
+/// Opens the file again and again, by way of a descriptor of the subvolume: its
+/// name changes.
+fn enter(to: &Path, stop: &AtomicBool) {
+    let (mut root, mut held) = (None, VecDeque::new());
+    while !stop.load(Ordering::Relaxed) {
+        let Some(root) = &root else {
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            root = open(to.join("sub"), flags, Mode::empty()).ok();
+            continue;
+        };
+        held.extend(openat(root, "file", OFlags::WRONLY, Mode::empty()));
+        if held.len() > 64 {
+            held.pop_front();
+        }
+    }
+}
+
 fn remount(filesystem: &Path, how: &str) {
     let option = format!("remount,{how}");
     let mut mount = std::process::Command::new("mount");
@@ -327,9 +444,11 @@ fn fill(file: &Path) {
 
 /// The same with the destination's path taken out.
 fn normalised(output: Output, destination: &Path) -> Output {
-    let stderr = text(&output)
-        .1
-        .replace(destination.to_str().unwrap(), "/backup");
+    normalised_to(output, destination, "/backup")
+}
+
+fn normalised_to(output: Output, directory: &Path, name: &str) -> Output {
+    let stderr = text(&output).1.replace(directory.to_str().unwrap(), name);
     Output {
         stderr: stderr.into_bytes(),
         ..output
@@ -371,11 +490,18 @@ fn errors_are_those_of_the_document() {
         let said: String = text(&output)
             .1
             .lines()
-            .map(|line| match line.contains(" free; ") {
-                true => without_sizes(line),
-                false => line.to_owned(),
+            .map(|line| {
+                if line.contains(" free; ") {
+                    without_sizes(line)
+                } else {
+                    line.to_owned()
+                }
             })
-            .filter(|line| !line.starts_with("At "))
+            .filter(|line| {
+                !["At ", "comparing ", "resuming "]
+                    .iter()
+                    .any(|it| line.starts_with(it))
+            })
             .map(|line| format!("    {line}\n"))
             .collect();
         assert!(said.starts_with(start), "{name}: {said}");

@@ -40,11 +40,11 @@ fn what_is_left_out_is_told_and_the_rest_is_complete() {
     let (first, rest) = stderr.split_once('\n').unwrap();
     assert_eq!(first, "At subvol first");
     assert!(
-        rest.starts_with("WARNING: first: complete but for "),
+        rest.starts_with("WARNING: first: complete except for "),
         "{rest}"
     );
     assert!(
-        rest.ends_with(" extended attributes (--exclude-xattr), left out as asked\n"),
+        rest.ends_with(" extended attributes (--exclude-xattr), ignored as requested\n"),
         "{rest}"
     );
     assert!(is_complete(&to.path().join("first")));
@@ -88,7 +88,7 @@ fn what_is_unfinished_is_deleted() {
     let output = receive(&both, &["--on-error=delete"], to.path());
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let deleted = format!(
-        "deleted: {}, which was incomplete\ncomplete: first\n",
+        "deleted: {} (incomplete)\ncomplete: first\n",
         to.path().join("second").display()
     );
     assert!(text(&output).1.ends_with(&deleted), "{output:?}");
@@ -118,9 +118,9 @@ fn a_parent_that_is_vouched_for_is_warned_of() {
     assert!(is_complete(&to.path().join("second")));
     let output = receive(&sent.full, &[&option], to.path());
     assert!(
-        text(&output)
-            .1
-            .ends_with("WARNING: --parent was not used: the input has no incremental subvolume\n"),
+        text(&output).1.ends_with(
+            "WARNING: --parent was not used: the input contains no incremental stream\n"
+        ),
         "{output:?}"
     );
 }
@@ -222,7 +222,7 @@ fn a_source_that_is_none_is_refused() {
         assert_eq!(
             text(&output).1,
             format!(
-                "ERROR: {plain} cannot be a parent or clone source: \
+                "ERROR: {plain} cannot be used as parent or clone source: \
                  what was named as a source is not the root of a subvolume\n"
             )
         );

@@ -103,8 +103,8 @@ fn stops_says_what_it_leaves_and_dies_by_it(stop: Stop) {
         waiting.rest(),
         format!(
             "ERROR: stopped by {name}\n\
-             ERROR: {path} is incomplete: it stays writable and has no received UUID; \
-             remove it (btrfs subvolume delete {path}) before receiving again\n",
+             ERROR: {path} is incomplete, writable and without received UUID; \
+             delete it (btrfs subvolume delete {path}) before receiving again\n",
             path = to.path().join("first").display()
         )
     );

@@ -101,12 +101,11 @@ impl NewSubvolume {
         }
     }
 
-    /// Whether `clone` reads a file of this subvolume itself, which is still
-    /// under construction.
+    /// Returns whether `clone` reads a file of this subvolume, which is under
+    /// construction.
     ///
-    /// The UUID alone does not tell: a sender that has received two states of
-    /// one subvolume sends both under the same UUID, and the ctransid tells
-    /// them apart.
+    /// The UUID is not sufficient: a sender that received two states of one
+    /// subvolume sends both with the same UUID, but with another ctransid.
     pub fn is_source_of<B: AsRef<[u8]>>(&self, clone: &CloneRange<B>) -> bool {
         (clone.source_uuid, clone.source_ctransid) == (self.uuid, self.ctransid)
     }

@@ -31,13 +31,12 @@ const S_IFSOCK: u64 = 0o140_000;
 const MAX_ID: u64 = u32::MAX as u64 - 1;
 
 impl<B: AsRef<[u8]>> Command<B> {
-    /// Whether the command can be carried out at all, as far as its own
-    /// values tell: modes and ids fit in what the kernel has for them, ranges
-    /// end at `i64::MAX` at most, special files have a mode of their kind,
-    /// and nothing creates, renames, links or removes the root.
+    /// Checks the values of the command: modes and ids are in the range of the
+    /// kernel's types, ranges end at `i64::MAX` or before, special files have a
+    /// mode of their kind, and the root is not created, renamed, linked or
+    /// removed.
     ///
-    /// The decoder carries such values as they are; a receiver has to refuse
-    /// them.
+    /// The decoder does not check these values; a receiver has to.
     ///
     /// # Errors
     /// The first value that is out of range.

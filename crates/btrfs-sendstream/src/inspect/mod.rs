@@ -1,13 +1,12 @@
-//! What a stream holds and whether it is sound, found out without a
-//! filesystem.
+//! Inspects streams without a filesystem (feature `inspect`).
 //!
-//! - [`Verifier`] reads a stream and reports everything that is wrong with it
-//!   and a summary of each subvolume; [`Checker`] does the same with items
-//!   that the caller decodes.
+//! - [`Verifier`] reads a stream, and reports the problems that it finds and a
+//!   summary of each subvolume; [`Checker`] does the same for items that the
+//!   caller decodes.
 //! - [`Differ`] lists the paths that a stream creates, changes, renames and
 //!   deletes.
-//! - [`Chain`] puts several streams into an order in which each comes after
-//!   its parent, and lists what is missing.
+//! - [`Chain`] orders several streams so that each comes after its parent, and
+//!   lists missing sources.
 //! - [`DumpFormatter`] prints commands as `btrfs receive --dump` does.
 
 mod diff;

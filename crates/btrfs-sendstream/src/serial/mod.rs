@@ -10,7 +10,7 @@
 mod tests;
 mod time;
 
-use std::fmt;
+use std::fmt::{self, Octal};
 
 use bytes::Bytes;
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -79,18 +79,27 @@ pub(crate) fn len<S: Serializer>(
     serializer.serialize_u64(bytes.as_ref().len() as u64)
 }
 
-/// Permission bits as octal digits.
-pub(crate) fn permissions<S: Serializer>(mode: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+/// Serialises permission bits as octal digits, four at least.
+///
+/// # Errors
+/// Those of the serialiser.
+pub fn permissions<S: Serializer>(mode: &impl Octal, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{mode:04o}"))
 }
 
-/// A mode with type bits as octal digits.
-pub(crate) fn special_mode<S: Serializer>(mode: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+/// Serialises a mode with type bits as octal digits, six at least.
+///
+/// # Errors
+/// Those of the serialiser.
+pub fn special_mode<S: Serializer>(mode: &impl Octal, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{mode:06o}"))
 }
 
-/// Inode flags as hexadecimal digits with `0x`.
-pub(crate) fn flags<S: Serializer>(flags: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+/// Serialises inode flags as hexadecimal digits with `0x`.
+///
+/// # Errors
+/// Those of the serialiser.
+pub fn flags<S: Serializer>(flags: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{flags:#x}"))
 }
 

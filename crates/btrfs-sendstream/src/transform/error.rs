@@ -119,7 +119,7 @@ pub enum TransformErrorKind {
     },
     /// A hole of version 2 that may lie beyond the end of the file: zeros
     /// written in its place could make the file longer.
-    #[error("{path}: a hole up to byte {end}, and nothing shows that the file is that long")]
+    #[error("{path}: a hole up to byte {end}, but the size of the file is not known")]
     UnknownSize {
         /// The file.
         path: StreamPath,
@@ -128,7 +128,7 @@ pub enum TransformErrorKind {
     },
     /// Space of version 2 that is allocated beyond where the file is known to
     /// end, and makes it as long if it is shorter.
-    #[error("{path}: space is allocated up to byte {size}, and nothing shows how long the file is")]
+    #[error("{path}: space is allocated up to byte {size}, but the size of the file is not known")]
     UnknownGrowth {
         /// The file.
         path: StreamPath,
@@ -156,7 +156,7 @@ pub enum TransformErrorKind {
         /// The bound in bytes.
         max: u64,
     },
-    /// A command that is not known here. Nobody can tell what it is about.
+    /// An unknown command, which cannot be transformed.
     #[error("unknown command {number}")]
     UnknownCommand {
         /// Its number.
@@ -169,7 +169,7 @@ pub enum TransformErrorKind {
         name: SubvolumeName,
     },
     /// A stream of a higher version follows one that has been begun.
-    #[error("a stream of version {next} cannot follow into one of version {first}")]
+    #[error("a stream of version {next} cannot be added to one of version {first}")]
     VersionRises {
         /// The version begun.
         first: Version,
@@ -195,7 +195,7 @@ pub enum TransformErrorKind {
         error: PathError,
     },
     /// More names wait for their final place than a filter remembers.
-    #[error("more than {max} bytes of names without their final place")]
+    #[error("more than {max} bytes of temporary names")]
     TooManyNames {
         /// The bound in bytes.
         max: usize,
@@ -217,33 +217,33 @@ impl TransformErrorKind {
 pub enum Crossing {
     /// Something left out so far gets a name that is kept: its content is not
     /// there.
-    #[error("is {from} under another name, which the filter leaves out")]
+    #[error("is {from} under another name, which is excluded")]
     MovesIn {
         /// Its name so far.
         from: StreamPath,
     },
     /// A directory that is kept moves to where it is left out: removing it
     /// would take a list of what it holds.
-    #[error("moves to {to}, which the filter leaves out")]
+    #[error("is moved to {to}, which is excluded")]
     MovesOut {
         /// Its new name.
         to: StreamPath,
     },
     /// A directory moves and some of what is in it changes sides.
-    #[error("moves to {to}, and the filter treats what lies in them differently")]
+    #[error("is moved to {to}, and other rules apply below it")]
     Splits {
         /// Its new name.
         to: StreamPath,
     },
     /// A file that is kept is changed under a name that is left out, or might
     /// be from now on.
-    #[error("has the name {other} too, which the filter leaves out")]
+    #[error("also has the name {other}, which is excluded")]
     Shared {
         /// The name that is left out.
         other: StreamPath,
     },
     /// Data is cloned from a file that is left out.
-    #[error("shares data with {source_path}, which the filter leaves out")]
+    #[error("shares data with {source_path}, which is excluded")]
     ClonesFrom {
         /// The file with the data.
         source_path: StreamPath,

@@ -1,19 +1,18 @@
-//! Streams into other streams that give the same tree, or a chosen part of
-//! it (feature `transform`).
+//! Transforms streams into streams that give the same tree, or part of it
+//! (feature `transform`).
 //!
-//! | | gives |
+//! | | result |
 //! |---|---|
-//! | [`Upgrade`] | version 2 with data joined and compressed |
+//! | [`Upgrade`] | version 2, with data joined and compressed |
 //! | [`Downgrade`] | a lower version, for older receivers |
 //! | [`Rewrite`] | other names, UUIDs and transids |
-//! | [`Filter`] | some paths only |
-//! | [`Apart`], [`Together`] | each subvolume as a stream of its own; all in one |
+//! | [`Filter`] | only some paths |
+//! | [`Apart`], [`Together`] | a stream for each subvolume; one stream for all |
 //!
-//! A [`Transform`] takes items one by one and passes on what becomes of them,
-//! at once or a little later. Memory stays bounded whatever the stream: each
-//! states its share. [`Transform::then`] makes one of two, and [`run`] takes
-//! everything from a [`Reader`] to an [`Output`]: a [`Writer`], or a closure
-//! that does with the items what it likes.
+//! A [`Transform`] takes items one by one and passes on the results, at once or
+//! later. The use of memory is bounded; each transform documents its limit.
+//! [`Transform::then`] combines two, and [`run`] passes all items from a
+//! [`Reader`] to an [`Output`], which is a [`Writer`] or a closure.
 //!
 //! ```no_run
 //! use btrfs_sendstream::transform::{self, Filter, Rules, Transform, Upgrade};
@@ -30,9 +29,9 @@
 //! }
 //! ```
 //!
-//! What a transform cannot do rightly it refuses, with the place in the input:
-//! see [`TransformErrorKind`]. After an error the output is worthless, and has
-//! no END, so that no receiver takes it for complete.
+//! A transform refuses what it cannot do correctly, with the position in the
+//! input: see [`TransformErrorKind`]. After an error the output is incomplete and
+//! has no END, so that receivers refuse it.
 
 mod downgrade;
 mod error;

@@ -4,17 +4,16 @@
 use std::io::{IsTerminal, Read, Write};
 
 use btrfs_sendstream::{CommandBuf, Item, Position, Reader, Version};
+use sendstream_common::dump::{self, DumpError};
 use sendstream_common::json;
 use serde::Serialize;
-
-use super::DumpError;
 
 pub(super) fn run(
     input: impl Read,
     output: &mut (impl Write + IsTerminal),
 ) -> Result<(), DumpError> {
     let mut reader = Reader::new(input);
-    super::lines(output, |out| {
+    dump::lines(output, |out| {
         let start = reader.consumed();
         let Some(item) = reader.next_owned()? else {
             return Ok(false);

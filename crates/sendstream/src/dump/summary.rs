@@ -4,9 +4,8 @@ use std::io::{Read, Write};
 
 use btrfs_sendstream::CommandKind;
 use btrfs_sendstream::inspect::{SubvolumeSummary, Verifier, VerifyOptions};
+use sendstream_common::dump::DumpError;
 use sendstream_common::report::Printer;
-
-use super::DumpError;
 
 /// Counts what `input` holds. Nothing is checked but what decoding takes.
 ///

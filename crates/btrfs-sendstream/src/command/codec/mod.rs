@@ -26,25 +26,32 @@ pub(crate) fn read(
 ) -> Result<CommandRef<'_>, Error> {
     let mut table = AttributeTable::new();
     table.fill(attributes.clone(), version, ignore_unknown)?;
-    let fields = Fields {
+    let command = Fields {
         kind,
+        version,
         table: &table,
-    };
-    if !ignore_unknown && let Some(attribute) = fields.table.unexpected(used_by(kind, version)) {
-        return Err(unexpected(kind, attribute, attributes));
     }
-    let mut command = fields.command()?;
-    if let (Version::V1, Command::Utimes { otime, .. }) = (version, &mut command) {
-        // Not of this version here; where it is not refused, it is ignored.
-        *otime = None;
+    .command()?;
+    if !ignore_unknown && let Some(attribute) = table.unexpected() {
+        return Err(unexpected(kind, attribute, attributes));
     }
     Ok(command)
 }
 
 /// How many attributes [`read`] leaves out when it ignores unknown ones.
 pub(crate) fn ignored(kind: CommandKind, attributes: RawAttributes<'_>, version: Version) -> u64 {
-    let used = used_by(kind, version);
-    let is_used = |number| A::from_number(number).is_some_and(|it| used & it.bit() != 0);
+    let mut table = AttributeTable::new();
+    let filled = table.fill(attributes.clone(), version, true);
+    let fields = Fields {
+        kind,
+        version,
+        table: &table,
+    };
+    // The command was read before: neither can fail.
+    if filled.is_err() || fields.command().is_err() {
+        return 0;
+    }
+    let is_used = |number| A::from_number(number).is_some_and(|it| table.is_used(it));
     let ignored = attributes.filter(|raw| matches!(raw, Ok(raw) if !is_used(raw.number)));
     ignored.fold(0, |count, _| count + 1)
 }
@@ -61,61 +68,6 @@ fn unexpected(kind: CommandKind, attribute: A, mut all: RawAttributes<'_>) -> Er
         offset: offset.unwrap_or_default(),
     }
     .into()
-}
-
-/// The set of attributes that a command uses.
-#[inline]
-fn used_by(kind: CommandKind, version: Version) -> u64 {
-    const fn set(mut attributes: &[A]) -> u64 {
-        let mut set = 0;
-        while let [first, rest @ ..] = attributes {
-            set |= first.bit();
-            attributes = rest;
-        }
-        set
-    }
-    const INODE: u64 = set(&[A::Path, A::Ino]);
-    const RANGE: u64 = set(&[A::Path, A::FileOffset, A::Size]);
-    const SUBVOL: u64 = set(&[A::Path, A::Uuid, A::Ctransid]);
-    const PARENT: u64 = set(&[A::CloneUuid, A::CloneCtransid]);
-    const TIMES: u64 = set(&[A::Path, A::Atime, A::Mtime, A::Ctime]);
-    match kind {
-        CommandKind::Subvol => SUBVOL,
-        CommandKind::Snapshot => SUBVOL | PARENT,
-        CommandKind::Mkfile | CommandKind::Mkdir => INODE,
-        CommandKind::Mknod | CommandKind::Mkfifo | CommandKind::Mksock => {
-            INODE | const { set(&[A::Rdev, A::Mode]) }
-        }
-        CommandKind::Symlink => INODE | A::PathLink.bit(),
-        CommandKind::Rename => const { set(&[A::Path, A::PathTo]) },
-        CommandKind::Link => const { set(&[A::Path, A::PathLink]) },
-        CommandKind::Unlink | CommandKind::Rmdir => A::Path.bit(),
-        CommandKind::SetXattr => const { set(&[A::Path, A::XattrName, A::XattrData]) },
-        CommandKind::RemoveXattr => const { set(&[A::Path, A::XattrName]) },
-        CommandKind::Write => const { set(&[A::Path, A::FileOffset, A::Data]) },
-        CommandKind::Clone => {
-            const OWN: u64 = set(&[A::FileOffset, A::CloneLen, A::Path]);
-            OWN | PARENT | const { set(&[A::ClonePath, A::CloneOffset]) }
-        }
-        CommandKind::Truncate => const { set(&[A::Path, A::Size]) },
-        CommandKind::Chmod => const { set(&[A::Path, A::Mode]) },
-        CommandKind::Chown => const { set(&[A::Path, A::Uid, A::Gid]) },
-        CommandKind::Utimes if version < Version::V2 => TIMES,
-        CommandKind::Utimes => TIMES | A::Otime.bit(),
-        CommandKind::End => 0,
-        CommandKind::UpdateExtent => RANGE,
-        CommandKind::Fallocate => RANGE | A::FallocateMode.bit(),
-        CommandKind::FileAttr => const { set(&[A::Path, A::FileAttr]) },
-        CommandKind::EncodedWrite => {
-            const PLACE: u64 = set(&[A::Path, A::FileOffset, A::UnencodedFileLen]);
-            const FORM: u64 = set(&[A::UnencodedLen, A::UnencodedOffset, A::Compression]);
-            PLACE | FORM | const { set(&[A::Encryption, A::Data]) }
-        }
-        CommandKind::EnableVerity => {
-            const TREE: u64 = set(&[A::Path, A::VerityAlgorithm, A::VerityBlockSize]);
-            TREE | const { set(&[A::VeritySaltData, A::VeritySigData]) }
-        }
-    }
 }
 
 impl<'a> Fields<'_, 'a> {

@@ -189,7 +189,11 @@ impl<'a> Fields<'_, 'a> {
             atime: self.time(A::Atime)?,
             mtime: self.time(A::Mtime)?,
             ctime: self.time(A::Ctime)?,
-            otime: self.optional_time(A::Otime)?,
+            otime: match self.version {
+                // UTIMES has it from version 2 on.
+                Version::V1 => None,
+                Version::V2 | Version::V3 => self.optional_time(A::Otime)?,
+            },
         })
     }
 

@@ -15,6 +15,7 @@ const NANOSECONDS_PER_SECOND: u32 = 1_000_000_000;
 /// The attributes of one command, read by type.
 pub(super) struct Fields<'t, 'a> {
     pub(super) kind: CommandKind,
+    pub(super) version: Version,
     pub(super) table: &'t AttributeTable<'a>,
 }
 
@@ -181,10 +182,10 @@ fn exact<const N: usize>(attribute: A, value: &[u8]) -> Result<[u8; N], Malforme
 }
 
 fn check_string(attribute: A, value: &[u8]) -> Result<(), Malformed> {
-    match value.contains(&0) {
-        true => Err(Malformed::Nul { attribute }),
-        false => Ok(()),
+    if value.contains(&0) {
+        return Err(Malformed::Nul { attribute });
     }
+    Ok(())
 }
 
 #[inline]
@@ -199,8 +200,8 @@ fn check_time(attribute: A, time: Timespec) -> Result<(), Malformed> {
 }
 
 pub(super) fn check_uuid(command: CommandKind, uuid: Uuid) -> Result<(), Malformed> {
-    match uuid.is_nil() {
-        true => Err(Malformed::NilUuid { command }),
-        false => Ok(()),
+    if uuid.is_nil() {
+        return Err(Malformed::NilUuid { command });
     }
+    Ok(())
 }

@@ -1,11 +1,10 @@
 //! Which paths a stream creates, changes, renames and deletes.
 //!
-//! Senders work with temporary names: a new inode is made as `oNNN-GEN-N` in
-//! the root and renamed, a directory that goes is renamed to such a name
-//! first, a file is renamed by a link and an unlink. [`Differ`] follows all
-//! of that and tells only what is different in the end. It goes by what the
-//! names do, not by what they look like: a file that really is called
-//! `o257-8-0` is nothing special.
+//! Senders use temporary names: a new inode is created as `oNNN-GEN-N` in the
+//! root and renamed, a directory is renamed to such a name before it is removed,
+//! a file is renamed by a link and an unlink. [`Differ`] follows these commands
+//! and reports only the differences that remain at the end. It does not depend on
+//! how a name looks: a file called `o257-8-0` is an ordinary file.
 
 mod paths;
 #[cfg(test)]
@@ -19,68 +18,67 @@ use super::names::{Changes, InodeKind, NameTree};
 use super::verify::{Finding, Problem};
 use crate::{Command, CommandRef, Item, Limits, NewSubvolume, Position, Reader};
 
-/// What a stream does to one subvolume.
+/// The differences between a subvolume and its parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Difference {
     /// The subvolume.
     pub subvolume: NewSubvolume,
-    /// What changed, sorted by path.
+    /// The changed paths, sorted.
     pub entries: Vec<DiffEntry>,
 }
 
-/// What a stream does to one path.
+/// The difference at one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DiffEntry {
-    /// What happened to it.
+    /// The kind of difference.
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub action: Action,
-    /// The path: where it is in the end; where it was, if it was deleted.
+    /// The path at the end of the stream, or the former path if it was deleted.
     /// Empty for the root.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::text"))]
     pub path: Bytes,
-    /// What it is, as far as the stream tells.
+    /// The kind of file, if it is known from the stream.
     #[cfg_attr(
         feature = "serde",
         serde(skip_serializing_if = "InodeKind::is_unknown")
     )]
     pub kind: InodeKind,
-    /// What is changed about it. Empty for what was created or deleted.
+    /// What changed. Empty for created and deleted paths.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Changes::is_empty"))]
     pub changes: Changes,
 }
 
-/// What happened to a path.
+/// The kind of difference at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(tag = "action", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Action {
-    /// It is new.
+    /// It was created.
     Created,
-    /// It is a new name of a file that has others.
+    /// It is a new name of an existing file.
     Linked {
-        /// The first of its other names.
+        /// Another name of the file, the first.
         #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::text"))]
         to: Bytes,
     },
-    /// It was called something else. What lies in a directory that was
-    /// renamed is not told of: it moved along.
+    /// It was renamed. The content of a renamed directory is not listed.
     Renamed {
         /// Its path in the parent.
         #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::text"))]
         from: Bytes,
     },
-    /// It is there as before, and something about it changed.
+    /// It was changed, but not renamed.
     Changed,
-    /// It is gone. What lay in a directory that is gone is told of too.
+    /// It was deleted. The content of a deleted directory is listed as well.
     Deleted,
 }
 
 impl Action {
-    /// A word for it in lower case, such as `created` or `renamed`.
+    /// Returns its name in lower case, such as `created` or `renamed`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -92,14 +90,14 @@ impl Action {
     }
 }
 
-/// Why there is no difference.
+/// Why the differences could not be determined.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DiffError {
-    /// The stream is damaged, cut, or could not be read.
+    /// The stream is damaged or truncated, or could not be read.
     #[error(transparent)]
     Stream(#[from] crate::Error),
-    /// A command contradicts those before it, or cannot be carried out.
+    /// A command contradicts those before it, or cannot be applied.
     #[error("{0}")]
     Command(Box<Finding>),
 }
@@ -108,9 +106,9 @@ pub enum DiffError {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct DiffOptions {
-    /// Bytes of memory that names and paths may take. Default 4 GiB.
+    /// Limit on the memory for names and paths in bytes. Default 4 GiB.
     pub max_memory: u64,
-    /// Bounds on what a stream may make the decoder allocate.
+    /// Limits on the memory that a stream may make the decoder allocate.
     pub limits: Limits,
 }
 
@@ -123,7 +121,7 @@ impl Default for DiffOptions {
     }
 }
 
-/// Reads streams and tells what each subvolume of them changes, with or
+/// Reads streams and reports what each subvolume in them changes, with or
 /// without file data in them.
 ///
 /// Memory: the reader's buffer; and for each name that the stream uses less

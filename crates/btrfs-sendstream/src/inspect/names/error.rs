@@ -52,13 +52,13 @@ pub enum NameError {
         kind: InodeKind,
     },
     /// Permission bits or inode flags for what cannot have them.
-    #[error("a {} cannot have them", kind.name())]
+    #[error("a {} does not support this", kind.name())]
     Unsuitable {
         /// What it is.
         kind: InodeKind,
     },
     /// A directory would come to lie within itself.
-    #[error("the directory would lie within itself, at {}", Quoted(path))]
+    #[error("the directory would be moved into itself, to {}", Quoted(path))]
     WithinItself {
         /// Where it was to go.
         path: Bytes,
@@ -84,7 +84,7 @@ pub enum NameError {
     Root,
     /// More names than memory was granted for: from here on they were not
     /// checked.
-    #[error("more names than fit {limit} bytes of memory; those from here on were not checked")]
+    #[error("names use more than {limit} bytes of memory; the rest was not checked")]
     TooMany {
         /// The memory granted, in bytes.
         limit: u64,

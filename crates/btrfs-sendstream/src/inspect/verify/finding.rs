@@ -78,13 +78,10 @@ pub enum Problem {
     #[error("the data cannot be decoded: {0}")]
     Undecodable(#[from] DecodeError),
     /// The stream was sent without file data. Said once for each subvolume.
-    #[error(
-        "the stream was sent without file data (btrfs send --no-data): it shows what \
-         changed and cannot be received"
-    )]
+    #[error("the stream contains no file data (btrfs send --no-data) and cannot be received")]
     NoFileData,
     /// The caller stopped before the end of the input.
-    #[error("stopped on request; what follows was not read")]
+    #[error("cancelled; the rest of the input was not read")]
     Cancelled,
 }
 

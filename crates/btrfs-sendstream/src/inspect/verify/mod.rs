@@ -96,8 +96,7 @@ impl VerifyReport {
     /// How many findings are listed at most; this bounds memory.
     pub const MAX_FINDINGS: usize = 1024;
 
-    /// Whether nothing is wrong with the input, as far as it can tell without a
-    /// destination.
+    /// Returns whether no problem was found.
     pub fn is_good(&self) -> bool {
         self.findings.is_empty()
     }

@@ -44,9 +44,10 @@ impl AtHand {
 
     /// The names of the same file as this one, and this one.
     pub(super) fn names_of(&self, path: &[u8]) -> BTreeSet<Vec<u8>> {
-        match self.names.contains(path) {
-            true => self.names.clone(),
-            false => BTreeSet::from([path.to_vec()]),
+        if self.names.contains(path) {
+            self.names.clone()
+        } else {
+            BTreeSet::from([path.to_vec()])
         }
     }
 

@@ -1,4 +1,4 @@
-//! Some paths only.
+//! Filters paths.
 
 mod aliases;
 mod at_hand;
@@ -18,13 +18,12 @@ use crate::command::{CloneRange, Command, EnableVerity, EncodedWrite, StreamPath
 use crate::decoder::Item;
 use crate::error::Position;
 
-/// Leaves out what the [`Rules`] do not keep, so that the rest can be
-/// received.
+/// Removes the paths that the [`Rules`] exclude.
 ///
-/// A full stream gives the tree as it was sent, without what is left out. An
-/// incremental one is for a parent that was made with the same rules. What
-/// remains of it is complete and exact: where something crosses the border, so
-/// that the stream does not say enough, it is refused with a
+/// A full stream gives the tree without the excluded paths. An incremental stream
+/// needs a parent that was filtered by the same rules. Kept paths are complete
+/// and exact: if something is moved between kept and excluded paths, and the
+/// stream does not contain enough to do that, it is refused with a
 /// [`Crossing`](TransformErrorKind::Crossing):
 ///
 /// - a file or directory left out before gets a name that is kept, by RENAME
@@ -413,9 +412,10 @@ impl Filter {
         let Some(other) = self.names.settle(fresh, path, kept) else {
             return Ok(());
         };
-        let (kept, other) = match kept {
-            true => (path.to_vec(), other),
-            false => (other, path.to_vec()),
+        let (kept, other) = if kept {
+            (path.to_vec(), other)
+        } else {
+            (other, path.to_vec())
         };
         let (kept, other) = (parsed(kept, at)?, parsed(other, at)?);
         Err(crossing(kept, Crossing::Shared { other }, at))
@@ -462,17 +462,16 @@ impl Filter {
         if has_place {
             self.settled(fresh, existing.as_bytes(), true, at)?;
         }
-        let within_bounds = match temporary {
-            true => self.names.put(path.as_bytes(), fresh),
-            false => {
-                self.settled(fresh, path.as_bytes(), true, at)?;
-                self.names.is_within_bounds()
-            }
+        let within_bounds = if temporary {
+            self.names.put(path.as_bytes(), fresh)
+        } else {
+            self.settled(fresh, path.as_bytes(), true, at)?;
+            self.names.is_within_bounds()
         };
-        match within_bounds {
-            true => Ok(()),
-            false => Err(too_many(at)),
+        if !within_bounds {
+            return Err(too_many(at));
         }
+        Ok(())
     }
 
     /// A name that is left out is given.
@@ -494,10 +493,10 @@ impl Filter {
         };
         let kept = kept.iter().map(Vec::as_slice);
         self.aliases.add(path.as_bytes(), kept, owed);
-        match self.aliases.len() > names::MAX_LEN {
-            true => Err(too_many(at)),
-            false => Ok(()),
+        if self.aliases.len() > names::MAX_LEN {
+            return Err(too_many(at));
         }
+        Ok(())
     }
 
     fn cloned(
@@ -584,9 +583,10 @@ fn pass_if(
     at: Position,
     out: &mut dyn Output,
 ) -> Result<(), TransformError> {
-    match kept {
-        true => out.item(Item::Command(command), at),
-        false => Ok(()),
+    if kept {
+        out.item(Item::Command(command), at)
+    } else {
+        Ok(())
     }
 }
 

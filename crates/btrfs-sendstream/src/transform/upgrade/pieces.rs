@@ -176,19 +176,20 @@ impl Run {
         let (path, offset, at) = (self.path.clone(), self.offset, self.at);
         self.offset = self.end() + data.len() as u64;
         let extent = into_sector(offset) == 0 && data.len() > SECTOR;
-        ready.push_back(match extent {
-            true => Piece::Extent {
+        ready.push_back(if extent {
+            Piece::Extent {
                 path,
                 offset,
                 data,
                 at,
-            },
-            false => Piece::Plain {
+            }
+        } else {
+            Piece::Plain {
                 path,
                 offset,
                 data,
                 at,
-            },
+            }
         });
     }
 

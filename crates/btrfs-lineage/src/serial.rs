@@ -1,0 +1,51 @@
+//! How errors look when they are serialised; `docs/json.md` of the repository
+//! has the keys.
+
+use btrfs_sendstream::SourceId;
+use btrfs_sendstream::serial::{Text, shown};
+use serde::ser::{Serialize, Serializer};
+
+use crate::{Candidate, NoSource, Verdict};
+
+/// Most candidates for a source that are listed.
+const MAX_CANDIDATES: usize = 32;
+
+/// `wanted`, `passed_over`, the first candidates, and `missing_capabilities`.
+impl Serialize for NoSource {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Fields<'a> {
+            wanted: SourceId,
+            passed_over: &'a [Candidate],
+            missing_capabilities: Vec<&'static str>,
+        }
+        let listed = self.candidates.get(..MAX_CANDIDATES);
+        Fields {
+            wanted: self.wanted,
+            passed_over: listed.unwrap_or(&self.candidates),
+            missing_capabilities: self.missing.iter().map(|it| it.name()).collect(),
+        }
+        .serialize(serializer)
+    }
+}
+
+/// `subvolume_id`, `path` if it is known, and `reason`, why it cannot serve,
+/// in English.
+impl Serialize for Candidate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Fields<'a> {
+            subvolume_id: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            path: Option<Text<'a>>,
+            #[serde(serialize_with = "shown")]
+            reason: Verdict,
+        }
+        Fields {
+            subvolume_id: self.id,
+            path: self.path.as_deref().map(Text),
+            reason: self.verdict,
+        }
+        .serialize(serializer)
+    }
+}
