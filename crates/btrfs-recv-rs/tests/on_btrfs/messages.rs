@@ -194,7 +194,7 @@ fn an_existing_name_is_left_alone() {
         let stderr = text(&output).1;
         let expected = "ERROR: creating subvolume first failed: File exists: the name";
         assert!(stderr.contains(expected), "{stderr}");
-        assert_eq!(stderr.matches("ERROR: ").count(), 1, "{stderr}");
+        assert_eq!(stderr.matches("failed: ").count(), 1, "{stderr}");
         assert_eq!(fs::read(existing.join("file")).unwrap(), b"mine");
         let facts = subvolume::facts(&existing);
         assert!(!facts.read_only && facts.received_uuid.is_none());

@@ -70,7 +70,7 @@ fn the_name_is_chosen_for_one() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let stderr = text(&output).1;
     assert!(
-        stderr.contains("ERROR: creating snapshot second failed: the input holds a second"),
+        stderr.contains("ERROR: creating snapshot second failed: the input contains a second"),
         "{stderr}"
     );
     assert!(stderr.ends_with("complete: mine\n"), "{stderr}");
@@ -142,8 +142,8 @@ fn a_writable_parent_is_warned_of_if_it_may_have_changed() {
         }
         let warning = format!(
             "WARNING: second: its parent is parent (subvolume {}), which is writable and may have \
-             changed since it was marked as received: if more than access times changed, the \
-             result is wrong, and marked as received all the same\n",
+             changed since it was received; if more than access times changed, the subvolume is \
+             wrong, but marked as received\n",
             subvolume::facts(&parent).id
         );
         let expected = if warns { &*warning } else { "" };
@@ -195,8 +195,8 @@ fn a_writable_clone_source_is_warned_of_if_it_may_have_changed() {
     );
     let warning = format!(
         "WARNING: clone: cloned from source (subvolume {}), which is writable and may have changed \
-         since it was marked as received: if the data did, the result is wrong, and marked as \
-         received all the same\n",
+         since it was received; if its data changed, the subvolume is wrong, but marked as \
+         received\n",
         subvolume::facts(&source).id
     );
     for expected in ["", &*warning] {

@@ -98,8 +98,8 @@ fn names_of_ours_that_were_received() {
     let (stdout, stderr) = text(&output);
     assert_eq!((output.status.code(), stdout), (Some(1), ""));
     let said = format!(
-        "{}/btrfs-recv-rs.unfinished: a subvolume, and not the directory that holds the state of \
-         unfinished receives",
+        "{}/btrfs-recv-rs.unfinished: a subvolume, not the directory for the state of unfinished \
+         receives",
         to.path().display()
     );
     assert!(stderr.starts_with(&format!("ERROR: {said}")), "{stderr}");
