@@ -524,3 +524,8 @@ impl fmt::Display for EscapedPath<'_> {
         write!(f, "{:?}", self.0.escape_ascii().to_string())
     }
 }
+
+/// Turns an error number into the failure of `call`.
+pub(crate) fn named(call: &'static str) -> impl Fn(rustix::io::Errno) -> Cause {
+    move |errno| Cause::system(call, errno)
+}

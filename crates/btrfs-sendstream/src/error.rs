@@ -2,9 +2,9 @@
 
 use std::{fmt, io};
 
-use crate::attr::Attribute;
 use crate::command::{CommandKind, PathError};
 use crate::wire::Version;
+use crate::wire::attribute::Attribute;
 
 /// A place in the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -124,7 +124,7 @@ mod writer;
 pub use bytes::Bytes;
 pub use uuid::Uuid;
 
-pub use attr::{Attribute, RawAttribute, RawAttributes};
+pub use attr::{RawAttribute, RawAttributes};
 pub use command::{
     CloneRange, Command, CommandBuf, CommandKind, CommandRef, Compression, EnableVerity,
     EncodedWrite, NewSubvolume, PathError, SourceId, StreamPath, SubvolumeName, Timespec,
@@ -140,4 +140,5 @@ pub use frame::{Deframed, Deframer, Frame, Framer, RawCommand};
 pub use limits::Limits;
 pub use reader::{Reader, ReaderBuilder};
 pub use wire::Version;
+pub use wire::attribute::Attribute;
 pub use writer::{FinishError, Writer};

@@ -10,10 +10,9 @@ use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RenameFlags, linkat, mkdirat, mknodat, openat, renameat_with,
     symlinkat, unlinkat,
 };
-use rustix::io::Errno;
 
 use super::Root;
-use crate::error::Cause;
+use crate::error::{Cause, named};
 
 impl Root {
     /// Creates a directory.
@@ -176,11 +175,6 @@ impl Root {
 /// Permission, set-id and sticky bits of a mode.
 pub(super) fn permissions(mode: u32) -> Mode {
     Mode::from_bits_truncate(mode & 0o7777)
-}
-
-/// Turns an error code into the failure of a call.
-pub(super) fn named(call: &'static str) -> impl Fn(Errno) -> Cause {
-    move |errno| Cause::system(call, errno)
 }
 
 pub(super) fn out_of_range(what: &'static str, value: i128) -> Cause {

@@ -11,9 +11,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::change::{named, out_of_range, permissions};
+use super::change::{out_of_range, permissions};
 use super::{Directory, Inode, Root};
-use crate::error::Cause;
+use crate::error::{Cause, named};
 
 impl Root {
     /// Creates or replaces an extended attribute, of a symbolic link itself

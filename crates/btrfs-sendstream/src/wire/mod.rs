@@ -1,5 +1,6 @@
 //! Numbers and fixed layouts of the wire format, below commands.
 
+pub(crate) mod attribute;
 pub(crate) mod crc;
 pub(crate) mod cursor;
 

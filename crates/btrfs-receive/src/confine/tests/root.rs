@@ -6,9 +6,8 @@ use btrfs_sendstream::StreamPath;
 use rustix::fs::{IFlags, fgetxattr, ftruncate, ioctl_getflags, ioctl_setflags, lgetxattr};
 use rustix::io::Errno;
 
-use crate::confine::change::named;
 use crate::confine::{Access, Directory, Root};
-use crate::error::Cause;
+use crate::error::{Cause, named};
 
 impl Root {
     pub(super) fn directory(&self, path: &StreamPath) -> Result<Arc<Directory>, Cause> {

@@ -1,7 +1,9 @@
 //! A bound on what is under way, over all threads: bytes of input, and open
 //! files.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
+
+use crate::destination::tree::lock::{lock, wait};
 
 use btrfs_sendstream::Position;
 
@@ -64,12 +66,12 @@ pub(super) struct Share {
 impl Budget {
     /// Takes `bytes`, or gives `None` if that has to wait.
     pub(super) fn try_take(&self, bytes: usize) -> Option<Share> {
-        self.take_from(&mut self.0.lock(), bytes)
+        self.take_from(&mut lock(&self.0.held), bytes)
     }
 
     /// Takes `bytes`, waits until they are there.
     pub(super) fn take(&self, bytes: usize) -> Share {
-        let mut held = self.0.lock();
+        let mut held = lock(&self.0.held);
         loop {
             if let Some(share) = self.take_from(&mut held, bytes) {
                 return share;
@@ -102,7 +104,7 @@ impl Share {
     /// if that has to wait.
     #[must_use]
     pub(super) fn try_keep_file(&mut self) -> bool {
-        let mut held = self.shared.lock();
+        let mut held = lock(&self.shared.held);
         let fits = held.files < MOST_FILES;
         if fits {
             held.files += 1;
@@ -114,7 +116,7 @@ impl Share {
     /// Counts one more file that the operation keeps open; waits until there
     /// is room for it.
     pub(super) fn keep_file(&mut self) {
-        let mut held = self.shared.lock();
+        let mut held = lock(&self.shared.held);
         while held.files >= MOST_FILES {
             held.files_wanted = true;
             held = wait(&self.shared.files_freed, held);
@@ -124,15 +126,9 @@ impl Share {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut held = self.shared.lock();
+        let mut held = lock(&self.shared.held);
         held.bytes -= self.bytes;
         held.files -= self.files;
         // Who waits is woken for a good part of the budget, not for each
@@ -146,10 +142,6 @@ impl Drop for Share {
             self.shared.files_freed.notify_one();
         }
     }
-}
-
-fn wait<'a>(freed: &Condvar, held: MutexGuard<'a, Held>) -> MutexGuard<'a, Held> {
-    freed.wait(held).unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says what each step of a stream costs.

@@ -11,11 +11,10 @@ use uuid::Uuid;
 
 use super::engine::Engine;
 use super::{BtrfsDestination, root, subvolume, unfinished};
-use crate::destination::tree::error::named;
 use crate::destination::tree::flags;
 pub(crate) use crate::destination::tree::flags::DeferredFlags;
 use crate::destination::tree::flags::SharedFlags;
-use crate::error::Cause;
+use crate::error::{Cause, named};
 use crate::plan::op::NewSubvolume;
 use crate::report::Fallbacks;
 use btrfs_ioctl as sys;

@@ -4,8 +4,9 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use super::content::{ContentWriter, Task};
-use super::failures::{Failures, lock};
+use super::failures::Failures;
 use super::worker::Worker;
+use crate::destination::tree::lock::lock;
 use crate::error::Cause;
 use crate::report::Fallbacks;
 use crate::step_error::StepError;

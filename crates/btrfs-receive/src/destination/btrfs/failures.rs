@@ -1,14 +1,10 @@
 //! Failures of steps, in the order of the stream.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use crate::destination::tree::lock::lock;
 use crate::error::Failure;
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // After a panic nothing is finished, whatever the state.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Failures that nobody has asked for yet. Never more than steps that were
 /// under way.

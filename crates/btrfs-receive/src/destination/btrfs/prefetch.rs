@@ -11,7 +11,9 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
+
+use crate::destination::tree::lock::{lock, wait};
 use std::thread::{self, JoinHandle};
 
 use btrfs_sendstream::StreamPath;
@@ -160,7 +162,7 @@ impl Prefetcher {
             number: self.seen,
         });
         if self.batch.len() >= BATCH {
-            let mut state = self.shared.lock();
+            let mut state = lock(&self.shared.state);
             for wanted in self.batch.drain(..) {
                 let bytes = wanted.path.len() + OVERHEAD;
                 if state.bytes + bytes > MOST_BYTES {
@@ -185,7 +187,7 @@ impl Progress {
 
     fn set_root(&self, root: Option<OwnedFd>) {
         self.0.done.store(0, Ordering::Relaxed);
-        let mut state = self.0.lock();
+        let mut state = lock(&self.0.state);
         state.root = root.map(Arc::new);
         state.waiting.clear();
         state.bytes = 0;
@@ -218,7 +220,7 @@ impl Shared {
     }
 
     fn next(&self) -> Option<(Arc<OwnedFd>, Wanted)> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         loop {
             if state.closed {
                 return None;
@@ -229,22 +231,15 @@ impl Shared {
                 state.bytes -= wanted.path.len() + OVERHEAD;
                 return Some((root, wanted));
             }
-            state = self
-                .work
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.work, state);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Prefetcher {
     fn drop(&mut self) {
         {
-            let mut state = self.shared.lock();
+            let mut state = lock(&self.shared.state);
             state.closed = true;
             state.root = None;
         }
@@ -271,7 +266,7 @@ mod tests {
     }
 
     fn waiting(prefetcher: &Prefetcher) -> usize {
-        prefetcher.shared.lock().waiting.len()
+        lock(&prefetcher.shared.state).waiting.len()
     }
 
     #[test]

@@ -16,8 +16,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::naming::SUFFIX;
 use super::root::open_root;
-use crate::destination::tree::error::named;
-use crate::error::Cause;
+use crate::error::{Cause, named};
 use crate::plan::op::NewSubvolume;
 use btrfs_ioctl as sys;
 

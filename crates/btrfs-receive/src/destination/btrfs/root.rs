@@ -6,8 +6,7 @@ use rustix::fs::{Gid, Mode, OFlags, fchmod, fchown, fstat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::destination::tree::error::named;
-use crate::error::{Cause, Occupant};
+use crate::error::{Cause, Occupant, named};
 use crate::plan::op::NewSubvolume;
 use btrfs_ioctl::{self as sys, ROOT_INODE, SubvolumeInfo};
 

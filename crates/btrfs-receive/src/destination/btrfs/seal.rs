@@ -29,8 +29,7 @@ use super::root::{close, entry, open_root, taken};
 use super::unfinished;
 use super::watch::Watch;
 use crate::destination::tree::encoded::Accepted;
-use crate::destination::tree::error::named;
-use crate::error::{Cause, Failure};
+use crate::error::{Cause, Failure, named};
 use crate::plan::op::NewSubvolume;
 use btrfs_ioctl::{self as sys, XFlags};
 

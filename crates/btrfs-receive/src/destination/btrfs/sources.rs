@@ -8,9 +8,8 @@ use rustix::io::fcntl_dupfd_cloexec;
 use uuid::Uuid;
 
 use crate::confine::{Access, PathCache, Root};
-use crate::destination::tree::error::named;
 use crate::destination::tree::open_file::{OpenFile, file_capacity};
-use crate::error::Cause;
+use crate::error::{Cause, named};
 use crate::plan::op::SourceId;
 use btrfs_lineage::SourceUsed;
 use btrfs_lineage::{Resolver, Source};

@@ -11,8 +11,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, XattrFlags, fchmod, fgetxattr, fremovexattr, fsetxattr, fstat};
 use rustix::io::Errno;
 
-use crate::destination::tree::error::named;
-use crate::error::Cause;
+use crate::error::{Cause, named};
 use btrfs_lineage::UNFINISHED;
 
 /// Sets the mark. Returns whether it has to be taken off: a stream can bring

@@ -17,9 +17,8 @@ use rustix::io::Errno;
 use tracing::debug;
 
 use super::worker::THREAD_STACK;
-use crate::destination::tree::error::named;
 use crate::destination::tree::times::times_of;
-use crate::error::Cause;
+use crate::error::{Cause, named};
 use btrfs_ioctl::{self as sys, Key, Opens, ROOT_INODE};
 use btrfs_lineage::UNFINISHED;
 use btrfs_lineage::top_level;

@@ -1,7 +1,9 @@
 //! A thread that carries out tasks in the order they were handed over.
 
 use std::mem;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
+
+use crate::destination::tree::lock::{lock, wait};
 use std::thread::{self, JoinHandle};
 
 /// Tasks are handed over in batches of this many, so that a small task does
@@ -97,9 +99,9 @@ impl<T: Send + 'static> Worker<T> {
     #[must_use]
     pub(super) fn wait(&mut self) -> bool {
         self.flush();
-        let mut state = self.shared.lock();
+        let mut state = lock(&self.shared.state);
         while (state.busy || !state.waiting.is_empty()) && !state.gone {
-            state = wait_on(&self.shared.idle, state);
+            state = wait(&self.shared.idle, state);
         }
         !state.gone
     }
@@ -108,9 +110,9 @@ impl<T: Send + 'static> Worker<T> {
     pub(super) fn discard(&mut self) {
         self.batch.clear();
         self.batch_bytes = 0;
-        self.shared.lock().discard = true;
+        lock(&self.shared.state).discard = true;
         let _ = self.wait();
-        self.shared.lock().discard = false;
+        lock(&self.shared.state).discard = false;
     }
 
     /// Hands over what `push` has kept back to go together.
@@ -119,7 +121,7 @@ impl<T: Send + 'static> Worker<T> {
             return;
         }
         self.batch_bytes = 0;
-        let mut state = self.shared.lock();
+        let mut state = lock(&self.shared.state);
         if state.gone {
             // Nobody will carry it out; `wait` says so.
             drop(state);
@@ -139,14 +141,14 @@ impl<T> Shared<T> {
     fn run<S>(&self, tool: &mut S, work: &mut impl FnMut(&mut S, T)) {
         let mut tasks = Vec::new();
         loop {
-            let mut state = self.lock();
+            let mut state = lock(&self.state);
             state.busy = false;
             while state.waiting.is_empty() {
                 self.idle.notify_one();
                 if state.closed {
                     return;
                 }
-                state = wait_on(&self.work, state);
+                state = wait(&self.work, state);
             }
             mem::swap(&mut tasks, &mut state.waiting);
             state.busy = true;
@@ -154,18 +156,13 @@ impl<T> Shared<T> {
             drop(state);
             for (index, task) in tasks.drain(..).enumerate() {
                 if index % BATCH_TASKS == 0 && index > 0 {
-                    discard = self.lock().discard;
+                    discard = lock(&self.state).discard;
                 }
                 if !discard {
                     work(tool, task);
                 }
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // The state is consistent at every point where a panic could happen.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -175,7 +172,7 @@ struct Gone<'a, T>(&'a Shared<T>);
 impl<T> Drop for Gone<'_, T> {
     fn drop(&mut self) {
         let waiting = {
-            let mut state = self.0.lock();
+            let mut state = lock(&self.0.state);
             state.gone = true;
             mem::take(&mut state.waiting)
         };
@@ -187,7 +184,7 @@ impl<T> Drop for Gone<'_, T> {
 impl<T> Drop for Worker<T> {
     fn drop(&mut self) {
         {
-            let mut state = self.shared.lock();
+            let mut state = lock(&self.shared.state);
             state.closed = true;
             state.discard = true;
         }
@@ -197,10 +194,6 @@ impl<T> Drop for Worker<T> {
             let _ = thread.join();
         }
     }
-}
-
-fn wait_on<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

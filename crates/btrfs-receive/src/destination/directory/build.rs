@@ -12,11 +12,11 @@ use super::tree::{self, Tree};
 use crate::confine::{Access, PathCache};
 use crate::destination::tree::create::Creator;
 use crate::destination::tree::data::{self, DataWriter};
-use crate::destination::tree::error::{StepError, named};
+use crate::destination::tree::error::StepError;
 use crate::destination::tree::flags::SharedFlags;
 use crate::destination::tree::open_file::file_capacity;
 use crate::destination::tree::root_names::RootNames;
-use crate::error::{Cause, Failure};
+use crate::error::{Cause, Failure, named};
 use crate::plan::op::{NewInode, NewSubvolume, Op, Step};
 use crate::report::Lack;
 

@@ -19,9 +19,8 @@ use super::tree::Tree;
 use crate::confine::{Access, Inode, Root};
 use crate::destination::Withheld;
 use crate::destination::tree::data::DataWriter;
-use crate::destination::tree::error::named;
 use crate::destination::tree::times::times_of;
-use crate::error::Cause;
+use crate::error::{Cause, named};
 use crate::report::Lack;
 use crate::xattr::{COMPRESSION, DEFAULT_ACL};
 

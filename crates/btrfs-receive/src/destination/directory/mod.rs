@@ -31,10 +31,10 @@ use self::record::Record;
 use self::sources::Sources;
 use self::tree::Tree;
 use super::tree::data::DataWriter;
-use super::tree::error::{StepError, named};
+use super::tree::error::StepError;
 use super::{Begun, Destination, Finished, Withheld};
 use crate::confine::Root;
-use crate::error::{Cause, Failure, OpenError};
+use crate::error::{Cause, Failure, OpenError, named};
 use crate::plan::op::{NewSubvolume, SourceId, Step};
 use crate::report::NotKept;
 

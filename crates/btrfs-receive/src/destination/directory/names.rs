@@ -15,8 +15,8 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstatfs, openat, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::confine::{PathCache, Root};
-use crate::destination::tree::error::{is_errno, named};
-use crate::error::Cause;
+use crate::destination::tree::error::is_errno;
+use crate::error::{Cause, named};
 
 /// Names that wait to be looked for at most, and bytes of their paths.
 const MAX_WAITING: usize = 8192;

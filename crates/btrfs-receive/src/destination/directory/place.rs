@@ -24,8 +24,7 @@ use uuid::Uuid;
 
 use super::names::{self, lists};
 use super::record::{Born, MAX_LEN, Record};
-use crate::destination::tree::error::named;
-use crate::error::{Cause, ExtractionProblem, Occupant, OpenError};
+use crate::error::{Cause, ExtractionProblem, Occupant, OpenError, named};
 use crate::plan::op::{NewSubvolume, SourceId};
 use crate::xattr::{ACCESS_ACL, COMPRESSION, DEFAULT_ACL};
 use btrfs_ioctl as sys;

@@ -19,9 +19,9 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::names::GivenNames;
 use super::notes::Notes;
 use crate::confine::{Access, Root};
-use crate::destination::tree::error::{is_errno, named};
+use crate::destination::tree::error::is_errno;
 use crate::destination::tree::times::times_of;
-use crate::error::Cause;
+use crate::error::{Cause, named};
 use crate::report::Lack;
 use crate::xattr::ACCESS_ACL;
 

@@ -5,12 +5,12 @@ use rustix::fs::{Mode, OFlags, fgetxattr, fstat, ioctl_getflags, openat};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
-use super::error::{StepError, named};
+use super::error::StepError;
 use super::flags::{self, INHERITED_FL, SharedFlags};
 use super::open_file::OpenFile;
 use super::root_names::RootNames;
 use crate::confine::{PathCache, Root};
-use crate::error::Cause;
+use crate::error::{Cause, named};
 use crate::plan::op::NewInode;
 use crate::xattr::{COMPRESSION, DEFAULT_ACL};
 

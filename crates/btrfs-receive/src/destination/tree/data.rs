@@ -11,8 +11,8 @@ use rustix::io::{Errno, pread, pwrite, pwritev};
 use tracing::{debug, trace};
 
 use super::encoded::Accepted;
-use super::error::{StepError, named};
-use crate::error::Cause;
+use super::error::StepError;
+use crate::error::{Cause, named};
 use crate::report::Fallbacks;
 use btrfs_ioctl as sys;
 

@@ -9,13 +9,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{SeekFrom, fstat, seek, syncfs};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
-use super::error::named;
-use crate::error::Cause;
+use super::lock::lock;
+use crate::error::{Cause, named};
 use btrfs_ioctl as sys;
 use btrfs_ioctl::ROOT_INODE;
 
@@ -38,10 +38,6 @@ struct State {
 }
 
 impl Accepted {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Nothing is remembered yet of the subvolume with this root and this id.
     pub(in crate::destination) fn of(root: impl AsFd, id: u64) -> Result<Self, Cause> {
         let root = fcntl_dupfd_cloexec(root, 0).map_err(named("fcntl"))?;
@@ -54,7 +50,7 @@ impl Accepted {
     /// Whether it can be found out later what became of accepted data, which
     /// takes `CAP_DAC_READ_SEARCH`.
     pub(in crate::destination) fn is_verifiable(&self) -> bool {
-        let state = &mut *self.lock();
+        let state = &mut *lock(&self.0);
         let subvolume = &state.subvolume;
         *state.verifiable.get_or_insert_with(|| {
             subvolume.as_ref().is_some_and(|(root, id)| {
@@ -72,7 +68,7 @@ impl Accepted {
         len: u64,
     ) -> Result<(), Cause> {
         let inode = inode_of(&file)?;
-        let state = &mut *self.lock();
+        let state = &mut *lock(&self.0);
         let generation = state.ranges.generation(inode, &file);
         state
             .ranges
@@ -87,7 +83,7 @@ impl Accepted {
         offset: u64,
         len: u64,
     ) -> Result<(), Cause> {
-        let state = &mut *self.lock();
+        let state = &mut *lock(&self.0);
         if state.ranges.0.is_empty() {
             return Ok(());
         }
@@ -108,7 +104,7 @@ impl Accepted {
         file: impl AsFd,
         (source_offset, offset, len): (u64, u64, u64),
     ) -> Result<(), Cause> {
-        let state = &mut *self.lock();
+        let state = &mut *lock(&self.0);
         if state.ranges.0.is_empty() {
             return Ok(());
         }
@@ -136,7 +132,7 @@ impl Accepted {
     /// Makes sure that everything accepted is on disk, and forgets it. To be
     /// called after syncfs(2).
     pub(in crate::destination) fn verify(&self) -> Result<(), Cause> {
-        self.lock().verify()
+        lock(&self.0).verify()
     }
 }
 

@@ -5,11 +5,6 @@ use rustix::io::Errno;
 use crate::error::Cause;
 pub(in crate::destination) use crate::step_error::StepError;
 
-/// Names the call that failed.
-pub(in crate::destination) fn named(call: &'static str) -> impl FnOnce(Errno) -> Cause {
-    move |errno| Cause::system(call, errno)
-}
-
 /// Whether a call failed with this error number.
 pub(in crate::destination) fn is_errno(cause: &Cause, errno: Errno) -> bool {
     match cause {

@@ -8,14 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use btrfs_sendstream::{Bytes, inode_flags};
 use rustix::fs::{IFlags, XattrFlags, fgetxattr, fsetxattr, fstat, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
 
-use super::error::named;
-use crate::error::Cause;
+use super::lock::lock;
+use crate::error::{Cause, named};
 use crate::report::Fallbacks;
 use crate::xattr::COMPRESSION;
 use btrfs_ioctl::ROOT_INODE;
@@ -120,15 +120,11 @@ impl Waiting {
 }
 
 impl SharedFlags {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Remembers a value of `btrfs.compression` that an inode refused, until
     /// a FILEATTR takes NOCOW off.
     pub(in crate::destination) fn compression_refused(&self, fd: impl AsFd, value: &Bytes) {
         let inode = fstat(fd).map(|stat| stat.st_ino);
-        let mut waiting = self.lock();
+        let mut waiting = lock(&self.0);
         match inode {
             Ok(inode)
                 if waiting.compression.len() < MAX_COMPRESSIONS
@@ -144,7 +140,7 @@ impl SharedFlags {
 
     /// What was refused for good since the last call.
     pub(in crate::destination) fn take_fallbacks(&self) -> Fallbacks {
-        let mut waiting = self.lock();
+        let mut waiting = lock(&self.0);
         let compressions = std::mem::take(&mut waiting.compression).len() as u64;
         Fallbacks {
             compression_refused: std::mem::take(&mut waiting.compression_refused) + compressions,
@@ -156,7 +152,7 @@ impl SharedFlags {
     /// A copy of what waits.
     #[cfg(feature = "resume")]
     pub(in crate::destination) fn export(&self) -> DeferredFlags {
-        let waiting = self.lock();
+        let waiting = lock(&self.0);
         let forbidding = waiting.forbidding.iter();
         let compression = waiting.compression.iter();
         DeferredFlags {
@@ -174,7 +170,7 @@ impl SharedFlags {
     /// an inode in both the former counts.
     #[cfg(feature = "resume")]
     pub(in crate::destination) fn import(&self, deferred: DeferredFlags) {
-        let mut waiting = self.lock();
+        let mut waiting = lock(&self.0);
         for (inode, generation, flags) in deferred.forbidding {
             let flags = XFlags::from_bits_retain(flags);
             waiting.forbidding.insert(inode, (generation, flags));
@@ -188,7 +184,7 @@ impl SharedFlags {
 
     /// Takes out what waits for the root.
     pub(in crate::destination) fn take_root(&self) -> XFlags {
-        let waiting = self.lock().forbidding.remove(&ROOT_INODE);
+        let waiting = lock(&self.0).forbidding.remove(&ROOT_INODE);
         waiting.map_or(XFlags::empty(), |(_, flags)| flags)
     }
 
@@ -198,7 +194,7 @@ impl SharedFlags {
         &self,
         mut open: impl FnMut(u64, u32) -> Result<Option<OwnedFd>, Cause>,
     ) -> Result<(), Cause> {
-        let mut waiting = self.lock();
+        let mut waiting = lock(&self.0);
         for (inode, (generation, wanted)) in std::mem::take(&mut waiting.forbidding) {
             if let Some(fd) = open(inode, generation)? {
                 change_xflags(&fd, XFlags::empty(), wanted)?;
@@ -219,7 +215,7 @@ impl SharedFlags {
 /// [`Cause::Limit`] for more such inodes than can be remembered.
 pub(in crate::destination) fn lift(fd: impl AsFd, waiting: &SharedFlags) -> Result<(), Cause> {
     let forbidding = XFlags::IMMUTABLE | XFlags::APPEND;
-    let mut waiting = waiting.lock();
+    let mut waiting = lock(&waiting.0);
     let (Ok(flags), Ok(stat)) = (sys::fs_get_xflags(&fd), fstat(&fd)) else {
         return Ok(());
     };
@@ -260,7 +256,7 @@ pub(in crate::destination) fn apply(
 ) -> Result<(), Cause> {
     let stat = fstat(&fd).map_err(named("fstat"))?;
     let forbidding = pick(&FORBIDDING, attributes);
-    let mut waiting = waiting.lock();
+    let mut waiting = lock(&waiting.0);
     // Taken off even where it is to stay: more may be done to this inode.
     change_xflags(
         &fd,

@@ -6,6 +6,7 @@ pub(super) mod data;
 pub(super) mod encoded;
 pub(super) mod error;
 pub(super) mod flags;
+pub(super) mod lock;
 pub(super) mod open_file;
 pub(super) mod root_names;
 pub(super) mod times;

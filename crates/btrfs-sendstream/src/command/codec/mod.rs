@@ -7,10 +7,10 @@ mod shape;
 mod value;
 
 use super::{Command, CommandKind, CommandRef};
-use crate::attr::Attribute::{self as A};
 use crate::attr::{AttributeTable, RawAttribute, RawAttributes};
 use crate::error::{Error, Malformed, Misuse, Unsupported};
 use crate::wire::Version;
+use crate::wire::attribute::Attribute::{self as A};
 use value::{Fields, Put};
 
 /// Reads the command `kind` from its attributes.

@@ -4,13 +4,13 @@
 use uuid::Uuid;
 
 use super::value::{Fields, Put, check_uuid};
-use crate::attr::Attribute::{self as A};
 use crate::command::{
     CloneRange, Command, CommandRef, EnableVerity, EncodedWrite, StreamPath, SubvolumeName,
     Timespec,
 };
 use crate::error::{Malformed, Misuse};
 use crate::wire::Version;
+use crate::wire::attribute::Attribute::{self as A};
 
 // SUBVOL and SNAPSHOT.
 

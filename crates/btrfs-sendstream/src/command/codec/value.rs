@@ -3,11 +3,11 @@
 
 use uuid::Uuid;
 
-use crate::attr::Attribute::{self as A};
 use crate::attr::AttributeTable;
 use crate::command::{CommandKind, StreamPath, Timespec};
 use crate::error::{Malformed, Misuse};
 use crate::wire::Version;
+use crate::wire::attribute::Attribute::{self as A};
 
 /// Nanoseconds of a time are below this.
 const NANOSECONDS_PER_SECOND: u32 = 1_000_000_000;
