@@ -90,6 +90,7 @@ use tracing::info;
 use btrfs_ioctl as sys;
 use btrfs_sendstream::SourceId;
 
+pub use btrfs_sendstream;
 pub use candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
 pub use choice::Choice;
 pub use mount::top_level;
@@ -494,9 +495,8 @@ impl Resolver {
     /// ```no_run
     /// use std::fs::File;
     ///
-    /// use btrfs_receive::SourceId;
-    /// use btrfs_receive::btrfs_sendstream::Uuid;
     /// use btrfs_lineage::Resolver;
+    /// use btrfs_lineage::btrfs_sendstream::{SourceId, Uuid};
     ///
     /// # let parent = Uuid::nil();
     /// let mut resolver = Resolver::new(File::open("/backup")?)?;

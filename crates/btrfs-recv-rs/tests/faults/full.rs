@@ -101,7 +101,10 @@ fn a_disk_that_does_not_take_encoded_data() {
     let output = receive(&stream, to.path());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("did not take the data"), "{stderr}");
+    assert!(
+        stderr.contains("data was lost on its way to the disk"),
+        "{stderr}"
+    );
     let facts = subvolume::facts(&to.path().join("snap"));
     assert!(facts.received_uuid.is_none() && !facts.read_only);
 }
