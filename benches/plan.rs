@@ -4,13 +4,13 @@ use std::hint::black_box;
 
 use benches::{metadata_commands, write_commands};
 use btrfs_receive::btrfs_sendstream::Position;
-use btrfs_receive::{Planner, Rules, Withheld};
+use btrfs_receive::{DeferredAttributes, Planner, Rules};
 use btrfs_sendstream::CommandBuf;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 fn through(rules: Rules, commands: Vec<CommandBuf>) -> usize {
     let (mut planner, mut steps, mut count) = (Planner::new(rules), Vec::new(), 0);
-    planner.begin(&Withheld::default(), Position::default());
+    planner.begin(&DeferredAttributes::default(), Position::default());
     for command in commands {
         let result = planner.command(command, Position::default(), &mut steps);
         result.expect("all values are in range");

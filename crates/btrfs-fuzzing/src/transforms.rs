@@ -235,7 +235,7 @@ fn without_the_rest(
             times: true,
             ..Ignored::default()
         };
-        let left_out: Vec<String> = all
+        let excluded: Vec<String> = all
             .tree()
             .entries()
             .filter(|entry| !rules.keeps(&entry.path))
@@ -243,8 +243,8 @@ fn without_the_rest(
             .collect();
         let mut lines = all.tree().differences(some.tree(), ignored);
         let found = lines.len();
-        lines.retain(|line| !left_out.contains(line));
-        assert_eq!(found - lines.len(), left_out.len(), "{}", show());
+        lines.retain(|line| !excluded.contains(line));
+        assert_eq!(found - lines.len(), excluded.len(), "{}", show());
         // Further names may have been left out.
         lines.retain(|line| !line.contains(": links "));
         lines.retain(|line| !is_capability(line));

@@ -171,7 +171,7 @@ impl Source {
             subvolume_id: self.id,
             uuid: self.state.uuid,
             path: self.path.clone(),
-            vouched_for: self.matched_by == MatchedBy::Name
+            unverified: self.matched_by == MatchedBy::Name
                 && !(self.state.read_only && self.state.matches(self.wanted.uuid).is_some()),
             writable: !self.state.read_only,
             may_have_changed: self.may_have_changed,

@@ -89,7 +89,7 @@ impl Excluded {
 struct Found {
     candidates: Vec<Candidate>,
     seen: HashSet<u64>,
-    left_out: usize,
+    excluded: usize,
     searches: Vec<Search>,
 }
 
@@ -184,7 +184,7 @@ impl<'a> Lookup<'a> {
             wanted: self.wanted,
             missing: self.missing(),
             candidates: self.found.candidates,
-            left_out: self.found.left_out,
+            excluded: self.found.excluded,
             searches: self.found.searches,
         }
     }
@@ -300,7 +300,7 @@ impl<'a> Lookup<'a> {
                 continue;
             }
             if self.found.candidates.len() >= MAX_CANDIDATES {
-                self.found.left_out += 1;
+                self.found.excluded += 1;
                 continue;
             }
             let candidate = self.consider(id);
@@ -463,7 +463,7 @@ impl<'a> Lookup<'a> {
             wanted: self.wanted,
             searches: self.found.searches,
             candidates: self.found.candidates,
-            left_out: self.found.left_out,
+            excluded: self.found.excluded,
         })
     }
 

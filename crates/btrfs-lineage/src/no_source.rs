@@ -27,7 +27,7 @@ pub struct NoSource {
     /// 32 only.
     pub candidates: Vec<Candidate>,
     /// How many more were found.
-    pub left_out: usize,
+    pub excluded: usize,
     /// Capabilities that would have let the search see more, had the process
     /// had them in the initial user namespace.
     pub missing: Vec<Capability>,
@@ -151,7 +151,7 @@ impl fmt::Display for Told<'_> {
 impl NoSource {
     /// The text of the error with the source called by its `role`, such as
     /// `parent`.
-    pub fn told_as(&self, role: &'static str) -> impl fmt::Display + '_ {
+    pub fn with_role(&self, role: &'static str) -> impl fmt::Display + '_ {
         Told(self, role)
     }
 
@@ -183,7 +183,7 @@ impl NoSource {
         for candidate in self.candidates.iter().take(MAX_SHOWN) {
             write!(f, "\n  passed over: {candidate}")?;
         }
-        let hidden = self.candidates.len().saturating_sub(MAX_SHOWN) + self.left_out;
+        let hidden = self.candidates.len().saturating_sub(MAX_SHOWN) + self.excluded;
         if hidden > 0 {
             write!(f, "\n  and {hidden} more")?;
         }

@@ -18,7 +18,7 @@ pub struct Survey {
     /// Paths are known for the first 32 only.
     pub candidates: Vec<Candidate>,
     /// How many more were found.
-    pub left_out: usize,
+    pub excluded: usize,
     /// How they were searched for; nothing was if the UUID wanted is nil.
     pub searches: Vec<Search>,
     /// Capabilities that would have let the search see more, had the process
@@ -37,7 +37,7 @@ impl Survey {
     /// that sources are confined to. Without candidates there then is no
     /// source; else there may be one that could not be seen.
     pub fn is_exhaustive(&self) -> bool {
-        self.left_out == 0 && self.searches.iter().any(sees_all)
+        self.excluded == 0 && self.searches.iter().any(sees_all)
     }
 }
 

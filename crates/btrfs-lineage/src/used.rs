@@ -29,7 +29,7 @@ pub struct SourceUsed {
     pub path: Option<Bytes>,
     /// Whether it was used only because the caller named it: its UUIDs are
     /// others, or it is writable. Its content is not verified.
-    pub vouched_for: bool,
+    pub unverified: bool,
     /// Whether it is writable: named or chosen by the caller, or
     /// [the last resort](crate#the-last-resort).
     pub writable: bool,
@@ -47,7 +47,7 @@ impl SourceUsed {
             subvolume_id,
             uuid,
             path: None,
-            vouched_for: false,
+            unverified: false,
             writable: false,
             may_have_changed: false,
         }

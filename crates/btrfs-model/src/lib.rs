@@ -32,8 +32,8 @@ use self::subvolumes::Subvolumes;
 use self::xattr::{COMPRESSION, DEFAULT_ACL};
 use btrfs_lineage::SourceUsed;
 use btrfs_receive::{
-    Begun, Cause, Destination, Failure, Fallbacks, Finished, NewInode, NewSubvolume, Op, SourceId,
-    Step, StepError, Withheld,
+    Begun, Cause, DeferredAttributes, Destination, Failure, Fallbacks, Finished, NewInode,
+    NewSubvolume, Op, SourceId, Step, StepError,
 };
 
 /// How much memory a destination may use, by default: 1 GiB, counted as if
@@ -160,7 +160,7 @@ impl MemoryDestination {
         self.check_new(name, &tree)?;
         let others = self.subvolumes.used();
         tree.set_limit(self.limit.saturating_sub(others));
-        let withheld = withhold(&mut tree)?;
+        let deferred = defer_attributes(&mut tree)?;
         self.subvolumes.add(Bytes::copy_from_slice(name), tree);
         self.current = Some(Current {
             new: new.clone(),
@@ -169,7 +169,7 @@ impl MemoryDestination {
         });
         let mut begun = Begun::default();
         begun.parent = parent;
-        begun.withheld = withheld;
+        begun.deferred = deferred;
         Ok(begun)
     }
 
@@ -327,29 +327,29 @@ fn root() -> StreamPath {
 }
 
 /// Takes off the root what new inodes would inherit.
-fn withhold(tree: &mut Tree) -> Result<Withheld, Cause> {
+fn defer_attributes(tree: &mut Tree) -> Result<DeferredAttributes, Cause> {
     let root = root();
-    let mut withheld = Withheld::default();
+    let mut deferred = DeferredAttributes::default();
     let Some(inode) = tree.get(&root) else {
-        return Ok(withheld);
+        return Ok(deferred);
     };
     let times = (inode.atime, inode.mtime);
     let (attributes, mode) = (inode.attributes, inode.mode);
-    withheld.default_acl = inode.xattr(DEFAULT_ACL).cloned();
-    withheld.compression = inode.xattr(COMPRESSION).cloned();
+    deferred.default_acl = inode.xattr(DEFAULT_ACL).cloned();
+    deferred.compression = inode.xattr(COMPRESSION).cloned();
     let inherited = COMPRESS | NOCOMPRESS | NODATACOW;
     if attributes & inherited != 0 {
-        withheld.attributes = Some(attributes);
+        deferred.attributes = Some(attributes);
         tree.set_attributes(&root, attributes & !inherited)?;
     }
     tree.remove_xattr(&root, DEFAULT_ACL)?;
     tree.remove_xattr(&root, COMPRESSION)?;
     if mode & SETGID != 0 {
-        withheld.mode = Some(mode);
+        deferred.mode = Some(mode);
         tree.chmod(&root, mode & !SETGID)?;
     }
-    withheld.times = Some(times);
-    Ok(withheld)
+    deferred.times = Some(times);
+    Ok(deferred)
 }
 
 /// Creates an inode that bears nothing inherited, at its first name if it has

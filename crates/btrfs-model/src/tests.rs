@@ -175,11 +175,11 @@ fn the_root_of_a_snapshot_hands_nothing_down() {
     }
     destination.finish(AT).unwrap();
     let next = new("child", Uuid::from_u128(2), Some(STREAM));
-    let withheld = destination.begin(&next, AT).unwrap().withheld;
-    assert_eq!(withheld.default_acl.as_deref(), Some(ACL));
-    assert_eq!(withheld.compression.as_deref(), Some(&b"zstd:3"[..]));
+    let deferred = destination.begin(&next, AT).unwrap().deferred;
+    assert_eq!(deferred.default_acl.as_deref(), Some(ACL));
+    assert_eq!(deferred.compression.as_deref(), Some(&b"zstd:3"[..]));
     assert_eq!(
-        (withheld.attributes, withheld.mode),
+        (deferred.attributes, deferred.mode),
         (Some(COMPRESS), Some(0o2755))
     );
     let tree = destination.subvolume(b"child").unwrap().tree();

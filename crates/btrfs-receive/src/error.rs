@@ -163,14 +163,14 @@ pub enum Cause {
     #[error("File exists: the name is taken by {by}")]
     NameTaken {
         /// What has it.
-        by: Occupant,
+        by: Conflict,
     },
     /// The temporary name of the new subvolume is taken; see
     /// [`atomic`](crate::BtrfsDestinationBuilder::atomic).
     #[error(
         "File exists: the temporary name {built_as} is taken by {}",
         match by {
-            Occupant::Same => "the same subvolume, complete but not renamed".to_owned(),
+            Conflict::Same => "the same subvolume, complete but not renamed".to_owned(),
             by => by.to_string(),
         }
     )]
@@ -178,7 +178,7 @@ pub enum Cause {
         /// That name.
         built_as: String,
         /// What has it.
-        by: Occupant,
+        by: Conflict,
     },
     /// The subvolume is complete, on disk, marked as received and read-only,
     /// but could not be renamed from its temporary name.
@@ -380,7 +380,7 @@ pub enum Cause {
     /// The kernel dropped permission bits, such as the setgid bit without
     /// `CAP_FSETID`.
     #[error("mode {wanted:04o} was set, but the kernel stored {kept:04o}")]
-    ModeNotKept {
+    ModeNotSet {
         /// The permission bits that were set.
         wanted: u32,
         /// The permission bits that the kernel stored.
@@ -400,7 +400,7 @@ pub enum Cause {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
-pub enum Occupant {
+pub enum Conflict {
     /// A writable subvolume without received UUID.
     #[error("a writable subvolume without received UUID")]
     Incomplete,

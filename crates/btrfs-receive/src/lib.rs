@@ -71,7 +71,7 @@
 //! printed.
 //!
 //! Excluding something by [`Options`] is not a failure: the subvolume is marked
-//! as received, and its outcome is [`Outcome::FinishedButFor`].
+//! as received, and its outcome is [`Outcome::FinishedWithOmissions`].
 //!
 //! # Privileges
 //!
@@ -143,9 +143,9 @@ pub use confine::fuzzing::confine as fuzz_confine;
 pub use btrfs_sendstream::decompress::DecodeError;
 pub use destination::btrfs::{BtrfsDestination, BtrfsDestinationBuilder};
 pub use destination::directory::{DirectoryDestination, DirectoryDestinationBuilder};
-pub use destination::{Begun, Destination, Finished, Withheld};
+pub use destination::{Begun, DeferredAttributes, Destination, Finished};
 pub use error::{
-    Barrier, Cause, ExtractionProblem, Failure, Occupant, OpenError, ReceiveError, StopReason,
+    Barrier, Cause, Conflict, ExtractionProblem, Failure, OpenError, ReceiveError, StopReason,
 };
 pub use observer::{Event, Observer, Totals};
 pub use options::{Cancel, OnError, Options};
@@ -154,6 +154,6 @@ pub use plan::{Planner, Rules};
 pub use policy::{PatternError, XattrPattern};
 pub use receiver::{Flow, Receiver};
 pub use report::{
-    Fallbacks, Lack, LeftOut, NotKept, NotKeptSummary, Outcome, Report, SubvolumeReport,
+    Excluded, Fallbacks, Loss, LossKind, LossSummary, Outcome, Report, SubvolumeReport,
 };
 pub use step_error::StepError;

@@ -7,7 +7,7 @@ use btrfs_sendstream::{Command, CommandBuf, Limits, SubvolumeName};
 
 use crate::plan::Rules;
 use crate::policy::XattrPattern;
-use crate::report::LeftOut;
+use crate::report::Excluded;
 
 /// Options of a [`Receiver`](crate::Receiver).
 ///
@@ -33,7 +33,7 @@ pub struct Options {
     /// Default `false`: all streams in the input are received.
     pub stop_at_end: bool,
     /// Skip a subvolume that was received before and is complete
-    /// ([`Occupant::Same`](crate::Occupant::Same)), instead of failing.
+    /// ([`Conflict::Same`](crate::Conflict::Same)), instead of failing.
     /// Default `false`.
     pub skip_complete: bool,
     /// Skip unknown commands and attributes instead of refusing the stream.
@@ -161,16 +161,16 @@ impl Cancel {
 
 impl Options {
     /// What of `command` these options leave out: all of it, or nothing.
-    pub(crate) fn leaves_out(&self, command: &CommandBuf) -> Option<LeftOut> {
-        let mut left_out = LeftOut::default();
+    pub(crate) fn excludes(&self, command: &CommandBuf) -> Option<Excluded> {
+        let mut excluded = Excluded::default();
         match command {
             Command::SetXattr { name, .. } | Command::RemoveXattr { name, .. }
                 if self.exclude_xattrs.iter().any(|it| it.matches(name)) =>
             {
-                left_out.xattrs = 1;
+                excluded.xattrs = 1;
             }
             Command::FileAttr { .. } if self.exclude_file_attributes => {
-                left_out.file_attributes = 1;
+                excluded.file_attributes = 1;
             }
             Command::Subvol { .. }
             | Command::Snapshot { .. }
@@ -199,6 +199,6 @@ impl Options {
             | Command::EnableVerity(_)
             | Command::End => return None,
         }
-        Some(left_out)
+        Some(excluded)
     }
 }

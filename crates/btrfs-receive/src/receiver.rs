@@ -5,14 +5,14 @@ use std::io::Read;
 use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader};
 
 use crate::destination::Destination;
-use crate::error::{Cause, Failure, Occupant, ReceiveError, StopReason};
+use crate::error::{Cause, Conflict, Failure, ReceiveError, StopReason};
 use crate::observer::{Event, Observer, Totals};
 use crate::options::{OnError, Options};
 use crate::plan::Planner;
 #[cfg(feature = "resume")]
 use crate::plan::op::Op;
 use crate::plan::op::{NewSubvolume, Step};
-use crate::report::{LeftOut, Outcome, Report, SubvolumeReport};
+use crate::report::{Excluded, Outcome, Report, SubvolumeReport};
 #[cfg(feature = "resume")]
 use btrfs_lineage::SourceUsed;
 
@@ -189,9 +189,9 @@ impl<D: Destination> Receiver<D> {
         let command = match item {
             Item::Command(command) => command,
             Item::Unknown(_) => {
-                self.leave_out(LeftOut {
+                self.leave_out(Excluded {
                     unknown_commands: 1,
-                    ..LeftOut::default()
+                    ..Excluded::default()
                 });
                 return Ok(Flow::Continue);
             }
@@ -228,15 +228,15 @@ impl<D: Destination> Receiver<D> {
     /// was told to [allow unknown](Options::allow_unknown) ones. For callers
     /// of [`item`](Self::item).
     pub fn ignored(&mut self, attributes: u64) {
-        self.leave_out(LeftOut {
+        self.leave_out(Excluded {
             unknown_attributes: attributes,
-            ..LeftOut::default()
+            ..Excluded::default()
         });
     }
 
-    fn leave_out(&mut self, what: LeftOut) {
+    fn leave_out(&mut self, what: Excluded) {
         if let State::Building(subvolume) | State::Skipping(subvolume) = &mut self.state {
-            subvolume.left_out += what;
+            subvolume.excluded += what;
         }
     }
 
@@ -305,7 +305,7 @@ impl<D: Destination> Receiver<D> {
         };
         match begun {
             Ok(begun) => {
-                self.planner.begin(&begun.withheld, at);
+                self.planner.begin(&begun.deferred, at);
                 subvolume.outcome = Outcome::Abandoned;
                 subvolume.parent = begun.parent;
                 observer.event(Event::SubvolumeCreated {
@@ -341,7 +341,7 @@ impl<D: Destination> Receiver<D> {
         observer: &mut dyn Observer,
     ) -> Result<(), ReceiveError> {
         let is_left = matches!(*failure.cause, Cause::LeftIncomplete { .. });
-        let is_complete = matches!(*failure.cause, Cause::NameTaken { by: Occupant::Same });
+        let is_complete = matches!(*failure.cause, Cause::NameTaken { by: Conflict::Same });
         if is_complete {
             subvolume.outcome = Outcome::AlreadyComplete;
         }
@@ -384,8 +384,8 @@ impl<D: Destination> Receiver<D> {
                 at,
             });
         }
-        if let Some(left_out) = self.options.leaves_out(&command) {
-            self.leave_out(left_out);
+        if let Some(excluded) = self.options.excludes(&command) {
+            self.leave_out(excluded);
             return Ok(());
         }
         self.totals.add(&command);
@@ -440,11 +440,11 @@ impl<D: Destination> Receiver<D> {
                 match self.destination.finish(at) {
                     Ok(finished) => {
                         subvolume.checkpoint = None;
-                        subvolume.not_kept = finished.not_kept;
-                        let whole = subvolume.left_out.is_none() && subvolume.not_kept.total() == 0;
+                        subvolume.losses = finished.losses;
+                        let whole = subvolume.excluded.is_none() && subvolume.losses.total() == 0;
                         subvolume.outcome = match whole {
                             true => Outcome::Finished,
-                            false => Outcome::FinishedButFor,
+                            false => Outcome::FinishedWithOmissions,
                         };
                         subvolume.subvolume_id = finished.subvolume_id;
                         subvolume.fallbacks = finished.fallbacks;
@@ -553,7 +553,7 @@ impl<D: Destination> Receiver<D> {
     /// Enters a subvolume into the report.
     fn close(&mut self, mut subvolume: SubvolumeReport, observer: &mut dyn Observer) {
         self.report.fallbacks += subvolume.fallbacks;
-        self.report.left_out += subvolume.left_out;
+        self.report.excluded += subvolume.excluded;
         self.newest = Some(subvolume.outcome);
         self.totals.subvolumes += u64::from(subvolume.outcome.is_complete());
         if subvolume.outcome == Outcome::AlreadyComplete {
@@ -583,7 +583,7 @@ pub(crate) struct Paused {
     /// The attributes of the root that are set at the end of the subvolume.
     pub(crate) root: Vec<Op>,
     /// What the options left out so far.
-    pub(crate) left_out: LeftOut,
+    pub(crate) excluded: Excluded,
 }
 
 /// For callers that stop in the middle of a subvolume and start there again.
@@ -653,7 +653,7 @@ impl<D: Destination> Receiver<D> {
         Ok(match &self.state {
             State::Building(subvolume) if is_good(&self.state) => Some(Paused {
                 root: self.planner.deferred(),
-                left_out: subvolume.left_out,
+                excluded: subvolume.excluded,
             }),
             _ => None,
         })
@@ -671,7 +671,7 @@ impl<D: Destination> Receiver<D> {
         if let State::Skipping(mut subvolume) = std::mem::replace(&mut self.state, State::Idle) {
             self.planner.go_on(paused.root, at);
             subvolume.outcome = Outcome::Abandoned;
-            subvolume.left_out = paused.left_out;
+            subvolume.excluded = paused.excluded;
             subvolume.parent = parent;
             self.wants_commands = observer.wants_commands();
             self.state = State::Building(subvolume);

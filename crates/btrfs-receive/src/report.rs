@@ -34,7 +34,7 @@ pub struct Report {
     /// Fallbacks used, for all subvolumes.
     pub fallbacks: Fallbacks,
     /// What the options excluded, for all subvolumes.
-    pub left_out: LeftOut,
+    pub excluded: Excluded,
 }
 
 impl Report {
@@ -82,11 +82,11 @@ pub struct SubvolumeReport {
     /// Fallbacks used.
     pub fallbacks: Fallbacks,
     /// What the options excluded.
-    pub left_out: LeftOut,
+    pub excluded: Excluded,
     /// The first 256 clone sources that were used.
     pub clone_sources: Vec<SourceUsed>,
     /// Metadata that a plain directory lacks.
-    pub not_kept: NotKeptSummary,
+    pub losses: LossSummary,
 }
 
 impl SubvolumeReport {
@@ -110,9 +110,9 @@ impl SubvolumeReport {
             commands: 0,
             failures: 0,
             fallbacks: Fallbacks::default(),
-            left_out: LeftOut::default(),
+            excluded: Excluded::default(),
             clone_sources: Vec::new(),
-            not_kept: NotKeptSummary::default(),
+            losses: LossSummary::default(),
         }
     }
 }
@@ -126,9 +126,9 @@ pub enum Outcome {
     /// Complete, on disk, marked as received, read-only.
     Finished,
     /// As [`Finished`](Self::Finished), without what the options excluded
-    /// ([`SubvolumeReport::left_out`]) or a plain directory does not support
-    /// ([`SubvolumeReport::not_kept`]).
-    FinishedButFor,
+    /// ([`SubvolumeReport::excluded`]) or a plain directory does not support
+    /// ([`SubvolumeReport::losses`]).
+    FinishedWithOmissions,
     /// Incomplete: writable and without received UUID.
     Abandoned,
     /// Complete, on disk, marked as received, read-only, but could not be
@@ -148,7 +148,7 @@ impl Outcome {
     /// Returns whether this receive completed the subvolume: it is on disk,
     /// marked as received and read-only.
     pub fn is_finished(self) -> bool {
-        matches!(self, Self::Finished | Self::FinishedButFor)
+        matches!(self, Self::Finished | Self::FinishedWithOmissions)
     }
 
     /// Returns whether the subvolume is on disk under its name, marked as
@@ -164,7 +164,7 @@ impl Outcome {
     /// ```
     pub fn is_complete(self) -> bool {
         match self {
-            Self::Finished | Self::FinishedButFor | Self::AlreadyComplete => true,
+            Self::Finished | Self::FinishedWithOmissions | Self::AlreadyComplete => true,
             Self::Abandoned | Self::NotRenamed | Self::Deleted | Self::NotCreated => false,
         }
     }
@@ -174,7 +174,7 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct LeftOut {
+pub struct Excluded {
     /// Commands that set or remove extended attributes.
     pub xattrs: u64,
     /// FILEATTR commands.
@@ -185,14 +185,14 @@ pub struct LeftOut {
     pub unknown_attributes: u64,
 }
 
-impl LeftOut {
+impl Excluded {
     /// Returns whether nothing was excluded.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
 }
 
-impl std::ops::AddAssign for LeftOut {
+impl std::ops::AddAssign for Excluded {
     fn add_assign(&mut self, other: Self) {
         self.xattrs += other.xattrs;
         self.file_attributes += other.file_attributes;
@@ -240,7 +240,7 @@ impl std::ops::AddAssign for Fallbacks {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct NotKept {
+pub struct Loss {
     /// The name of the subvolume.
     pub subvolume: SubvolumeName,
     /// The path of the file below the extracted directory; empty for that
@@ -249,7 +249,7 @@ pub struct NotKept {
     pub path: Bytes,
     /// What the file lacks.
     #[cfg_attr(feature = "serde", serde(flatten))]
-    pub what: Lack,
+    pub what: LossKind,
     /// The error of the kernel, if there was one.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub errno: Option<i32>,
@@ -258,9 +258,9 @@ pub struct NotKept {
 /// Metadata that a file lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(tag = "lacks", rename_all = "kebab-case"))]
+#[cfg_attr(feature = "serde", serde(tag = "loss", rename_all = "kebab-case"))]
 #[non_exhaustive]
-pub enum Lack {
+pub enum LossKind {
     /// Its owner and group: those of the process are used instead.
     Owner {
         /// User id in the stream.
@@ -323,7 +323,7 @@ pub enum Lack {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct NotKeptSummary {
+pub struct LossSummary {
     /// Number of files whose owner or group differs, counted by name.
     pub owners: u64,
     /// Number of files whose permission bits differ, counted by name.
@@ -341,11 +341,11 @@ pub struct NotKeptSummary {
     /// How much the parent lacks, which this extraction may lack as well. Not
     /// part of the counts above.
     pub of_parent: u64,
-    /// The first [`NotKeptSummary::MAX_LISTED`].
-    pub first: Vec<NotKept>,
+    /// The first [`LossSummary::MAX_LISTED`].
+    pub first: Vec<Loss>,
 }
 
-impl NotKeptSummary {
+impl LossSummary {
     /// The largest number in the list.
     pub const MAX_LISTED: usize = 64;
 
@@ -365,18 +365,18 @@ impl NotKeptSummary {
         .sum()
     }
 
-    pub(crate) fn count(&mut self, not_kept: NotKept) {
-        *match not_kept.what {
-            Lack::Owner { .. } => &mut self.owners,
-            Lack::Mode { .. } => &mut self.modes,
-            Lack::Xattr { .. } => &mut self.xattrs,
-            Lack::Times => &mut self.times,
-            Lack::Flags { .. } => &mut self.flags,
-            Lack::SpecialFile { .. } => &mut self.special_files,
-            Lack::Verity => &mut self.verity,
+    pub(crate) fn count(&mut self, losses: Loss) {
+        *match losses.what {
+            LossKind::Owner { .. } => &mut self.owners,
+            LossKind::Mode { .. } => &mut self.modes,
+            LossKind::Xattr { .. } => &mut self.xattrs,
+            LossKind::Times => &mut self.times,
+            LossKind::Flags { .. } => &mut self.flags,
+            LossKind::SpecialFile { .. } => &mut self.special_files,
+            LossKind::Verity => &mut self.verity,
         } += 1;
         if self.first.len() < Self::MAX_LISTED {
-            self.first.push(not_kept);
+            self.first.push(losses);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use btrfs_receive::btrfs_lineage::SourceUsed;
 use btrfs_receive::dry_run::{DryRun, DryRunReport, Forecast, FoundSource, Place};
-use btrfs_receive::{Cancel, Occupant};
+use btrfs_receive::{Cancel, Conflict};
 use btrfs_sendstream::inspect::{Kernel, SubvolumeSummary, VerifyOptions};
 use sendstream_common::report::{self, Printer};
 use sendstream_common::text::escaped;
@@ -202,9 +202,9 @@ fn print(report: &DryRunReport, place: &Place, messages: &mut Messages) -> bool 
 }
 
 fn push_forecast(printer: &mut Printer, subvolume: &SubvolumeSummary, forecast: &Forecast) {
-    match forecast.occupied {
+    match forecast.conflict {
         None => printer.line("    name: free"),
-        Some(Occupant::Same) => printer.line("    name: TAKEN by the same subvolume"),
+        Some(Conflict::Same) => printer.line("    name: TAKEN by the same subvolume"),
         Some(_) => printer.line("    name: TAKEN"),
     }
     if let Some(parent) = &forecast.parent {

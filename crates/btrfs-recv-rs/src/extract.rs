@@ -50,7 +50,7 @@ fn open<'s>(
     if let Some(path) = report {
         let cannot = |error| format!("cannot write {}: {}", path.display(), strerror(&error));
         let mut list = File::create(path).map_err(cannot)?;
-        builder = builder.not_kept(move |item| list.write_all(&json::line(item)));
+        builder = builder.losses(move |item| list.write_all(&json::line(item)));
     }
     if receive.sandbox {
         let reach = Reach {

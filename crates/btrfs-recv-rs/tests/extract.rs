@@ -97,7 +97,7 @@ fn what_is_not_kept_is_listed() {
         let start = r#"{"subvolume":"s1","path"#;
         assert!(line.starts_with(start) && line.ends_with('}'), "{line}");
     }
-    assert!(list.contains(r#""lacks":"owner","uid":"#), "{list}");
+    assert!(list.contains(r#""loss":"owner","uid":"#), "{list}");
 }
 
 #[test]

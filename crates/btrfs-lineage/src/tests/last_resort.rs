@@ -31,7 +31,7 @@ fn it_serves_if_nothing_else_does() {
             assert_is(&source, &writable);
             assert_eq!(source.matched_by(), MatchedBy::ReceivedUuid);
             let used = source.used();
-            assert!(used.writable && !used.may_have_changed && !used.vouched_for);
+            assert!(used.writable && !used.may_have_changed && !used.unverified);
             let error = resolver.resolve(wanted(own, 11)).unwrap_err();
             assert_eq!(error.candidates[0].verdict, Verdict::Writable);
         }
@@ -141,7 +141,7 @@ fn naming_it_is_not_insisting_on_it() {
         let source = build(false).resolve(wanted(FAR, 11)).unwrap();
         assert_is(&source, &named);
         assert_eq!(source.matched_by(), MatchedBy::ReceivedUuid);
-        assert!(!source.used().vouched_for);
+        assert!(!source.used().unverified);
         build(true).resolve(wanted(FAR, 11)).unwrap_err();
         let sealed = received(&fs.path().join("sealed"), FAR, 9);
         assert_is(&build(false).resolve(wanted(FAR, 11)).unwrap(), &sealed);

@@ -117,7 +117,7 @@ impl Root {
     /// sure that set-id bits were kept.
     ///
     /// # Errors
-    /// [`Cause::ModeNotKept`]; [`Cause::NoProc`]; `EOPNOTSUPP` for a symbolic
+    /// [`Cause::ModeNotSet`]; [`Cause::NoProc`]; `EOPNOTSUPP` for a symbolic
     /// link; as [`Root::parent`]; those of `chmod(2)`.
     pub(crate) fn chmod(&self, path: &StreamPath, mode: u32) -> Result<(), Cause> {
         if mode > 0o7777 {
@@ -277,7 +277,7 @@ fn check_mode(fd: impl AsFd, wanted: u32) -> Result<(), Cause> {
     if kept == wanted {
         Ok(())
     } else {
-        Err(Cause::ModeNotKept { wanted, kept })
+        Err(Cause::ModeNotSet { wanted, kept })
     }
 }
 

@@ -8,7 +8,7 @@ use btrfs_sendstream::{Bytes, SubvolumeName, Timespec};
 
 use crate::error::{Cause, Failure};
 use crate::plan::op::{NewSubvolume, Step};
-use crate::report::{Fallbacks, NotKeptSummary};
+use crate::report::{Fallbacks, LossSummary};
 use btrfs_lineage::SourceUsed;
 
 /// Something a stream can be applied to.
@@ -104,13 +104,13 @@ pub struct Begun {
     /// The parent a snapshot was taken of.
     pub parent: Option<SourceUsed>,
     /// Attributes of the root of a snapshot that have to be set at the end.
-    pub withheld: Withheld,
+    pub deferred: DeferredAttributes,
 }
 
 /// Attributes of the root that inodes created in it would inherit or change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Withheld {
+pub struct DeferredAttributes {
     /// Value of `system.posix_acl_default`.
     pub default_acl: Option<Bytes>,
     /// Value of `btrfs.compression`.
@@ -140,5 +140,5 @@ pub struct Finished {
     /// Clone sources used.
     pub clone_sources: Vec<SourceUsed>,
     /// What the destination cannot hold.
-    pub not_kept: NotKeptSummary,
+    pub losses: LossSummary,
 }

@@ -21,7 +21,7 @@ use btrfs_sendstream::{
 };
 use uuid::Uuid;
 
-use crate::error::{Cause, Failure, Occupant, OpenError};
+use crate::error::{Cause, Conflict, Failure, OpenError};
 use crate::options::Options;
 use btrfs_lineage::NoSource;
 pub use place::{DecodeReason, Place};
@@ -168,7 +168,7 @@ impl DryRunReport {
 pub struct Forecast {
     /// What has its name already.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
-    pub occupied: Option<Occupant>,
+    pub conflict: Option<Conflict>,
     /// The parent, if the stream is incremental and it was found.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub parent: Option<FoundSource>,
@@ -279,7 +279,7 @@ impl DryRun {
         let Some((new, forecast)) = current else {
             return;
         };
-        if self.receive.leaves_out(command).is_some() {
+        if self.receive.excludes(command).is_some() {
             return;
         }
         if let Some(cause) = refused::refusal(command, self.place.node_size) {
@@ -354,7 +354,7 @@ impl DryRun {
         };
         if let Err(cause) = created {
             if let Cause::NameTaken { by } = &cause {
-                forecast.occupied = Some(*by);
+                forecast.conflict = Some(*by);
             }
             forecast.failed = true;
             let operation = new.command().name();
@@ -374,7 +374,7 @@ impl DryRun {
         }
         self.place.check_creation(new)?;
         if self.sources.is_name_taken(new) {
-            let by = Occupant::Other;
+            let by = Conflict::Other;
             return Err(Cause::NameTaken { by });
         }
         Ok(())

@@ -16,7 +16,7 @@ mod times;
 
 use btrfs_sendstream::{Command, CommandBuf, Position, StreamPath};
 
-use crate::destination::Withheld;
+use crate::destination::DeferredAttributes;
 use crate::error::{Cause, Failure};
 use capability::LastCapability;
 use fuse::Fuser;
@@ -47,12 +47,12 @@ impl Planner {
         }
     }
 
-    /// Starts a subvolume whose root had `withheld` taken off it.
-    pub fn begin(&mut self, withheld: &Withheld, at: Position) {
+    /// Starts a subvolume whose root had `deferred` taken off it.
+    pub fn begin(&mut self, deferred: &DeferredAttributes, at: Position) {
         self.times.clear();
         self.fuser.clear();
         self.capability = LastCapability::default();
-        self.root = RootAttributes::new(withheld, at);
+        self.root = RootAttributes::new(deferred, at);
     }
 
     /// Takes one command of the subvolume and appends what is to be done now
@@ -77,7 +77,7 @@ impl Planner {
             }
         };
         let again = self.capability.after(&op);
-        if let Some(step) = self.root.withhold(Step::new(op, at)) {
+        if let Some(step) = self.root.defer_attributes(Step::new(op, at)) {
             let fuser = &mut self.fuser;
             self.times.pass(step, |step| fuser.push(step, steps));
         }
@@ -117,9 +117,9 @@ impl Planner {
 
     /// Starts in the middle of a subvolume, with what waited for the end.
     pub(crate) fn go_on(&mut self, deferred: Vec<Op>, at: Position) {
-        self.begin(&Withheld::default(), at);
+        self.begin(&DeferredAttributes::default(), at);
         for op in deferred {
-            self.root.withhold(Step::new(op, at));
+            self.root.defer_attributes(Step::new(op, at));
         }
     }
 }

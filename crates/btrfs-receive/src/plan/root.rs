@@ -9,7 +9,7 @@
 use btrfs_sendstream::{Bytes, Position, StreamPath};
 
 use super::op::{Op, Step};
-use crate::destination::Withheld;
+use crate::destination::DeferredAttributes;
 use crate::xattr::{ACCESS_ACL, COMPRESSION, DEFAULT_ACL};
 
 /// What one deferred step sets; a later one with the same key replaces it.
@@ -32,14 +32,14 @@ pub(super) struct RootAttributes {
 
 impl RootAttributes {
     /// Starts with what was taken off the root of a snapshot.
-    pub(super) fn new(withheld: &Withheld, at: Position) -> Self {
+    pub(super) fn new(deferred: &DeferredAttributes, at: Position) -> Self {
         let mut this = Self::default();
         let mut restore = |op| {
-            this.withhold(Step::new(op, at));
+            this.defer_attributes(Step::new(op, at));
         };
         for (name, value) in [
-            (DEFAULT_ACL, &withheld.default_acl),
-            (COMPRESSION, &withheld.compression),
+            (DEFAULT_ACL, &deferred.default_acl),
+            (COMPRESSION, &deferred.compression),
         ] {
             if let Some(value) = value {
                 restore(Op::SetXattr {
@@ -50,26 +50,26 @@ impl RootAttributes {
             }
         }
         // The owner before the mode, of which a change of owner can take bits.
-        if let Some((uid, gid)) = withheld.owner {
+        if let Some((uid, gid)) = deferred.owner {
             restore(Op::Chown {
                 path: root_path(),
                 uid,
                 gid,
             });
         }
-        if let Some(mode) = withheld.mode {
+        if let Some(mode) = deferred.mode {
             restore(Op::Chmod {
                 path: root_path(),
                 mode,
             });
         }
-        if let Some(attributes) = withheld.attributes {
+        if let Some(attributes) = deferred.attributes {
             restore(Op::FileAttr {
                 path: root_path(),
                 attributes,
             });
         }
-        if let Some((atime, mtime)) = withheld.times {
+        if let Some((atime, mtime)) = deferred.times {
             restore(Op::Utimes {
                 path: root_path(),
                 atime,
@@ -80,7 +80,7 @@ impl RootAttributes {
     }
 
     /// Keeps `step` if it is one to be done last, else gives it back.
-    pub(super) fn withhold(&mut self, mut step: Step) -> Option<Step> {
+    pub(super) fn defer_attributes(&mut self, mut step: Step) -> Option<Step> {
         let Some(key) = key_of(&step.op) else {
             return Some(step);
         };

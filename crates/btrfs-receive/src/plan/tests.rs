@@ -16,9 +16,9 @@ fn at(command: u64) -> Position {
 }
 
 /// Plans commands that count from 1.
-fn plan(rules: Rules, withheld: &Withheld, commands: Vec<CommandBuf>) -> Vec<Step> {
+fn plan(rules: Rules, deferred: &DeferredAttributes, commands: Vec<CommandBuf>) -> Vec<Step> {
     let mut planner = Planner::new(rules);
-    planner.begin(withheld, at(0));
+    planner.begin(deferred, at(0));
     let mut steps = Vec::new();
     for (index, command) in commands.into_iter().enumerate() {
         planner
@@ -30,7 +30,7 @@ fn plan(rules: Rules, withheld: &Withheld, commands: Vec<CommandBuf>) -> Vec<Ste
 }
 
 fn fused(commands: Vec<CommandBuf>) -> Vec<Step> {
-    plan(Rules::default(), &Withheld::default(), commands)
+    plan(Rules::default(), &DeferredAttributes::default(), commands)
 }
 
 fn mkfile(name: &str) -> CommandBuf {
@@ -127,7 +127,7 @@ fn rules_can_be_switched_off() {
         write("file", 3, b"def"),
         chmod("file", 0o640),
     ];
-    let steps = plan(Rules::none(), &Withheld::default(), commands);
+    let steps = plan(Rules::none(), &DeferredAttributes::default(), commands);
     assert_eq!(
         names(&steps),
         ["mkfile", "rename", "write", "write", "chmod"]
@@ -282,7 +282,7 @@ fn the_root_comes_last_and_its_times_last_of_all() {
 
 #[test]
 fn what_was_taken_off_the_root_comes_back_unless_the_stream_says_otherwise() {
-    let withheld = Withheld {
+    let deferred = DeferredAttributes {
         default_acl: Some(Bytes::from_static(b"acl")),
         owner: None,
         compression: Some(Bytes::from_static(b"zstd")),
@@ -290,7 +290,7 @@ fn what_was_taken_off_the_root_comes_back_unless_the_stream_says_otherwise() {
         mode: Some(0o2755),
         times: Some((Timespec::default(), Timespec::default())),
     };
-    let steps = plan(Rules::default(), &withheld, vec![mkfile("f")]);
+    let steps = plan(Rules::default(), &deferred, vec![mkfile("f")]);
     assert_eq!(
         names(&steps),
         [
@@ -306,7 +306,7 @@ fn what_was_taken_off_the_root_comes_back_unless_the_stream_says_otherwise() {
         path: path(""),
         name: Bytes::from_static(COMPRESSION),
     };
-    let steps = plan(Rules::default(), &withheld, vec![remove]);
+    let steps = plan(Rules::default(), &deferred, vec![remove]);
     assert_eq!(
         names(&steps),
         ["set_xattr", "chmod", "remove_xattr", "fileattr", "utimes"]

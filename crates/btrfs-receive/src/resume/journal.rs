@@ -17,7 +17,7 @@ use super::hash::{MAX_MARKS, Mark};
 use super::hex;
 use crate::destination::btrfs::checkpoint::DeferredFlags;
 use crate::plan::op::{NewSubvolume, Op};
-use crate::report::{Fallbacks, LeftOut};
+use crate::report::{Excluded, Fallbacks};
 
 /// The format written and read. Format 1 was one of text, in another file.
 pub(super) const FORMAT: u64 = 2;
@@ -92,7 +92,7 @@ pub(super) struct Checkpoint {
     pub(super) fallbacks: Fallbacks,
     /// What was left out so far.
     #[serde(with = "LeftOutDef")]
-    pub(super) left_out: LeftOut,
+    pub(super) excluded: Excluded,
 }
 
 impl Checkpoint {
@@ -329,7 +329,7 @@ struct FallbacksDef {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "LeftOut", deny_unknown_fields)]
+#[serde(remote = "Excluded", deny_unknown_fields)]
 struct LeftOutDef {
     xattrs: u64,
     file_attributes: u64,
@@ -376,7 +376,7 @@ mod tests {
             root: Vec::new(),
             flags: DeferredFlags::default(),
             fallbacks: Fallbacks::default(),
-            left_out: LeftOut::default(),
+            excluded: Excluded::default(),
         }
     }
 
@@ -416,7 +416,7 @@ mod tests {
             refused: (1, 2),
         };
         one.fallbacks.clones_copied = 3;
-        one.left_out.xattrs = 4;
+        one.excluded.xattrs = 4;
         journal.push(one);
         journal.push(checkpoint(2, 200));
         journal

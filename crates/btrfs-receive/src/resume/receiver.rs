@@ -311,7 +311,7 @@ impl ResumableReceiver {
                 .cloned()
                 .map(RootAttribute::into_op)
                 .collect(),
-            left_out: newest.left_out,
+            excluded: newest.excluded,
         });
         let paused = paused.unwrap_or_default();
         if let Some(subvolume) = self.receiver.subvolume_mut() {

@@ -470,7 +470,7 @@ impl Active {
                 .collect(),
             flags: snapshot.flags,
             fallbacks: snapshot.fallbacks,
-            left_out: paused.left_out,
+            excluded: paused.excluded,
         });
         if let Err(error) = self.store.write(&self.journal) {
             // Nobody will find it.

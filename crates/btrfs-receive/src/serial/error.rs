@@ -5,7 +5,7 @@ use btrfs_sendstream::SourceId;
 use btrfs_sendstream::serial::{Text, shown};
 use serde::ser::{Serialize, Serializer};
 
-use crate::error::{Barrier, Cause, Occupant, StopReason};
+use crate::error::{Barrier, Cause, Conflict, StopReason};
 
 /// `kind`, the class in one word, and `message`, the reason in English; of a
 /// damaged stream also the position.
@@ -75,7 +75,7 @@ enum Details<'a> {
         wanted: SourceId,
     },
     Taken {
-        by: Occupant,
+        by: Conflict,
     },
     Escape {
         barrier_path: Text<'a>,
@@ -147,7 +147,7 @@ impl<'a> Details<'a> {
             | Cause::OutOfRange { .. }
             | Cause::RootItself
             | Cause::NoInodeFlags { .. }
-            | Cause::ModeNotKept { .. }
+            | Cause::ModeNotSet { .. }
             | Cause::NoProc { .. }
             | Cause::Misplaced => return None,
         })
@@ -187,7 +187,7 @@ fn kind(cause: &Cause) -> &'static str {
         Cause::Escape { .. } => "escape",
         Cause::RootItself => "root_itself",
         Cause::NoInodeFlags { .. } => "no_inode_flags",
-        Cause::ModeNotKept { .. } => "mode_not_kept",
+        Cause::ModeNotSet { .. } => "mode_not_set",
         Cause::NoProc { .. } => "no_proc",
     }
 }

@@ -11,7 +11,7 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::dry_run::{DryRunReport, Forecast, Space};
 use crate::error::Failure;
-use crate::report::{Fallbacks, LeftOut, NotKeptSummary, Outcome, SubvolumeReport};
+use crate::report::{Excluded, Fallbacks, LossSummary, Outcome, SubvolumeReport};
 use btrfs_lineage::SourceUsed;
 
 /// The fields of the structure. Absent ones have no key, and neither have
@@ -37,10 +37,10 @@ impl Serialize for SubvolumeReport {
             commands: u64,
             failures: u64,
             fallbacks: Fallbacks,
-            left_out: LeftOut,
+            excluded: Excluded,
             clone_sources: &'a [SourceUsed],
             #[serde(skip_serializing_if = "Option::is_none")]
-            not_kept: Option<&'a NotKeptSummary>,
+            losses: Option<&'a LossSummary>,
             #[serde(skip_serializing_if = "Option::is_none")]
             resumed_at: Option<u64>,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,9 +59,9 @@ impl Serialize for SubvolumeReport {
             commands: self.commands,
             failures: self.failures,
             fallbacks: self.fallbacks,
-            left_out: self.left_out,
+            excluded: self.excluded,
             clone_sources: &self.clone_sources,
-            not_kept: Some(&self.not_kept).filter(|it| it.total() > 0),
+            losses: Some(&self.losses).filter(|it| it.total() > 0),
             resumed_at: self.resumed_at,
             checkpoint: self.checkpoint,
         }

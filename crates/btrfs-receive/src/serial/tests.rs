@@ -3,23 +3,23 @@
 use btrfs_sendstream::SubvolumeName;
 use serde_json::{json, to_value};
 
-use crate::{Lack, NotKept};
+use crate::{Loss, LossKind};
 
 /// What the command lists with `--extract-report`.
 #[test]
 fn lacks_are_words() {
-    let not_kept = NotKept {
+    let losses = Loss {
         subvolume: SubvolumeName::parse("s".into()).unwrap(),
         path: "pipe".into(),
-        what: Lack::SpecialFile {
+        what: LossKind::SpecialFile {
             mode: 0o10_644,
             rdev: 0,
         },
         errno: Some(1),
     };
     let expected = json!({
-        "subvolume": "s", "path": "pipe", "lacks": "special-file",
+        "subvolume": "s", "path": "pipe", "loss": "special-file",
         "mode": "010644", "rdev": 0, "errno": 1,
     });
-    assert_eq!(to_value(not_kept).unwrap(), expected);
+    assert_eq!(to_value(losses).unwrap(), expected);
 }

@@ -46,13 +46,13 @@ fn extract_sample(sent: &Sent, streams: &[Vec<u8>; 2], into: &Path) {
     for (name, stream) in ["full", "incremental"].iter().zip(streams) {
         let extracted = extract(stream, into);
         let subvolume = &extracted.report.subvolumes[0];
-        let list = &extracted.not_kept;
+        let list = &extracted.losses;
         assert_eq!(
-            subvolume.not_kept.total() - subvolume.not_kept.of_parent,
+            subvolume.losses.total() - subvolume.losses.of_parent,
             list.len() as u64
         );
         // What the parent lacks, its copy lacks, and only the first is told.
-        match subvolume.not_kept.of_parent {
+        match subvolume.losses.of_parent {
             0 => assert_extracted(&sent.path(name), &into.join(name), list),
             _ => assert_same_content(&sent.path(name), &into.join(name)),
         }
@@ -80,7 +80,7 @@ fn the_sample_arrives_at_an_ordinary_user(on: Kind) {
     let lists = as_user(|| {
         streams
             .each_ref()
-            .map(|stream| extract(stream, &into).not_kept)
+            .map(|stream| extract(stream, &into).losses)
     });
     assert_extracted(&sent.path("full"), &into.join("full"), &lists[0]);
     // The parent's list holds for what the second stream does not mention.

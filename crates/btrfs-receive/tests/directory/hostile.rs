@@ -31,11 +31,11 @@ const LARGE: &str = "xattr-value-60-kib";
 fn check(case: &Case, into: &Path) -> Vec<String> {
     let result = try_extract(&case.bytes, into);
     let mut wrong = Vec::new();
-    let leaves_out = LEFT_OUT.contains(&case.name.as_str());
+    let excludes = LEFT_OUT.contains(&case.name.as_str());
     match &result {
-        Ok(extracted) if case.error == "none" || leaves_out => {
-            if leaves_out == extracted.not_kept.is_empty() {
-                wrong.push(format!("left out: {:?}", extracted.not_kept));
+        Ok(extracted) if case.error == "none" || excludes => {
+            if excludes == extracted.losses.is_empty() {
+                wrong.push(format!("left out: {:?}", extracted.losses));
             }
         }
         // Not every filesystem refuses it.
@@ -55,7 +55,7 @@ fn check(case: &Case, into: &Path) -> Vec<String> {
             }
         }
     }
-    let finished = case.finished + u64::from(leaves_out);
+    let finished = case.finished + u64::from(excludes);
     let complete = records(into).len() as u64;
     if complete != finished {
         wrong.push(format!("{complete} finished"));
@@ -64,7 +64,7 @@ fn check(case: &Case, into: &Path) -> Vec<String> {
         .iter()
         .filter(|n| n.ends_with(".incomplete"))
         .count();
-    if partial != usize::from(case.partial && !leaves_out) {
+    if partial != usize::from(case.partial && !excludes) {
         wrong.push(format!("{partial} partial"));
     }
     wrong

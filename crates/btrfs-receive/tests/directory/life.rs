@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use btrfs_receive::{
-    Cause, DirectoryDestination, ExtractionProblem, Occupant, OnError, Outcome, ReceiveError,
+    Cause, Conflict, DirectoryDestination, ExtractionProblem, OnError, Outcome, ReceiveError,
     Receiver,
 };
 use btrfs_testkit::raw::{OWN_UUID, RawStream, attr};
@@ -77,7 +77,7 @@ fn unfinished_work_is_obvious_and_nobodys_parent() {
     let Cause::NameTaken { by } = why else {
         panic!("{why}");
     };
-    assert_eq!(by, Occupant::IncompleteExtraction);
+    assert_eq!(by, Conflict::IncompleteExtraction);
     assert_eq!(names(place.path()), ["s.incomplete"]);
     fs::remove_dir_all(place.path().join("s.incomplete")).unwrap();
     extract(&whole, place.path());
@@ -98,11 +98,11 @@ fn names_that_are_taken_are_left_alone() {
             "{why}"
         );
     };
-    taken(Occupant::NoSubvolume);
+    taken(Conflict::NoSubvolume);
     assert_eq!(fs::read(place.path().join("s")).unwrap(), b"somebody's");
     fs::remove_file(place.path().join("s")).unwrap();
     extract(&stream, place.path());
-    taken(Occupant::Same);
+    taken(Conflict::Same);
     for name in [".btrfs-extract", ".BTRFS-extract"] {
         let stream = RawStream::header(1).subvol(name).mkfile("f").end();
         let why = cause(try_extract(&stream.into_bytes(), place.path()));
@@ -110,7 +110,7 @@ fn names_that_are_taken_are_left_alone() {
             matches!(
                 why,
                 Cause::NameTaken {
-                    by: Occupant::Records
+                    by: Conflict::Records
                 }
             ),
             "{why}"
@@ -180,7 +180,7 @@ fn another_state_of_the_parent_is_refused() {
     let is_other = matches!(
         why,
         Cause::NameTaken {
-            by: Occupant::NoSubvolume
+            by: Conflict::NoSubvolume
         }
     );
     assert!(is_other, "{why}");
@@ -357,7 +357,7 @@ fn a_list_that_cannot_be_written_completes_nothing() {
         .mkfile("f")
         .command(24, [path(), attr::fileattr(0x10)]);
     let destination = DirectoryDestination::builder()
-        .not_kept(|_| Err(std::io::Error::other("no room")))
+        .losses(|_| Err(std::io::Error::other("no room")))
         .open(place.path())
         .unwrap();
     let mut receiver = Receiver::new(destination);

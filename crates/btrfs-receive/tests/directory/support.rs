@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use btrfs_receive::{DirectoryDestination, Lack, NotKept, ReceiveError, Receiver, Report};
+use btrfs_receive::{DirectoryDestination, Loss, LossKind, ReceiveError, Receiver, Report};
 use btrfs_testkit::{Compared, Difference, LoopFilesystem, Mount, Tree, compare, scratch_dir};
 use rustix::process::{Gid, Uid};
 use tempfile::TempDir;
@@ -93,7 +93,7 @@ impl Drop for Ext4 {
 pub(crate) struct Extracted {
     pub(crate) report: Report,
     /// Everything that was left out.
-    pub(crate) not_kept: Vec<NotKept>,
+    pub(crate) losses: Vec<Loss>,
 }
 
 /// Extracts one stream.
@@ -101,15 +101,15 @@ pub(crate) fn try_extract(stream: &[u8], into: &Path) -> Result<Extracted, Box<R
     let list = Arc::new(Mutex::new(Vec::new()));
     let theirs = Arc::clone(&list);
     let destination = DirectoryDestination::builder()
-        .not_kept(move |not_kept| {
-            theirs.lock().unwrap().push(not_kept.clone());
+        .losses(move |losses| {
+            theirs.lock().unwrap().push(losses.clone());
             Ok(())
         })
         .open(into)
         .unwrap();
     let report = Receiver::new(destination).receive(stream, &mut ())?;
-    let not_kept = std::mem::take(&mut *list.lock().unwrap());
-    Ok(Extracted { report, not_kept })
+    let losses = std::mem::take(&mut *list.lock().unwrap());
+    Ok(Extracted { report, losses })
 }
 
 /// Extracts one stream that has to succeed.
@@ -121,7 +121,7 @@ pub(crate) fn extract(stream: &[u8], into: &Path) -> Extracted {
 /// Asserts that an extraction is what was sent, but for what is listed as
 /// left out, and that nothing is listed that is there.
 #[track_caller]
-pub(crate) fn assert_extracted(sent: &Path, found: &Path, not_kept: &[NotKept]) {
+pub(crate) fn assert_extracted(sent: &Path, found: &Path, losses: &[Loss]) {
     let (expected, there) = (Tree::read(sent), Tree::read(found));
     let differences = compare(&expected, &there, &Compared::default());
     // Files are listed by one of their names.
@@ -130,7 +130,7 @@ pub(crate) fn assert_extracted(sent: &Path, found: &Path, not_kept: &[NotKept]) 
             .get(path)
             .map_or(path.to_vec(), |e| e.first_link.clone())
     };
-    let listed: BTreeSet<_> = not_kept.iter().flat_map(fields).collect();
+    let listed: BTreeSet<_> = losses.iter().flat_map(fields).collect();
     let listed: BTreeSet<_> = listed.into_iter().map(|(p, f)| (first(&p), f)).collect();
     let unlisted: Vec<Difference> = differences
         .iter()
@@ -147,12 +147,12 @@ pub(crate) fn assert_extracted(sent: &Path, found: &Path, not_kept: &[NotKept]) 
         .into_iter()
         .map(|difference| (difference.path, difference.field))
         .collect();
-    for item in not_kept {
+    for item in losses {
         let mut fields = fields(item).into_iter();
         // Flags are not compared; both ids may not differ.
         let special = (item.path.to_vec(), "type".to_owned());
         let differs = differing.contains(&special) || fields.any(|f| differing.contains(&f));
-        let flags = matches!(item.what, Lack::Flags { .. });
+        let flags = matches!(item.what, LossKind::Flags { .. });
         assert!(differs || flags, "listed, and there: {item:?}");
     }
 }
@@ -177,17 +177,17 @@ pub(crate) fn assert_same_content(sent: &Path, found: &Path) {
 }
 
 /// What differs because of what was left out.
-fn fields(not_kept: &NotKept) -> Vec<(Vec<u8>, String)> {
-    let fields = match &not_kept.what {
-        Lack::Owner { .. } => vec!["uid".to_owned(), "gid".to_owned()],
-        Lack::Mode { .. } => vec!["mode".to_owned()],
-        Lack::Xattr { name } => vec![format!("xattr {}", name.escape_ascii())],
-        Lack::Times => vec!["mtime".to_owned()],
-        Lack::SpecialFile { .. } => vec!["type".to_owned()],
-        Lack::Flags { .. } => vec!["flags".to_owned()],
+fn fields(losses: &Loss) -> Vec<(Vec<u8>, String)> {
+    let fields = match &losses.what {
+        LossKind::Owner { .. } => vec!["uid".to_owned(), "gid".to_owned()],
+        LossKind::Mode { .. } => vec!["mode".to_owned()],
+        LossKind::Xattr { name } => vec![format!("xattr {}", name.escape_ascii())],
+        LossKind::Times => vec!["mtime".to_owned()],
+        LossKind::SpecialFile { .. } => vec!["type".to_owned()],
+        LossKind::Flags { .. } => vec!["flags".to_owned()],
         other => panic!("{other:?}"),
     };
-    let path = not_kept.path.to_vec();
+    let path = losses.path.to_vec();
     fields.into_iter().map(|f| (path.clone(), f)).collect()
 }
 

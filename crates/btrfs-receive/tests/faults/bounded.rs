@@ -134,7 +134,7 @@ fn utimes(path: StreamPath) -> Command {
 }
 
 /// Sets `btrfs.compression` on the root, which waits for the end.
-fn withheld(data: Bytes) -> Command {
+fn deferred(data: Bytes) -> Command {
     Command::SetXattr {
         path: StreamPath::default(),
         name: Bytes::from_static(b"btrfs.compression"),
@@ -217,7 +217,7 @@ fn small_steps_between_large_ones() {
         put(writer, mkfile("file"));
         let large = large();
         for number in 0..4000 {
-            put(writer, withheld(large.clone()));
+            put(writer, deferred(large.clone()));
             put(
                 writer,
                 Command::Write {
@@ -227,7 +227,7 @@ fn small_steps_between_large_ones() {
                 },
             );
         }
-        put(writer, withheld(Bytes::from_static(b"zstd")));
+        put(writer, deferred(Bytes::from_static(b"zstd")));
         put(writer, Command::End);
     });
     assert_eq!(failure, "none");
@@ -240,7 +240,7 @@ fn names_of_many_subvolumes() {
         let large = large();
         for number in 0..3000 {
             put(writer, subvol("name", number + 1));
-            put(writer, withheld(large.clone()));
+            put(writer, deferred(large.clone()));
         }
         put(writer, Command::End);
     });

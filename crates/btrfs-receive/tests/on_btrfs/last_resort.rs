@@ -50,7 +50,7 @@ fn refreshed(change: &Change) -> PathBuf {
 fn assert_parent(report: &Report, at: &Path, may_have_changed: bool) {
     let used = report.subvolumes[0].parent.as_ref().unwrap();
     assert_eq!(used.subvolume_id, subvolume::facts(at).id);
-    assert!(used.writable && !used.vouched_for, "{used:?}");
+    assert!(used.writable && !used.unverified, "{used:?}");
     assert_eq!(used.may_have_changed, may_have_changed);
 }
 

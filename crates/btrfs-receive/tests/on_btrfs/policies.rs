@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use btrfs_receive::btrfs_sendstream::{SubvolumeName, Uuid};
 use btrfs_receive::{
-    BtrfsDestination, BtrfsDestinationBuilder, Cause, Event, LeftOut, Observer, OnError, OpenError,
-    Options, Outcome, ReceiveError, Receiver, Report, XattrPattern,
+    BtrfsDestination, BtrfsDestinationBuilder, Cause, Event, Excluded, Observer, OnError,
+    OpenError, Options, Outcome, ReceiveError, Receiver, Report, XattrPattern,
 };
 use btrfs_testkit::{
     Compared, LoopFilesystem, Sample, Sender, Test, assert_same_tree_in, files, raw, subvolume,
@@ -77,9 +77,9 @@ fn excluded_attributes_are_counted_and_the_rest_is_complete() {
         let [subvolume] = &report.subvolumes[..] else {
             panic!("{report:?}");
         };
-        assert_ne!(subvolume.left_out.xattrs, 0);
-        assert_eq!(report.left_out, subvolume.left_out);
-        assert_eq!(subvolume.outcome, Outcome::FinishedButFor);
+        assert_ne!(subvolume.excluded.xattrs, 0);
+        assert_eq!(report.excluded, subvolume.excluded);
+        assert_eq!(subvolume.outcome, Outcome::FinishedWithOmissions);
         assert_eq!((report.finished, report.abandoned), (1, 0));
         let received = pair.to.path().join(snapshot.file_name().unwrap());
         let facts = subvolume::facts(&received);
@@ -108,8 +108,8 @@ fn excluded_flags_are_counted() {
     let mut options = Options::default();
     options.exclude_file_attributes = true;
     let report = receive_with(options, &stream, to.path()).unwrap();
-    assert_eq!(report.left_out.file_attributes, 1);
-    assert_eq!(report.subvolumes[0].outcome, Outcome::FinishedButFor);
+    assert_eq!(report.excluded.file_attributes, 1);
+    assert_eq!(report.subvolumes[0].outcome, Outcome::FinishedWithOmissions);
     let file = std::fs::File::open(to.path().join("flags/a")).unwrap();
     let flags = rustix::fs::ioctl_getflags(&file).unwrap();
     assert!(!flags.contains(rustix::fs::IFlags::NODUMP));
@@ -130,13 +130,13 @@ fn what_is_unknown_is_counted() {
     let mut options = Options::default();
     options.allow_unknown = true;
     let report = receive_with(options, &stream, to.path()).unwrap();
-    let LeftOut {
+    let Excluded {
         unknown_commands,
         unknown_attributes,
         ..
-    } = report.left_out;
+    } = report.excluded;
     assert_eq!((unknown_commands, unknown_attributes), (1, 1));
-    assert_eq!(report.subvolumes[0].outcome, Outcome::FinishedButFor);
+    assert_eq!(report.subvolumes[0].outcome, Outcome::FinishedWithOmissions);
     assert!(!to.path().join("some/a").exists());
 }
 
@@ -264,7 +264,7 @@ fn a_parent_that_is_vouched_for(writable: bool) {
     let builder = BtrfsDestination::builder().parent(&parent);
     let report = receive_from(builder, &difference, pair.to.path()).unwrap();
     let used = report.subvolumes[0].parent.as_ref().unwrap();
-    assert!(used.vouched_for);
+    assert!(used.unverified);
     assert_eq!(used.path.as_deref(), Some(&b"parent"[..]));
     assert_received(&second, &pair.received("second"));
 }
@@ -289,7 +289,7 @@ fn a_clone_source_that_is_vouched_for() {
     subvolume::delete(&to.path().join("clone"));
     let builder = open().clone_source(&source, Some(wanted));
     let report = receive_from(builder, &stream, to.path()).unwrap();
-    assert!(report.subvolumes[0].clone_sources[0].vouched_for);
+    assert!(report.subvolumes[0].clone_sources[0].unverified);
     assert_eq!(std::fs::read(to.path().join("clone/a")).unwrap(), data);
     subvolume::delete(&to.path().join("clone"));
     // By its own UUID, although it is writable.
@@ -300,7 +300,7 @@ fn a_clone_source_that_is_vouched_for() {
         .end();
     let builder = open().clone_source(&source, None);
     let report = receive_from(builder, &stream, to.path()).unwrap();
-    assert!(report.subvolumes[0].clone_sources[0].vouched_for);
+    assert!(report.subvolumes[0].clone_sources[0].unverified);
 }
 
 fn what_cannot_be_a_source_is_refused() {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use btrfs_receive::{Cause, Failure, Occupant};
+use btrfs_receive::{Cause, Conflict, Failure};
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
@@ -44,7 +44,7 @@ fn on_cause(failure: &Failure, cause: &Cause) -> Option<Advice> {
         Cause::Resume(error) => return on_resume(error),
         Cause::NameTaken { by } => return on_taken(*by),
         Cause::BuildNameTaken {
-            by: Occupant::Same, ..
+            by: Conflict::Same, ..
         } => Advice::new(
             "a receive was stopped before it could rename the subvolume",
             "rename it (mv -nT); --status shows the command",
@@ -95,7 +95,7 @@ fn on_cause(failure: &Failure, cause: &Cause) -> Option<Advice> {
             "the disk failed or is full",
             "look at dmesg and btrfs device stats before receiving again",
         ),
-        Cause::ModeNotKept { .. } if !has(CapabilitySet::FSETID) => permission("fsetid"),
+        Cause::ModeNotSet { .. } if !has(CapabilitySet::FSETID) => permission("fsetid"),
         Cause::NoProc { .. } => Advice::to_do("mount the proc filesystem on /proc"),
         Cause::Escape { .. } => Advice::new(
             "the stream is malicious or damaged, or another process changes the subvolume",

@@ -1,7 +1,7 @@
 //! Parents and clone sources that were not found, and names that are taken.
 
 use btrfs_receive::btrfs_lineage::{Capability, NoSource, Verdict};
-use btrfs_receive::{ExtractionProblem, Failure, Occupant};
+use btrfs_receive::{Conflict, ExtractionProblem, Failure};
 
 use super::Advice;
 
@@ -43,21 +43,21 @@ pub(super) fn on_no_source(failure: &Failure, error: &NoSource) -> Advice {
 }
 
 /// Returns the advice for a name that is taken.
-pub(super) fn on_taken(by: Occupant) -> Option<Advice> {
+pub(super) fn on_taken(by: Conflict) -> Option<Advice> {
     Some(match by {
-        Occupant::Incomplete => Advice::new(
+        Conflict::Incomplete => Advice::new(
             "another receive is running, or an earlier one did not finish",
             "make sure that no receive is running, then delete that subvolume (btrfs subvolume \
              delete), or receive into another directory",
         ),
-        Occupant::Other | Occupant::NoSubvolume => Advice::to_do(
+        Conflict::Other | Conflict::NoSubvolume => Advice::to_do(
             "move it away or delete it, or receive under another name (--name) or into another \
              directory",
         ),
-        Occupant::IncompleteExtraction => Advice::to_do(
+        Conflict::IncompleteExtraction => Advice::to_do(
             "make sure that no extraction is running, then remove that directory (rm -r)",
         ),
-        Occupant::Records => Advice::to_do("extract under another name (--name)"),
+        Conflict::Records => Advice::to_do("extract under another name (--name)"),
         // Nothing is to be done.
         _ => return None,
     })

@@ -401,7 +401,7 @@ const INSTEAD: &[Opt] = &[
     .modes(&[Mode::Extract])
     .manual(
         "Write a list of metadata that cannot be extracted to <FILE>, a JSON object to a line: \
-         `subvolume`, `path`, `lacks`, the values in the stream, and the `errno` of the failure. \
+         `subvolume`, `path`, `loss`, the values in the stream, and the `errno` of the failure. \
          A name that is not UTF-8 is an object with the key `hex`, its bytes as hexadecimal \
          digits.",
     ),

@@ -1,12 +1,12 @@
 //! Metadata that extractions into plain directories lack.
 
-use btrfs_receive::NotKeptSummary;
+use btrfs_receive::LossSummary;
 
 use super::{Made, Messages};
 
 impl Messages {
     /// Prints in one line what a plain directory lacks.
-    pub(super) fn not_kept(&mut self, name: &[u8], summary: &NotKeptSummary) {
+    pub(super) fn losses(&mut self, name: &[u8], summary: &LossSummary) {
         if summary.total() == 0 {
             return;
         }

@@ -263,10 +263,10 @@ impl Messages {
         }
         let name = subvolume.name.as_bytes();
         self.fallbacks(name, &subvolume.fallbacks);
-        self.left_out(name, &subvolume.left_out);
+        self.excluded(name, &subvolume.excluded);
         self.vouched_sources(subvolume);
         self.writable_sources(name, subvolume.parent.as_ref(), &subvolume.clone_sources);
-        self.not_kept(name, &subvolume.not_kept);
+        self.losses(name, &subvolume.losses);
     }
 
     /// What was done another way, in one line.
@@ -391,8 +391,8 @@ impl Messages {
             other => {
                 let text = match other {
                     Cause::NoSource(error) => match failure.operation {
-                        "snapshot" => error.told_as("parent").to_string(),
-                        _ => error.told_as("clone source").to_string(),
+                        "snapshot" => error.with_role("parent").to_string(),
+                        _ => error.with_role("clone source").to_string(),
                     },
                     other => other.to_string(),
                 };
@@ -493,7 +493,7 @@ impl Observer for Messages {
                 parent: Some(parent),
             } => {
                 let name = new.name.as_bytes();
-                if parent.vouched_for {
+                if parent.unverified {
                     self.vouched_parent(name, parent);
                 }
                 self.writable_parent(name, parent);

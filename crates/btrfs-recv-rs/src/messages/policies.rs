@@ -3,7 +3,7 @@
 use std::fmt;
 
 use btrfs_receive::btrfs_lineage::SourceUsed;
-use btrfs_receive::{Cause, LeftOut, SubvolumeReport};
+use btrfs_receive::{Cause, Excluded, SubvolumeReport};
 
 use super::strerror;
 use super::{Line, Messages};
@@ -13,26 +13,26 @@ const MAX_WARNINGS: usize = 8;
 
 impl Messages {
     /// Prints in one line what options left out of a complete subvolume.
-    pub(super) fn left_out(&mut self, name: &[u8], left_out: &LeftOut) {
-        if left_out.is_none() {
+    pub(super) fn excluded(&mut self, name: &[u8], excluded: &Excluded) {
+        if excluded.is_none() {
             return;
         }
         let line = self.line.text("WARNING: ").name(name);
         let mut separator = ": complete except for ";
         for (count, what, option) in [
-            (left_out.xattrs, "extended attribute", "--exclude-xattr"),
+            (excluded.xattrs, "extended attribute", "--exclude-xattr"),
             (
-                left_out.file_attributes,
+                excluded.file_attributes,
                 "change of inode flags",
                 "--no-fileattr",
             ),
             (
-                left_out.unknown_commands,
+                excluded.unknown_commands,
                 "unknown command",
                 "--allow-unknown",
             ),
             (
-                left_out.unknown_attributes,
+                excluded.unknown_attributes,
                 "unknown attribute of a command",
                 "--allow-unknown",
             ),
@@ -65,7 +65,7 @@ impl Messages {
         let vouched = subvolume
             .clone_sources
             .iter()
-            .filter(|used| used.vouched_for && Some(used.subvolume_id) != parent);
+            .filter(|used| used.unverified && Some(used.subvolume_id) != parent);
         for used in vouched.take(MAX_WARNINGS) {
             let name = subvolume.name.as_bytes();
             let line = self
@@ -154,7 +154,7 @@ impl Messages {
 
 /// Whether a writable source that nobody named may hold something else.
 fn may_differ(used: &SourceUsed) -> bool {
-    used.may_have_changed && !used.vouched_for
+    used.may_have_changed && !used.unverified
 }
 
 fn source<'a>(line: &'a mut Line, used: &SourceUsed) -> &'a mut Line {

@@ -263,8 +263,8 @@ impl Pair<'_> {
         let mut names: Vec<&Vec<u8>> = a.xattrs.keys().chain(b.xattrs.keys()).collect();
         names.sort_unstable();
         names.dedup();
-        let left_out = &self.compared.without_xattrs;
-        names.retain(|name| !left_out.iter().any(|prefix| name.starts_with(prefix)));
+        let excluded = &self.compared.without_xattrs;
+        names.retain(|name| !excluded.iter().any(|prefix| name.starts_with(prefix)));
         for name in names {
             let (left, right) = (a.xattrs.get(name), b.xattrs.get(name));
             if left != right {

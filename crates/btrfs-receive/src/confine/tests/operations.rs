@@ -290,7 +290,7 @@ fn a_setgid_bit_that_was_dropped_is_noticed() {
         set_capabilities(None, all).unwrap();
         assert!(matches!(
             result,
-            Err(Cause::ModeNotKept {
+            Err(Cause::ModeNotSet {
                 wanted: 0o2755,
                 kept: 0o755
             })

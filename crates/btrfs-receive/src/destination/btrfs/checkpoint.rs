@@ -137,7 +137,7 @@ impl Engine {
         // So that nothing made again inherits anything from the root, and
         // nobody else enters it. What of this a checkpoint has is put back with
         // the rest of it, and so it need not be noted.
-        subvolume::withhold(&root, &SharedFlags::default())?;
+        subvolume::defer_attributes(&root, &SharedFlags::default())?;
         unfinished::unmark(&root)?;
         self.work_on(new, root, SharedFlags::default(), true)
     }

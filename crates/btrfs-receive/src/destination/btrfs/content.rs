@@ -196,7 +196,7 @@ fn chmod(file: &OpenFile, mode: u32) -> Result<(), Cause> {
     if kept == mode {
         Ok(())
     } else {
-        Err(Cause::ModeNotKept { wanted: mode, kept })
+        Err(Cause::ModeNotSet { wanted: mode, kept })
     }
 }
 

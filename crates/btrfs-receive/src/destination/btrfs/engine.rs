@@ -130,10 +130,10 @@ impl Engine {
         // What is in the snapshot counts, not what the parent was a moment
         // before; and before its root is closed, which is a change too.
         let look = |fd: &OwnedFd| used.may_have_changed = !parent.is_unchanged_in(fd);
-        let (fd, withheld) =
+        let (fd, deferred) =
             subvolume::snapshot(&self.destination, name, new, &*parent, look, flags)?;
         let parent = Some(used);
-        Ok((fd, Begun { parent, withheld }))
+        Ok((fd, Begun { parent, deferred }))
     }
 
     /// Takes the subvolume with this root under construction. It may hold names

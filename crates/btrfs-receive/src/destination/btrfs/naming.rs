@@ -6,7 +6,7 @@ use btrfs_sendstream::{Bytes, SubvolumeName};
 use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 
-use super::root::occupant;
+use super::root::conflict;
 use crate::error::Cause;
 use crate::plan::op::NewSubvolume;
 
@@ -43,7 +43,7 @@ impl Naming {
             Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(Cause::system("fstatat", errno)),
             Ok(_) => Err(Cause::NameTaken {
-                by: occupant(directory, new.name.as_bytes(), new),
+                by: conflict(directory, new.name.as_bytes(), new),
             }),
         }
     }

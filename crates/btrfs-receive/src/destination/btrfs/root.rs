@@ -6,7 +6,7 @@ use rustix::fs::{Gid, Mode, OFlags, fchmod, fchown, fstat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::error::{Cause, Occupant, named};
+use crate::error::{Cause, Conflict, named};
 use crate::plan::op::NewSubvolume;
 use btrfs_ioctl::{self as sys, ROOT_INODE, SubvolumeInfo};
 
@@ -22,7 +22,7 @@ pub(super) fn left_incomplete(cause: Cause) -> Cause {
 
 /// The name that `new` was to be built under is taken.
 pub(crate) fn taken(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> Cause {
-    let by = occupant(destination, name, new);
+    let by = conflict(destination, name, new);
     match name == new.name.as_bytes() {
         true => Cause::NameTaken { by },
         false => Cause::BuildNameTaken {
@@ -35,26 +35,26 @@ pub(crate) fn taken(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> C
 /// What to say if `cause` is in the way of `new`: that the same subvolume is
 /// there already comes first, for whoever has it needs its parent no more.
 pub(crate) fn or_the_same(destination: &OwnedFd, new: &NewSubvolume, cause: Cause) -> Cause {
-    match occupant(destination, new.name.as_bytes(), new) {
-        by @ Occupant::Same => Cause::NameTaken { by },
+    match conflict(destination, new.name.as_bytes(), new) {
+        by @ Conflict::Same => Cause::NameTaken { by },
         _ => cause,
     }
 }
 
 /// What has the name that `new` was to get.
-pub(crate) fn occupant(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> Occupant {
+pub(crate) fn conflict(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> Conflict {
     match entry(destination, name) {
         Ok(Entry::Subvolume(info)) if info.received_uuid.is_nil() && !info.read_only => {
-            Occupant::Incomplete
+            Conflict::Incomplete
         }
         Ok(Entry::Subvolume(info))
             if info.read_only
                 && (info.received_uuid, info.stransid) == (new.uuid, new.ctransid) =>
         {
-            Occupant::Same
+            Conflict::Same
         }
-        Ok(Entry::Subvolume(_)) => Occupant::Other,
-        Ok(Entry::Nothing | Entry::Other) | Err(_) => Occupant::NoSubvolume,
+        Ok(Entry::Subvolume(_)) => Conflict::Other,
+        Ok(Entry::Nothing | Entry::Other) | Err(_) => Conflict::NoSubvolume,
     }
 }
 

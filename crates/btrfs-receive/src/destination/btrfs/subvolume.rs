@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::private::{INSIDE, Private};
 use super::root::{CLOSED, close, left_incomplete, open_root, taken};
-use crate::destination::Withheld;
+use crate::destination::DeferredAttributes;
 use crate::destination::tree::flags::{self, INHERITED_FL, SharedFlags};
 use crate::destination::tree::times::times_of;
 use crate::error::{Cause, named};
@@ -91,15 +91,15 @@ pub(super) fn snapshot(
     parent: impl AsFd,
     look: impl FnOnce(&OwnedFd),
     waiting: &SharedFlags,
-) -> Result<(OwnedFd, Withheld), Cause> {
+) -> Result<(OwnedFd, DeferredAttributes), Cause> {
     may_close(&parent)?;
     let private = private(destination, name, new)?;
     sys::snap_create(private.fd(), INSIDE, parent, false)
         .map_err(named("BTRFS_IOC_SNAP_CREATE_V2"))?;
     let made = open_root(private.fd(), INSIDE).and_then(|root| {
         look(&root);
-        let withheld = withhold(&root, waiting)?;
-        Ok((root, withheld))
+        let deferred = defer_attributes(&root, waiting)?;
+        Ok((root, deferred))
     });
     bring_out(&private, destination, name, new, made)
 }
@@ -125,31 +125,34 @@ fn may_close(parent: impl AsFd) -> Result<(), Cause> {
 /// they would change, and closes it to everybody else.
 ///
 /// An immutable or append-only root is made changeable until the end.
-pub(super) fn withhold(root: &OwnedFd, waiting: &SharedFlags) -> Result<Withheld, Cause> {
+pub(super) fn defer_attributes(
+    root: &OwnedFd,
+    waiting: &SharedFlags,
+) -> Result<DeferredAttributes, Cause> {
     let xflags = sys::fs_get_xflags(root).map_err(named("FS_IOC_FSGETXATTR"))?;
     flags::lift(root, waiting)?;
     let stat = fstat(root).map_err(named("fstat"))?;
-    let mut withheld = Withheld {
+    let mut deferred = DeferredAttributes {
         times: Some(times_of(&stat)),
         default_acl: take_xattr(root, DEFAULT_ACL)?,
-        ..Withheld::default()
+        ..DeferredAttributes::default()
     };
     // Before the attribute goes: removing it changes the flags.
     let old = ioctl_getflags(root)
         .map_err(named("FS_IOC_GETFLAGS"))?
         .bits();
-    withheld.compression = take_xattr(root, COMPRESSION)?;
+    deferred.compression = take_xattr(root, COMPRESSION)?;
     if old & INHERITED_FL != 0 {
         let cleared = IFlags::from_bits_retain(old & !INHERITED_FL);
         ioctl_setflags(root, cleared).map_err(named("FS_IOC_SETFLAGS"))?;
-        withheld.attributes = Some(flags::to_attributes(old, xflags));
+        deferred.attributes = Some(flags::to_attributes(old, xflags));
     }
     if stat.st_uid != geteuid().as_raw() {
-        withheld.owner = Some((stat.st_uid, stat.st_gid));
+        deferred.owner = Some((stat.st_uid, stat.st_gid));
     }
-    withheld.mode = Some(stat.st_mode & 0o7777);
+    deferred.mode = Some(stat.st_mode & 0o7777);
     close(root)?;
-    Ok(withheld)
+    Ok(deferred)
 }
 
 /// Reads and removes an extended attribute.

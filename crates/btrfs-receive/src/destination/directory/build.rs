@@ -18,7 +18,7 @@ use crate::destination::tree::open_file::file_capacity;
 use crate::destination::tree::root_names::RootNames;
 use crate::error::{Cause, Failure, named};
 use crate::plan::op::{NewInode, NewSubvolume, Op, Step};
-use crate::report::Lack;
+use crate::report::LossKind;
 
 /// `FALLOC_FL_PUNCH_HOLE` and `KEEP_SIZE`: all that kernels send.
 const PUNCH_HOLE: u32 = 3;
@@ -124,7 +124,9 @@ impl Build {
             Op::EnableVerity(verity) => {
                 // Looked up, so that a path that leads nowhere is an error.
                 self.tree.root.inode(&verity.path)?;
-                self.tree.notes.lacks(&verity.path, Lack::Verity, None)?;
+                self.tree
+                    .notes
+                    .note_loss(&verity.path, LossKind::Verity, None)?;
             }
         }
         Ok(())
@@ -202,7 +204,7 @@ impl Build {
                 let made = self.creator.create(root, path, created_as, &file, mode)?;
                 self.gone(path);
                 self.tree.names.given(&self.tree.root, path)?;
-                self.tree.notes.lacks(path, what, errno)?;
+                self.tree.notes.note_loss(path, what, errno)?;
                 drop(made);
                 return Ok(());
             }
@@ -288,23 +290,23 @@ impl Build {
             // So that a path that leads nowhere is an error.
             self.tree.root.inode(path)?;
         }
-        let lack = Lack::Flags { attributes };
+        let lack = LossKind::Flags { attributes };
         if attributes == 0 {
             self.tree.notes.has(path, &lack);
             return Ok(());
         }
-        self.tree.notes.lacks(path, lack, None)
+        self.tree.notes.note_loss(path, lack, None)
     }
 }
 
 /// What stands for a special file that cannot be made.
-fn special(kind: &NewInode) -> Option<Lack> {
+fn special(kind: &NewInode) -> Option<LossKind> {
     let (mode, rdev) = match *kind {
         NewInode::Device { mode, rdev } => (mode, rdev),
         NewInode::Fifo { mode } | NewInode::Socket { mode } => (mode, 0),
         NewInode::File | NewInode::Directory | NewInode::Symlink { .. } => return None,
     };
-    Some(Lack::SpecialFile { mode, rdev })
+    Some(LossKind::SpecialFile { mode, rdev })
 }
 
 fn change_room(file: &OwnedFd, mode: u32, offset: u64, len: u64) -> Result<(), Cause> {

@@ -17,11 +17,11 @@ use rustix::io::Errno;
 use super::place::Workshop;
 use super::tree::Tree;
 use crate::confine::{Access, Inode, Root};
-use crate::destination::Withheld;
+use crate::destination::DeferredAttributes;
 use crate::destination::tree::data::DataWriter;
 use crate::destination::tree::times::times_of;
 use crate::error::{Cause, named};
-use crate::report::Lack;
+use crate::report::LossKind;
 use crate::xattr::{COMPRESSION, DEFAULT_ACL};
 
 /// Levels that stay open while what lies below them is copied.
@@ -49,20 +49,20 @@ struct Level {
 impl Copier<'_> {
     /// Copies everything. What the root would hand down to what is created
     /// in it, and what changes while it is filled, is returned.
-    pub(super) fn copy(mut self) -> Result<Withheld, Cause> {
+    pub(super) fn copy(mut self) -> Result<DeferredAttributes, Cause> {
         let root = StreamPath::default();
         let stat = rustix::fs::fstat(self.from.fd()).map_err(named("fstat"))?;
-        let mut withheld = Withheld {
+        let mut deferred = DeferredAttributes {
             mode: Some(stat.st_mode & 0o7777),
             times: Some(times_of(&stat)),
-            ..Withheld::default()
+            ..DeferredAttributes::default()
         };
         self.to.chown(&root, stat.st_uid, stat.st_gid)?;
         self.from.each_xattr(&root, |name, value| {
             let value = Bytes::copy_from_slice(value);
             match name {
-                DEFAULT_ACL => withheld.default_acl = Some(value),
-                COMPRESSION => withheld.compression = Some(value),
+                DEFAULT_ACL => deferred.default_acl = Some(value),
+                COMPRESSION => deferred.compression = Some(value),
                 _ => return self.to.set_xattr(&root, name, &value),
             }
             Ok(())
@@ -93,7 +93,7 @@ impl Copier<'_> {
                 }
             }
         }
-        Ok(withheld)
+        Ok(deferred)
     }
 
     /// Copies what a directory holds, up to the next directory in it.
@@ -199,13 +199,13 @@ impl Copier<'_> {
         match made {
             Err(cause) if super::tree::is_refusal(&cause) => {
                 self.to.root.create_file(path, 0o600)?;
-                let what = Lack::SpecialFile {
+                let what = LossKind::SpecialFile {
                     mode,
                     rdev: stat.st_rdev,
                 };
                 self.to
                     .notes
-                    .lacks(path, what, super::tree::errno_of(&cause))
+                    .note_loss(path, what, super::tree::errno_of(&cause))
             }
             result => result,
         }

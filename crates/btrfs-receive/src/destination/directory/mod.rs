@@ -32,11 +32,11 @@ use self::sources::Sources;
 use self::tree::Tree;
 use super::tree::data::DataWriter;
 use super::tree::error::StepError;
-use super::{Begun, Destination, Finished, Withheld};
+use super::{Begun, DeferredAttributes, Destination, Finished};
 use crate::confine::Root;
 use crate::error::{Cause, Failure, OpenError, named};
 use crate::plan::op::{NewSubvolume, SourceId, Step};
-use crate::report::NotKept;
+use crate::report::Loss;
 
 /// A directory on any filesystem, in which subvolumes are extracted as plain
 /// directories. Needs no privileges.
@@ -53,8 +53,8 @@ use crate::report::NotKept;
 /// that stores a name in another form, or takes two names for one, makes it
 /// fail with [`Cause::NameNotStored`]. The rest is kept as far as the filesystem and the privileges
 /// of the process allow, and otherwise left out, counted and listed: see
-/// [`Lack`](crate::Lack) and
-/// [`SubvolumeReport::not_kept`](crate::SubvolumeReport::not_kept). Inode
+/// [`LossKind`](crate::LossKind) and
+/// [`SubvolumeReport::losses`](crate::SubvolumeReport::losses). Inode
 /// flags and fs-verity are always left out. An ordinary user owns all files; they get no
 /// set-id bits, and their owner may always read them.
 ///
@@ -87,10 +87,7 @@ impl DirectoryDestinationBuilder {
     ///
     /// Paths are those of the end, but for what found no room in 16 MiB of
     /// memory; that is handed over at once.
-    pub fn not_kept(
-        mut self,
-        take: impl FnMut(&NotKept) -> io::Result<()> + Send + 'static,
-    ) -> Self {
+    pub fn losses(mut self, take: impl FnMut(&Loss) -> io::Result<()> + Send + 'static) -> Self {
         self.sink = Some(Box::new(take));
         self
     }
@@ -173,10 +170,10 @@ impl DirectoryDestination {
         let mut of_parent = 0;
         if let Some((wanted, (fd, record))) = parent {
             begun.parent = Some(sources::used(wanted, &record.name));
-            of_parent = record.not_kept;
-            let withheld = self.copy(new, fd, &mut tree);
-            match withheld {
-                Ok(withheld) => begun.withheld = withheld,
+            of_parent = record.losses;
+            let deferred = self.copy(new, fd, &mut tree);
+            match deferred {
+                Ok(deferred) => begun.deferred = deferred,
                 Err(cause) => {
                     self.sink = tree.notes.into_sink();
                     return Err(cause);
@@ -192,7 +189,7 @@ impl DirectoryDestination {
         new: &NewSubvolume,
         parent: OwnedFd,
         tree: &mut Tree,
-    ) -> Result<Withheld, Cause> {
+    ) -> Result<DeferredAttributes, Cause> {
         let from = Root::new(parent)?;
         let workshop = self.place.workshop(new.uuid)?;
         let copier = Copier {
@@ -201,10 +198,10 @@ impl DirectoryDestination {
             data: &mut self.data,
             workshop: &workshop,
         };
-        let withheld = copier.copy();
+        let deferred = copier.copy();
         // How a copy came about is no fallback of the stream's.
         self.data.take_fallbacks();
-        withheld
+        deferred
     }
 
     fn complete(&mut self, build: &mut Build) -> Result<Finished, Cause> {
@@ -214,10 +211,10 @@ impl DirectoryDestination {
         let mut finished = Finished {
             fallbacks: self.data.take_fallbacks(),
             clone_sources: self.sources.close(),
-            not_kept: build.tree.notes.finish()?,
+            losses: build.tree.notes.finish()?,
             ..Finished::default()
         };
-        finished.not_kept.of_parent = build.of_parent;
+        finished.losses.of_parent = build.of_parent;
         // On a descriptor from before the first write: a failed write-back
         // is reported once to each.
         syncfs(build.tree.root.fd()).map_err(named("syncfs"))?;
@@ -230,7 +227,7 @@ impl DirectoryDestination {
             },
             parent: new.parent,
             born: None,
-            not_kept: finished.not_kept.total(),
+            losses: finished.losses.total(),
         };
         self.place.finish(build.tree.root.fd(), &record)?;
         self.created = None;

@@ -8,7 +8,7 @@ use btrfs_sendstream::{Bytes, StreamPath, SubvolumeName};
 
 use crate::confine::PathCache;
 use crate::error::Cause;
-use crate::report::{Lack, NotKept, NotKeptSummary};
+use crate::report::{Loss, LossKind, LossSummary};
 
 /// Bytes of paths remembered for each purpose, the map's own cost of each
 /// entry included: 16 MiB.
@@ -18,15 +18,15 @@ const MAX_BYTES: usize = 16 << 20;
 const ENTRY_COST: usize = 128;
 
 /// Takes what is left out, one by one.
-pub(super) type Sink = Box<dyn FnMut(&NotKept) -> std::io::Result<()> + Send>;
+pub(super) type Sink = Box<dyn FnMut(&Loss) -> std::io::Result<()> + Send>;
 
 /// The notes on the tree under construction.
 pub(super) struct Notes {
-    lacks: ByPath<Vec<(Lack, Option<i32>)>>,
+    losses: ByPath<Vec<(LossKind, Option<i32>)>>,
     modes: ByPath<u32>,
     /// What found no room any more, and was passed on under the path it had
     /// then.
-    summary: NotKeptSummary,
+    summary: LossSummary,
     sink: Option<Sink>,
     subvolume: SubvolumeName,
 }
@@ -64,9 +64,9 @@ impl<T: Clone> ByPath<T> {
 impl Notes {
     pub(super) fn new(subvolume: SubvolumeName, sink: Option<Sink>) -> Self {
         Self {
-            lacks: ByPath::new(),
+            losses: ByPath::new(),
             modes: ByPath::new(),
-            summary: NotKeptSummary::default(),
+            summary: LossSummary::default(),
             sink,
             subvolume,
         }
@@ -79,28 +79,28 @@ impl Notes {
 
     /// The file at `path` goes without something, instead of what was noted
     /// of the same kind before.
-    pub(super) fn lacks(
+    pub(super) fn note_loss(
         &mut self,
         path: &StreamPath,
-        what: Lack,
+        what: LossKind,
         errno: Option<i32>,
     ) -> Result<(), Cause> {
         let path = path.as_bytes();
-        let mut known = self.lacks.entries.get(path).unwrap_or_default();
+        let mut known = self.losses.entries.get(path).unwrap_or_default();
         known.retain(|(other, _)| !same_kind(other, &what));
         let cost = match &what {
-            Lack::Xattr { name } => name.len() + ENTRY_COST,
+            LossKind::Xattr { name } => name.len() + ENTRY_COST,
             _ => ENTRY_COST,
         };
         // A name of its own, so as not to keep a buffer of the input alive.
         let what = match what {
-            Lack::Xattr { name } => Lack::Xattr {
+            LossKind::Xattr { name } => LossKind::Xattr {
                 name: Bytes::copy_from_slice(&name),
             },
             other => other,
         };
         known.push((what.clone(), errno));
-        if self.lacks.insert(path, known, cost) {
+        if self.losses.insert(path, known, cost) {
             return Ok(());
         }
         let path = Bytes::copy_from_slice(path);
@@ -108,32 +108,32 @@ impl Notes {
     }
 
     /// The file at `path` has got what `like` says after all.
-    pub(super) fn has(&mut self, path: &StreamPath, like: &Lack) {
-        if self.lacks.is_empty() {
+    pub(super) fn has(&mut self, path: &StreamPath, like: &LossKind) {
+        if self.losses.is_empty() {
             return;
         }
         let path = path.as_bytes();
-        if let Some(mut known) = self.lacks.entries.get(path) {
+        if let Some(mut known) = self.losses.entries.get(path) {
             known.retain(|(other, _)| !same_kind(other, like));
-            self.lacks.entries.insert(path, known);
+            self.losses.entries.insert(path, known);
         }
     }
 
     /// Whether the file at `path` belongs to somebody else than it should.
     pub(super) fn lacks_owner(&mut self, path: &StreamPath) -> bool {
-        self.any(path, |what| matches!(what, Lack::Owner { .. }))
+        self.any(path, |what| matches!(what, LossKind::Owner { .. }))
     }
 
     /// Whether the file at `path` stands for one that could not be made.
     pub(super) fn is_stand_in(&mut self, path: &StreamPath) -> bool {
-        self.any(path, |what| matches!(what, Lack::SpecialFile { .. }))
+        self.any(path, |what| matches!(what, LossKind::SpecialFile { .. }))
     }
 
-    fn any(&mut self, path: &StreamPath, is: impl Fn(&Lack) -> bool) -> bool {
-        if self.lacks.is_empty() {
+    fn any(&mut self, path: &StreamPath, is: impl Fn(&LossKind) -> bool) -> bool {
+        if self.losses.is_empty() {
             return false;
         }
-        let known = self.lacks.entries.get(path.as_bytes());
+        let known = self.losses.entries.get(path.as_bytes());
         known.is_some_and(|known| known.iter().any(|(what, _)| is(what)))
     }
 
@@ -164,8 +164,8 @@ impl Notes {
     /// Follows a rename.
     pub(super) fn renamed(&mut self, path: &StreamPath, to: &StreamPath) {
         let (path, to) = (path.as_bytes(), to.as_bytes());
-        if !self.lacks.is_empty() {
-            self.lacks.entries.rename(path, to);
+        if !self.losses.is_empty() {
+            self.losses.entries.rename(path, to);
         }
         if !self.modes.is_empty() {
             self.modes.entries.rename(path, to);
@@ -174,24 +174,24 @@ impl Notes {
 
     /// What is at `existing` is at `path` too.
     pub(super) fn linked(&mut self, existing: &StreamPath, path: &StreamPath) -> Result<(), Cause> {
-        if self.lacks.is_empty() {
+        if self.losses.is_empty() {
             return Ok(());
         }
         for (what, errno) in self
-            .lacks
+            .losses
             .entries
             .get(existing.as_bytes())
             .unwrap_or_default()
         {
-            self.lacks(path, what, errno)?;
+            self.note_loss(path, what, errno)?;
         }
         Ok(())
     }
 
     /// What was at `path` is gone.
     pub(super) fn removed(&mut self, path: &StreamPath) {
-        if !self.lacks.is_empty() {
-            self.lacks.entries.remove(path.as_bytes());
+        if !self.losses.is_empty() {
+            self.losses.entries.remove(path.as_bytes());
         }
         if !self.modes.is_empty() {
             self.modes.entries.remove(path.as_bytes());
@@ -199,9 +199,9 @@ impl Notes {
     }
 
     /// Passes on what is lacking in the end, and sums it up.
-    pub(super) fn finish(&mut self) -> Result<NotKeptSummary, Cause> {
-        let lacks = std::mem::replace(&mut self.lacks, ByPath::new());
-        for (path, known) in lacks.entries.into_entries() {
+    pub(super) fn finish(&mut self) -> Result<LossSummary, Cause> {
+        let losses = std::mem::replace(&mut self.losses, ByPath::new());
+        for (path, known) in losses.entries.into_entries() {
             for (what, errno) in known {
                 let path = Bytes::copy_from_slice(&path);
                 self.pass_on(path, what, errno)?;
@@ -210,25 +210,25 @@ impl Notes {
         Ok(std::mem::take(&mut self.summary))
     }
 
-    fn pass_on(&mut self, path: Bytes, what: Lack, errno: Option<i32>) -> Result<(), Cause> {
-        let not_kept = NotKept {
+    fn pass_on(&mut self, path: Bytes, what: LossKind, errno: Option<i32>) -> Result<(), Cause> {
+        let losses = Loss {
             subvolume: self.subvolume.clone(),
             path,
             what,
             errno,
         };
         if let Some(sink) = &mut self.sink {
-            sink(&not_kept).map_err(|error| Cause::ListNotWritten { error })?;
+            sink(&losses).map_err(|error| Cause::ListNotWritten { error })?;
         }
-        self.summary.count(not_kept);
+        self.summary.count(losses);
         Ok(())
     }
 }
 
 /// Whether one replaces the other.
-fn same_kind(a: &Lack, b: &Lack) -> bool {
+fn same_kind(a: &LossKind, b: &LossKind) -> bool {
     match (a, b) {
-        (Lack::Xattr { name: a }, Lack::Xattr { name: b }) => a == b,
+        (LossKind::Xattr { name: a }, LossKind::Xattr { name: b }) => a == b,
         _ => std::mem::discriminant(a) == std::mem::discriminant(b),
     }
 }
@@ -245,17 +245,17 @@ mod tests {
         SubvolumeName::parse(Bytes::from_static(b"name")).unwrap()
     }
 
-    const OWNER: Lack = Lack::Owner { uid: 1, gid: 2 };
+    const OWNER: LossKind = LossKind::Owner { uid: 1, gid: 2 };
 
     #[test]
     fn notes_follow_their_files() {
         let mut notes = Notes::new(name(), None);
-        notes.lacks(&path("o1/f"), OWNER, Some(1)).unwrap();
+        notes.note_loss(&path("o1/f"), OWNER, Some(1)).unwrap();
         notes.linked(&path("o1/f"), &path("g")).unwrap();
         notes.mode_later(&path("o1"), Some(0o555)).unwrap();
         notes.renamed(&path("o1"), &path("d"));
         assert!(notes.lacks_owner(&path("d/f")) && !notes.lacks_owner(&path("o1/f")));
-        notes.lacks(&path("gone"), OWNER, None).unwrap();
+        notes.note_loss(&path("gone"), OWNER, None).unwrap();
         notes.removed(&path("gone"));
         notes.has(&path("g"), &OWNER);
         let modes: Vec<_> = notes.take_modes().collect();
@@ -268,8 +268,8 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_passed_on_at_once() {
         let (send, received) = std::sync::mpsc::channel();
-        let sink: Sink = Box::new(move |not_kept| {
-            send.send(not_kept.clone()).unwrap();
+        let sink: Sink = Box::new(move |losses| {
+            send.send(losses.clone()).unwrap();
             Ok(())
         });
         let mut notes = Notes::new(name(), Some(sink));
@@ -277,7 +277,7 @@ mod tests {
         while received.try_recv().is_err() {
             let name = format!("{sent:04000}");
             let path = StreamPath::parse(Bytes::from(name)).unwrap();
-            notes.lacks(&path, OWNER, None).unwrap();
+            notes.note_loss(&path, OWNER, None).unwrap();
             sent += 1;
         }
         assert!(sent > 1000);

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::names::{self, lists};
 use super::record::{Born, MAX_LEN, Record};
-use crate::error::{Cause, ExtractionProblem, Occupant, OpenError, named};
+use crate::error::{Cause, Conflict, ExtractionProblem, OpenError, named};
 use crate::plan::op::{NewSubvolume, SourceId};
 use crate::xattr::{ACCESS_ACL, COMPRESSION, DEFAULT_ACL};
 use btrfs_ioctl as sys;
@@ -58,7 +58,7 @@ impl Place {
         let name = new.name.as_bytes();
         // Some filesystems do not tell apart small and capital letters.
         if name.eq_ignore_ascii_case(RECORDS) {
-            let by = Occupant::Records;
+            let by = Conflict::Records;
             return Err(Cause::NameTaken { by });
         }
         // Now, and not at the end, when hours of work could be lost.
@@ -66,7 +66,7 @@ impl Place {
         self.check_name(new)?;
         match statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => {
-                let by = self.occupant(new);
+                let by = self.conflict(new);
                 return Err(Cause::NameTaken { by });
             }
             Err(Errno::NOENT) => {}
@@ -76,7 +76,7 @@ impl Place {
         match mkdirat(&self.0, building.as_bytes(), Mode::RWXU) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                let by = Occupant::IncompleteExtraction;
+                let by = Conflict::IncompleteExtraction;
                 return Err(Cause::NameTaken { by });
             }
             Err(errno) => return Err(Cause::system("mkdirat", errno)),
@@ -223,14 +223,14 @@ impl Place {
         Ok(workshop)
     }
 
-    fn occupant(&self, new: &NewSubvolume) -> Occupant {
+    fn conflict(&self, new: &NewSubvolume) -> Conflict {
         let id = SourceId {
             uuid: new.uuid,
             ctransid: new.ctransid,
         };
         match self.find(id) {
-            Ok((_, record)) if record.name == new.name => Occupant::Same,
-            _ => Occupant::NoSubvolume,
+            Ok((_, record)) if record.name == new.name => Conflict::Same,
+            _ => Conflict::NoSubvolume,
         }
     }
 

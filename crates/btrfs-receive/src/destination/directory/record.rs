@@ -28,7 +28,7 @@ pub(super) struct Record {
     /// its name later.
     pub(super) born: Option<Born>,
     /// How much its files have to go without, its parent's included.
-    pub(super) not_kept: u64,
+    pub(super) losses: u64,
 }
 
 /// What tells one directory from another of the same name.
@@ -73,7 +73,7 @@ impl Record {
             }
             text.push('\n');
         }
-        let _ = writeln!(text, "not-kept {}", self.not_kept);
+        let _ = writeln!(text, "losses {}", self.losses);
         text.push_str("complete\n");
         text
     }
@@ -109,7 +109,7 @@ impl Record {
             },
             parent,
             born,
-            not_kept: number("not-kept")?,
+            losses: number("losses")?,
         })
     }
 }
@@ -189,7 +189,7 @@ mod tests {
                     bytes: vec![0, 0x7f, 0xff],
                 }),
             }),
-            not_kept: 3,
+            losses: 3,
         }
     }
 

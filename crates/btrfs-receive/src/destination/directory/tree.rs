@@ -22,7 +22,7 @@ use crate::confine::{Access, Root};
 use crate::destination::tree::error::is_errno;
 use crate::destination::tree::times::times_of;
 use crate::error::{Cause, named};
-use crate::report::Lack;
+use crate::report::LossKind;
 use crate::xattr::ACCESS_ACL;
 
 const SET_ID: u32 = 0o6000;
@@ -84,7 +84,7 @@ impl Tree {
     /// Sets the owner, and nothing else: set-id bits stay.
     pub(super) fn chown(&mut self, path: &StreamPath, uid: u32, gid: u32) -> Result<(), Cause> {
         let special = self.mode_of_file(path)?.filter(|mode| mode & SET_ID != 0);
-        let lack = Lack::Owner { uid, gid };
+        let lack = LossKind::Owner { uid, gid };
         match self.root.chown(path, uid, gid) {
             Ok(()) => {
                 self.notes.has(path, &lack);
@@ -94,7 +94,7 @@ impl Tree {
                 }
             }
             Err(cause) if is_refusal(&cause) => {
-                self.notes.lacks(path, lack, errno_of(&cause))?;
+                self.notes.note_loss(path, lack, errno_of(&cause))?;
                 // Not for another owner than the sender's.
                 match special {
                     Some(mode) => self.chmod(path, mode),
@@ -124,7 +124,7 @@ impl Tree {
             }
         }
         let lack = |kept, errno| {
-            let what = Lack::Mode { wanted, kept };
+            let what = LossKind::Mode { wanted, kept };
             (what, errno)
         };
         let (what, errno) = match self.root.chmod(path, now) {
@@ -133,13 +133,13 @@ impl Tree {
                 return Ok(());
             }
             Ok(()) => lack(Some(mode), None),
-            Err(Cause::ModeNotKept { kept, .. }) => lack(Some(kept), None),
+            Err(Cause::ModeNotSet { kept, .. }) => lack(Some(kept), None),
             Err(cause) if is_refusal(&cause) && !self.is_symlink(path)? => {
                 lack(None, errno_of(&cause))
             }
             Err(cause) => return Err(cause),
         };
-        self.notes.lacks(path, what, errno)
+        self.notes.note_loss(path, what, errno)
     }
 
     /// Sets the modes that had to wait until directories were filled.
@@ -150,9 +150,10 @@ impl Tree {
             let path = StreamPath::parse(Bytes::from(path)).map_err(|_| Cause::RootItself)?;
             match self.root.chmod(&path, mode) {
                 Ok(()) => {}
-                Err(Cause::ModeNotKept { wanted, kept }) => {
+                Err(Cause::ModeNotSet { wanted, kept }) => {
                     let kept = Some(kept);
-                    self.notes.lacks(&path, Lack::Mode { wanted, kept }, None)?;
+                    self.notes
+                        .note_loss(&path, LossKind::Mode { wanted, kept }, None)?;
                 }
                 Err(cause) => return Err(cause),
             }
@@ -167,7 +168,7 @@ impl Tree {
         name: &[u8],
         value: &[u8],
     ) -> Result<(), Cause> {
-        let lack = Lack::Xattr {
+        let lack = LossKind::Xattr {
             name: Bytes::copy_from_slice(name),
         };
         match self.writable(path, |root| root.set_xattr(path, name, value)) {
@@ -176,7 +177,7 @@ impl Tree {
                 self.after_acl(path, name)
             }
             Err(cause) if is_refusal(&cause) || is_too_large(&cause) => {
-                self.notes.lacks(path, lack, errno_of(&cause))
+                self.notes.note_loss(path, lack, errno_of(&cause))
             }
             Err(cause) => Err(cause),
         }
@@ -203,7 +204,7 @@ impl Tree {
             Err(cause) => return Err(cause),
         }
         let name = name.clone();
-        self.notes.has(path, &Lack::Xattr { name });
+        self.notes.has(path, &LossKind::Xattr { name });
         Ok(())
     }
 
@@ -227,10 +228,10 @@ impl Tree {
         };
         match kept == (atime, mtime.unwrap_or(kept.1)) {
             true => {
-                self.notes.has(path, &Lack::Times);
+                self.notes.has(path, &LossKind::Times);
                 Ok(())
             }
-            false => self.notes.lacks(path, Lack::Times, None),
+            false => self.notes.note_loss(path, LossKind::Times, None),
         }
     }
 
