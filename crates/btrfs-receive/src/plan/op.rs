@@ -129,8 +129,8 @@ pub enum Op {
     },
     /// A further name for a file, and then its old one removed: two commands
     /// fused, for which a rename will do if `path` is free and `existing` no
-    /// directory. Where a rename will not do, first the one, then the other,
-    /// also if the first fails.
+    /// directory. Where a rename will not do, first the one, then the other; if
+    /// the first fails, the file keeps its old name.
     Move {
         /// The new name.
         path: StreamPath,

@@ -23,6 +23,7 @@ const CHILD: &str = "receive-and-report-memory";
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test!(many_small_files_all_immutable),
+        test!(few_descriptors),
         test!(the_largest_writes),
         test!(small_steps_between_large_ones),
         test!(names_of_many_subvolumes),
@@ -64,8 +65,14 @@ type Stream = Writer<std::process::ChildStdin>;
 /// Receives what `write` writes. Returns the failure, after checking that
 /// memory stayed bounded.
 fn receive(to: &Path, write: impl FnOnce(&mut Stream)) -> String {
+    receive_with(1024, to, write)
+}
+
+/// The same, with so many descriptors.
+fn receive_with(descriptors: u32, to: &Path, write: impl FnOnce(&mut Stream)) -> String {
+    let limited = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
     let mut child = Process::new("sh")
-        .args(["-c", "ulimit -n 1024; exec \"$0\" \"$@\""])
+        .args(["-c", &limited])
         .arg(std::env::current_exe().unwrap())
         .arg(CHILD)
         .arg(to)
@@ -179,6 +186,24 @@ fn many_small_files_all_immutable() {
                     attributes: 1 << 6,
                 },
             );
+            put(writer, utimes(file));
+        }
+        put(writer, Command::End);
+    });
+    assert_eq!(failure, "none");
+}
+
+fn few_descriptors() {
+    let to = LoopFilesystem::new();
+    let failure = receive_with(100, to.path(), |writer| {
+        put(writer, subvol("few", 1));
+        for number in 0..3000_u64 {
+            let file = path(format!("file {number}"));
+            let ino = 257 + number;
+            let (path, data) = (file.clone(), Bytes::from(vec![7; 20_000]));
+            put(writer, Command::Mkfile { path, ino });
+            let (path, offset) = (file.clone(), 0);
+            put(writer, Command::Write { path, offset, data });
             put(writer, utimes(file));
         }
         put(writer, Command::End);

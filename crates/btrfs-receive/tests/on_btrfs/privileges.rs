@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(set_id_bits_survive_without_fsetid),
         test!(a_lost_setgid_bit_is_noticed),
         test!(what_lacks_a_capability_is_an_error),
+        test!(a_mode_that_lets_a_file_be_written_comes_first),
         test!(sources_are_found_without_sys_admin),
         test!(an_ordinary_user_receives_what_is_theirs),
         test!(an_ordinary_user_cannot_give_files_away),
@@ -121,6 +122,24 @@ fn a_lost_setgid_bit_is_noticed() {
     // Root is in its own group, so nothing is lost here.
     let stream = Script::full("kept").file("file").mode("file", 0o2755).end();
     receive_without(CapabilitySet::FSETID, &stream, to.path()).unwrap();
+}
+
+/// The file is opened on one thread, its mode is set on another.
+fn a_mode_that_lets_a_file_be_written_comes_first() {
+    let pair = Pair::new();
+    let work = pair.work();
+    std::fs::write(work.join("file"), b"old").unwrap();
+    files::set_mode(&work.join("file"), 0o444).unwrap();
+    pair.carry("first", None);
+    let parent = pair.received("first");
+    let stream = Script::change_of(&parent, "second")
+        .mode("file", 0o644)
+        .write("file", 0, b"new")
+        .mode("file", 0o444)
+        .end();
+    receive_without(CapabilitySet::DAC_OVERRIDE, &stream, pair.to.path()).unwrap();
+    let written = std::fs::read(pair.received("second").join("file")).unwrap();
+    assert_eq!(written, b"new");
 }
 
 fn what_lacks_a_capability_is_an_error() {

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use btrfs_receive::btrfs_sendstream::{Bytes, Position, SubvolumeName, Uuid};
+use btrfs_receive::{BtrfsDestination, Destination, NewSubvolume, Op, Step};
 use btrfs_testkit::{
     LoopFilesystem, Sample, Sender, Test, assert_same_tree_in, files, subvolume, test,
 };
 
 use crate::support::{
-    Pair, assert_received, everything, receive, receive_plainly, sample, try_receive,
+    Pair, assert_received, everything, path, receive, receive_plainly, sample, try_receive,
 };
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -26,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(names_are_made_below_untouched_directories),
         test!(hard_links_change_groups),
         test!(a_tree_turns_around),
+        test!(failures_end_with_their_subvolume),
     ]
 }
 
@@ -273,4 +276,29 @@ fn a_tree_turns_around() {
             std::fs::write(work.join("1"), b"a file now").unwrap();
         },
     );
+}
+
+/// Also where a caller begins the next one after a failed end.
+fn failures_end_with_their_subvolume() {
+    let to = LoopFilesystem::new();
+    let mut destination = BtrfsDestination::open(to.path()).unwrap();
+    let at = |offset| Position {
+        offset,
+        ..Position::default()
+    };
+    let new = |name: &'static str, uuid| {
+        let name = SubvolumeName::parse(Bytes::from(name)).unwrap();
+        NewSubvolume::new(name, Uuid::from_u128(uuid), 7, None)
+    };
+    destination.begin(&new("first", 1), at(0)).unwrap();
+    for offset in 1..4 {
+        let missing = path("missing");
+        destination.apply(Step::new(Op::Unlink { path: missing }, at(offset)));
+    }
+    destination.finish(at(4)).unwrap_err();
+    assert!(!subvolume::facts(&to.path().join("first")).read_only);
+    destination.begin(&new("second", 2), at(5)).unwrap();
+    destination.settle().unwrap();
+    destination.finish(at(6)).unwrap();
+    assert!(subvolume::facts(&to.path().join("second")).read_only);
 }

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 
 use crate::destination::tree::lock::{lock, wait};
+use crate::destination::tree::open_file::file_capacity;
 
 use btrfs_sendstream::Position;
 
@@ -21,11 +22,9 @@ const LOW_BYTES: usize = MOST_BYTES / 2;
 /// What an operation costs apart from its input, rounded up generously: it
 /// also bounds how many are under way, and so how many can fail at once.
 const OVERHEAD: usize = 1024;
-/// Files that operations under way keep open at most: a process commonly gets
-/// 1,024 descriptors, of which caches of files take about half.
+/// Files that operations under way keep open at most, or fewer if the process
+/// has few descriptors.
 const MOST_FILES: usize = 256;
-/// Who waits for files goes on when no more than this are open.
-const LOW_FILES: usize = MOST_FILES / 2;
 
 /// What operations under way keep: bytes of input in memory, and open files.
 ///
@@ -39,11 +38,25 @@ const LOW_FILES: usize = MOST_FILES / 2;
 #[derive(Clone, Default)]
 pub(super) struct Budget(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
     held: Mutex<Held>,
     bytes_freed: Condvar,
     files_freed: Condvar,
+    /// A quarter of the descriptors that the process may have, of which caches
+    /// of files take up to three eighths; [`MOST_FILES`] at most. At least two,
+    /// which a clone needs.
+    most_files: usize,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            held: Mutex::default(),
+            bytes_freed: Condvar::new(),
+            files_freed: Condvar::new(),
+            most_files: (2 * file_capacity()).min(MOST_FILES),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -105,7 +118,7 @@ impl Share {
     #[must_use]
     pub(super) fn try_keep_file(&mut self) -> bool {
         let mut held = lock(&self.shared.held);
-        let fits = held.files < MOST_FILES;
+        let fits = held.files < self.shared.most_files;
         if fits {
             held.files += 1;
             self.files += 1;
@@ -117,7 +130,7 @@ impl Share {
     /// is room for it.
     pub(super) fn keep_file(&mut self) {
         let mut held = lock(&self.shared.held);
-        while held.files >= MOST_FILES {
+        while held.files >= self.shared.most_files {
             held.files_wanted = true;
             held = wait(&self.shared.files_freed, held);
         }
@@ -137,7 +150,7 @@ impl Drop for Share {
             held.bytes_wanted = false;
             self.shared.bytes_freed.notify_one();
         }
-        if held.files_wanted && held.files <= LOW_FILES {
+        if held.files_wanted && held.files <= self.shared.most_files / 2 {
             held.files_wanted = false;
             self.shared.files_freed.notify_one();
         }
@@ -152,14 +165,21 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Bytes to charge for `step`.
+    /// A subvolume begins, `at` a place that can be in another input.
+    pub(super) fn begin(&mut self, at: Position) {
+        self.charged = at.offset;
+    }
+
+    /// Bytes to charge for `step`: [`MOST_BYTES`] at most, which nothing else
+    /// fits in beside it.
     pub(super) fn cost(&mut self, step: &Step) -> usize {
         let own = size(&step.op);
         let Position { offset, .. } = *step.fused.last().unwrap_or(&step.at);
         let before = step.at.offset.saturating_sub(self.charged);
         self.charged = self.charged.max(offset.saturating_add(own as u64));
         let before = usize::try_from(before).unwrap_or(usize::MAX);
-        own.saturating_add(before).saturating_add(OVERHEAD)
+        let all = own.saturating_add(before).saturating_add(OVERHEAD);
+        all.min(MOST_BYTES)
     }
 }
 
@@ -242,7 +262,7 @@ mod tests {
     #[test]
     fn files_are_given_back_too() {
         let budget = Budget::default();
-        let all = with_files(&budget, MOST_FILES);
+        let all = with_files(&budget, budget.0.most_files);
         let mut more = budget.take(0);
         assert!(!more.try_keep_file());
         drop(all);
@@ -253,7 +273,8 @@ mod tests {
     fn who_waits_for_one_does_not_wait_for_the_other() {
         let budget = Budget::default();
         let mut share = budget.take(0);
-        let (files, bytes) = (with_files(&budget, MOST_FILES), budget.take(MOST_BYTES));
+        let files = with_files(&budget, budget.0.most_files);
+        let bytes = budget.take(MOST_BYTES);
         let for_bytes = std::thread::spawn({
             let budget = budget.clone();
             move || drop(budget.take(MOST_BYTES))
@@ -264,6 +285,22 @@ mod tests {
         for_files.join().unwrap();
         drop(bytes);
         for_bytes.join().unwrap();
+    }
+
+    #[test]
+    fn an_operation_far_from_the_one_before_can_be_counted() {
+        let (budget, mut meter) = (Budget::default(), Meter::default());
+        let held = budget.take(1);
+        let at = Position {
+            offset: u64::MAX,
+            ..Position::default()
+        };
+        let path = StreamPath::default();
+        let cost = meter.cost(&Step::new(Op::Unlink { path }, at));
+        let all = budget.try_take(cost).unwrap();
+        assert!(budget.try_take(1).is_none());
+        drop((held, all));
+        assert!(budget.try_take(MOST_BYTES).is_some());
     }
 
     #[test]
@@ -279,5 +316,9 @@ mod tests {
         assert_eq!(meter.cost(&Step::new(unlink("a"), at(0))), OVERHEAD + 1);
         let later = Step::new(unlink("b"), at(100_001));
         assert_eq!(meter.cost(&later), OVERHEAD + 100_001);
+        // Another input.
+        meter.begin(at(0));
+        let later = Step::new(unlink("c"), at(50_000));
+        assert_eq!(meter.cost(&later), OVERHEAD + 50_001);
     }
 }

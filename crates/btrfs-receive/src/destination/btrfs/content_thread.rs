@@ -90,10 +90,12 @@ impl Content {
         }
     }
 
-    /// Drops every task that has not begun, and what belongs to the subvolume.
+    /// Drops every task that has not begun, and what belongs to the subvolume:
+    /// its failures too, which must not count as those of the next one.
     pub(super) fn end(&mut self) {
         self.thread.discard();
         *lock(&self.writer) = None;
+        self.failures.clear();
     }
 
     /// What had to be done another way in this subvolume.

@@ -71,9 +71,10 @@ use btrfs_lineage::{Candidate, Choice, ResolverBuilder};
 /// have; 8 MB for what encoded writes there are to look for at the end; 1 MiB
 /// of paths to look up ahead.
 ///
-/// Open files: 256 of operations under way; and of those used last, by each of
-/// the subvolume under construction and two sources, an eighth of the limit of
-/// the process (`RLIMIT_NOFILE`), or 512 if that is less.
+/// Open files: of operations under way a quarter of the limit of the process
+/// (`RLIMIT_NOFILE`), or 256 if that is less; and of those used last, by each of
+/// the subvolume under construction and two sources, an eighth of that limit, or
+/// 512 if that is less.
 pub struct BtrfsDestination {
     pipeline: Pipeline,
     naming: Naming,
@@ -290,6 +291,7 @@ impl Destination for BtrfsDestination {
         let begun = self.pipeline.call(|engine| engine.begin(theirs));
         let begun = begun
             .map_err(|cause| Failure::new(at, new.command().name(), new.name.as_bytes(), cause))?;
+        self.pipeline.begin(at);
         self.prefetcher.begin(is_snapshot);
         Ok(begun)
     }

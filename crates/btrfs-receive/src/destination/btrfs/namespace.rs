@@ -439,7 +439,7 @@ impl Namespace {
     ///
     /// Before that, `content` finishes what it has: a FILEATTR among it says
     /// which flags the end is to have, and must not come after the look at
-    /// those that are there.
+    /// those that are there; a CHMOD among it may allow what the mode forbids.
     fn lifting<T>(
         &self,
         paths: &[&StreamPath],
@@ -447,11 +447,15 @@ impl Namespace {
         call: impl Fn(&Root) -> Result<T, Cause>,
     ) -> Result<T, Cause> {
         let result = call(&self.root);
-        match &result {
-            Err(cause) if is_errno(cause, Errno::PERM) => {}
+        let by_flags = match &result {
+            Err(cause) if is_errno(cause, Errno::PERM) => true,
+            Err(cause) if is_errno(cause, Errno::ACCESS) => false,
             _ => return result,
-        }
+        };
         content.wait()?;
+        if !by_flags {
+            return call(&self.root);
+        }
         for path in paths {
             self.lift(path)?;
             if let Some(parent) = path.parent() {

@@ -14,6 +14,8 @@
 use std::io;
 use std::sync::mpsc;
 
+use btrfs_sendstream::Position;
+
 use super::budget::{Budget, Meter, Share};
 use super::content_thread::Content;
 use super::engine::Engine;
@@ -25,7 +27,8 @@ use crate::plan::op::Step;
 /// The side that hands steps in.
 ///
 /// Bound: 8 MiB of input under way, or one operation if that is larger, about
-/// 8,000 operations, and 256 files that these keep open.
+/// 8,000 operations, and 256 files that these keep open, or fewer if the process
+/// has few descriptors.
 pub(super) struct Pipeline {
     namespace: Worker<Request>,
     budget: Budget,
@@ -71,6 +74,11 @@ impl Pipeline {
             meter: Meter::default(),
             failures,
         })
+    }
+
+    /// A subvolume begins, `at` a place that can be in another input.
+    pub(super) fn begin(&mut self, at: Position) {
+        self.meter.begin(at);
     }
 
     /// Hands in a step; waits while the budget is used up.
