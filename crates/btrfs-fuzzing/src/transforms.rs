@@ -206,7 +206,7 @@ fn only_allocates(command: &CommandBuf) -> bool {
     matches!(command, CommandBuf::Fallocate { mode: 1, .. })
 }
 
-/// Both give the same trees but for inode flags, which version 1 lacks; with
+/// Both give the same trees except for inode flags, which version 1 lacks; with
 /// the same `times` or not.
 fn same(plain: &Seen, commands: &[CommandBuf], times: bool, show: &dyn Fn() -> String) {
     let transformed = run(commands, Fusing::none(), 1);

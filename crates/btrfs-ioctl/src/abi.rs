@@ -1,7 +1,7 @@
 //! Numbers and layouts of the ioctls, and the shapes of calling them.
 //!
 //! The structures come from `linux-raw-sys`, generated from kernel headers,
-//! but for the few it lacks. Numbers are computed from the structures, so a
+//! except for the few it lacks. Numbers are computed from the structures, so a
 //! 32-bit build gets the ones that its kernel expects.
 
 #![allow(unsafe_code)]

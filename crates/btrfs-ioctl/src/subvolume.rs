@@ -145,7 +145,7 @@ pub fn set_received_subvol(root: impl AsFd, uuid: Uuid, stransid: u64) -> Result
 }
 
 /// What `GET_SUBVOL_INFO` tells about a subvolume. Transaction ids are those
-/// of this filesystem, but for `stransid`.
+/// of this filesystem, except for `stransid`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubvolumeInfo {
     /// Id of the subvolume: that of its tree.

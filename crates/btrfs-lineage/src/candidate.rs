@@ -36,7 +36,7 @@ pub enum MatchedBy {
 }
 
 /// What the kernel says about a subvolume. Transaction ids are those of this
-/// filesystem, but for `stransid`.
+/// filesystem, except for `stransid`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubvolumeState {

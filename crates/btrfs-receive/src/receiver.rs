@@ -582,7 +582,7 @@ impl<D: Destination> Receiver<D> {
 pub(crate) struct Paused {
     /// The attributes of the root that are set at the end of the subvolume.
     pub(crate) root: Vec<Op>,
-    /// What the options left out so far.
+    /// The items that the options excluded so far.
     pub(crate) excluded: Excluded,
 }
 

@@ -104,7 +104,7 @@ impl<'a> AttributeTable<'a> {
     ///
     /// # Errors
     /// Duplicates, broken framing, and numbers that `version` does not have;
-    /// with `allow_unknown`, numbers over the highest known are left out.
+    /// with `allow_unknown`, numbers over the highest known are omitted.
     #[inline]
     pub(crate) fn fill(
         &mut self,

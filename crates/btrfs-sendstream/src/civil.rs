@@ -12,7 +12,7 @@ pub(crate) fn date(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let cycle = days.div_euclid(DAYS_IN_400_YEARS);
     let day = days.rem_euclid(DAYS_IN_400_YEARS);
-    // Leap days so far are taken out: one in 4 years, but for 100, but for 400.
+    // Leap days so far are taken out: one in 4 years, not in 100, but in 400.
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day_of_year = day - (365 * year + year / 4 - year / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;

@@ -4,7 +4,7 @@ use std::io;
 
 use btrfs_sendstream::inspect::push_escaped_unless;
 
-/// Appends `bytes` as they are but for control characters, so that a name
+/// Appends `bytes` as they are except for control characters, so that a name
 /// can neither begin a line nor drive a terminal. Programs read names back
 /// from these lines: everything else has to stay raw.
 pub fn push_message(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -73,9 +73,12 @@ pub trait Destination {
     /// makes it read-only.
     ///
     /// # Errors
-    /// Anything failed: then the subvolume is writable and carries no
-    /// received UUID. But for [`Cause::NotRenamed`](crate::Cause::NotRenamed):
-    /// then it is complete, and still has the name it was built under.
+    /// Anything failed: the subvolume is writable and has no received UUID. Two
+    /// causes are exceptions. After
+    /// [`Cause::NotRenamed`](crate::Cause::NotRenamed) it is complete, and still
+    /// has the name it was built under. After
+    /// [`Cause::StampStays`](crate::Cause::StampStays) the received UUID could
+    /// not be removed.
     fn finish(&mut self, at: btrfs_sendstream::Position) -> Result<Finished, Failure>;
 
     /// Gives up the subvolume under construction: it stays as it is,

@@ -30,7 +30,7 @@ pub(super) const MAX_MARKS: usize = 1024;
 /// Bytes between marks to begin with.
 const FIRST_DISTANCE: u64 = 16 << 20;
 
-/// So much of each command is hashed: its header, and all of it but for file data
+/// What is hashed of each command: the header, and everything except for file data
 /// and large attributes.
 const BEGINNING: usize = 1024;
 

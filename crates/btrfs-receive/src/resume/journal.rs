@@ -90,7 +90,7 @@ pub(super) struct Checkpoint {
     /// What had to be done another way so far.
     #[serde(with = "FallbacksDef")]
     pub(super) fallbacks: Fallbacks,
-    /// What was left out so far.
+    /// The excluded items so far.
     #[serde(with = "LeftOutDef")]
     pub(super) excluded: Excluded,
 }

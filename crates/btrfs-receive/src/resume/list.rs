@@ -138,7 +138,7 @@ pub fn abandon(
     Ok(true)
 }
 
-/// Subvolumes in `directory` that a receive may have left, but for those that
+/// Subvolumes in `directory` that a receive may have left, except for those that
 /// [`unfinished`] knows.
 ///
 /// # Errors

@@ -8,7 +8,7 @@
 //! checkpoint, and the rest is applied. Whatever happened to it after the
 //! checkpoint does not matter.
 //!
-//! The hash is a SHA-256 of the first KiB of each command: of all of it, but for
+//! The hash is a SHA-256 of the first KiB of each command: of all of it, except for
 //! file data, for which the checksum (CRC-32C) in the command's header stands.
 //! The checksum is verified as ever. Differences by accident are found as
 //! reliably as damage is in any stream; whoever can change a stream on purpose

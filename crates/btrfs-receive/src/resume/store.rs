@@ -192,7 +192,7 @@ impl Store {
     /// Deletes all of it, and the directory of all unfinished receives, if
     /// this was the last.
     ///
-    /// The journal goes last but for the lock: as long as there is anything, it
+    /// The journal goes last, before the lock: as long as there is anything, it
     /// can be seen what that is.
     pub(super) fn remove(self) -> Result<(), ResumeError> {
         let failed = |call| {

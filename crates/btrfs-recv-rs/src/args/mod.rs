@@ -99,9 +99,9 @@ pub(crate) struct Receive {
     pub(crate) name: Option<SubvolumeName>,
     /// What becomes of a subvolume that could not be completed.
     pub(crate) on_error: OnError,
-    /// Extended attributes that are left out.
+    /// Extended attributes that are excluded.
     pub(crate) exclude_xattrs: Vec<XattrPattern>,
-    /// Whether inode flags are left out.
+    /// Whether inode flags are excluded.
     pub(crate) no_file_attributes: bool,
     /// Whether unknown commands and attributes are skipped.
     pub(crate) allow_unknown: bool,

@@ -3,7 +3,7 @@
 //! Programs read these lines back: one line per subvolume, a full one on
 //! standard error, an incremental one on standard output, the name raw and
 //! up to the end of the line; `ERROR: ` at the beginning of a line means
-//! failure. Names are therefore written as they are but for control
+//! failure. Names are therefore written as they are except for control
 //! characters, which are escaped so that no name can make up a line.
 
 mod commands;

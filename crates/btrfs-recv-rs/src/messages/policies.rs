@@ -12,7 +12,7 @@ use super::{Line, Messages};
 const MAX_WARNINGS: usize = 8;
 
 impl Messages {
-    /// Prints in one line what options left out of a complete subvolume.
+    /// Prints in one line what options excluded from a complete subvolume.
     pub(super) fn excluded(&mut self, name: &[u8], excluded: &Excluded) {
         if excluded.is_none() {
             return;

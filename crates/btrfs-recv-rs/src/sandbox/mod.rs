@@ -18,7 +18,7 @@ use crate::messages::Messages;
 /// Which files stay accessible.
 #[derive(Debug)]
 pub(crate) struct Reach<'a> {
-    /// Everything may be done below it, but for executing files.
+    /// Everything may be done below it, except for executing files.
     pub(crate) destination: &'a Path,
     /// The same holds for this, where checkpoints are elsewhere.
     pub(crate) state: Option<&'a Path>,

@@ -215,14 +215,14 @@ impl TransformErrorKind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Crossing {
-    /// Something left out so far gets a name that is kept: its content is not
+    /// Something excluded so far gets a name that is kept: its content is not
     /// there.
     #[error("is {from} under another name, which is excluded")]
     MovesIn {
         /// Its name so far.
         from: StreamPath,
     },
-    /// A directory that is kept moves to where it is left out: removing it
+    /// A directory that is kept moves to where it is excluded: removing it
     /// would take a list of what it holds.
     #[error("is moved to {to}, which is excluded")]
     MovesOut {
@@ -235,14 +235,14 @@ pub enum Crossing {
         /// Its new name.
         to: StreamPath,
     },
-    /// A file that is kept is changed under a name that is left out, or might
+    /// A file that is kept is changed under a name that is excluded, or might
     /// be from now on.
     #[error("also has the name {other}, which is excluded")]
     Shared {
-        /// The name that is left out.
+        /// The name that is excluded.
         other: StreamPath,
     },
-    /// Data is cloned from a file that is left out.
+    /// Data is cloned from a file that is excluded.
     #[error("shares data with {source_path}, which is excluded")]
     ClonesFrom {
         /// The file with the data.

@@ -52,10 +52,10 @@ use crate::report::Loss;
 /// Content is kept, or the extraction fails: data, names, links. A filesystem
 /// that stores a name in another form, or takes two names for one, makes it
 /// fail with [`Cause::NameNotStored`]. The rest is kept as far as the filesystem and the privileges
-/// of the process allow, and otherwise left out, counted and listed: see
+/// of the process allow, and otherwise lost, counted and listed: see
 /// [`LossKind`](crate::LossKind) and
 /// [`SubvolumeReport::losses`](crate::SubvolumeReport::losses). Inode
-/// flags and fs-verity are always left out. An ordinary user owns all files; they get no
+/// flags and fs-verity are always lost. An ordinary user owns all files; they get no
 /// set-id bits, and their owner may always read them.
 ///
 /// Memory: 32 MiB of notes on files that go without something, one operation,
@@ -81,11 +81,11 @@ pub struct DirectoryDestinationBuilder {
 }
 
 impl DirectoryDestinationBuilder {
-    /// Hands over all that is left out, where a report lists only the first:
+    /// Hands over every loss, where a report lists only the first:
     /// one by one, before the extraction is marked as complete. It is not if
     /// `take` fails.
     ///
-    /// Paths are those of the end, but for what found no room in 16 MiB of
+    /// Paths are those of the end, except for what found no room in 16 MiB of
     /// memory; that is handed over at once.
     pub fn losses(mut self, take: impl FnMut(&Loss) -> io::Result<()> + Send + 'static) -> Self {
         self.sink = Some(Box::new(take));

@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 16 << 20;
 /// What an entry costs besides its path, about.
 const ENTRY_COST: usize = 128;
 
-/// Takes what is left out, one by one.
+/// Takes what is lost, one by one.
 pub(super) type Sink = Box<dyn FnMut(&Loss) -> std::io::Result<()> + Send>;
 
 /// The notes on the tree under construction.

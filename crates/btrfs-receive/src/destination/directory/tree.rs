@@ -1,5 +1,5 @@
 //! Setting owners, modes and attributes as far as the filesystem and the
-//! privileges of the process allow, and noting what is left out.
+//! privileges of the process allow, and noting what is lost.
 //!
 //! # An ordinary user
 //! Who may not give files away owns what is extracted, whoever owned it. So
@@ -285,7 +285,7 @@ impl Tree {
 }
 
 /// Whether the kernel says "not here" or "not you", rather than that
-/// something is wrong: what was asked for is then left out.
+/// something is wrong: what was asked for is then lost.
 pub(super) fn is_refusal(cause: &Cause) -> bool {
     // EINVAL: an owner that the user namespace does not know, an ACL or
     // capability that names one, a value that the filesystem has no room

@@ -16,7 +16,7 @@ use value::{Fields, Put};
 /// Reads the command `kind` from its attributes.
 ///
 /// With `ignore_unknown`, attributes that are unknown, or that the command
-/// does not use, are left out.
+/// does not use, are omitted.
 #[inline]
 pub(crate) fn read(
     kind: CommandKind,

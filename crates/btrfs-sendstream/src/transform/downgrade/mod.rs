@@ -122,14 +122,14 @@ impl DowngradeBuilder {
 /// version or lower pass unchanged.
 ///
 /// To version 1: encoded writes are decoded, data is cut into WRITEs of at
-/// most 48 KiB, creation times in UTIMES are left out (no receiver can set
+/// most 48 KiB, creation times in UTIMES are omitted (no receiver can set
 /// them), and holes are written as zeros, as far as the file reaches. A hole
 /// is a hole no longer, then, and takes space; space allocated in advance is
 /// not. FILEATTR goes if it asks nothing of a receiver.
 ///
 /// To version 2: without ENABLE_VERITY; everything else is as it was.
 ///
-/// What changes the content of files is never left out: what cannot be
+/// What changes the content of files is never omitted: what cannot be
 /// expressed is refused, and so is a command that is not known here. How far a
 /// file that the parent has already reaches is often not in the stream, so
 /// that a hole in it is refused; [`with_parent`](Self::with_parent) helps.
@@ -192,7 +192,7 @@ impl Downgrade {
         self
     }
 
-    /// How many commands were left out ([`Newer::Drop`]).
+    /// How many commands were omitted ([`Newer::Drop`]).
     pub fn dropped(&self) -> u64 {
         self.dropped
     }

@@ -1,10 +1,10 @@
-//! Names that are left out, of files that are kept under another.
+//! Names that are excluded, of files that are kept under another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Position;
 
-/// A name that is left out.
+/// A name that is excluded.
 #[derive(Debug, Default)]
 struct Alias {
     /// The names of the file that are kept, as far as the stream tells. Never
@@ -15,7 +15,7 @@ struct Alias {
     owed: Option<Position>,
 }
 
-/// Names that are left out, of files that are kept under another.
+/// Names that are excluded, of files that are kept under another.
 ///
 /// While both exist, the stream may change the file under either. Kernels
 /// take the first name, which for a new file is the one it was created with;
@@ -24,13 +24,13 @@ struct Alias {
 #[derive(Debug, Default)]
 pub(super) struct Aliases {
     aliases: BTreeMap<Vec<u8>, Alias>,
-    /// The names that are kept, each with one that is left out.
+    /// The names that are kept, each with one that is excluded.
     kept: BTreeSet<(Vec<u8>, Vec<u8>)>,
     len: usize,
 }
 
 impl Aliases {
-    /// Remembers a name that is left out, of a file with these names that are
+    /// Remembers a name that is excluded, of a file with these names that are
     /// kept.
     pub(super) fn add<'a>(
         &mut self,
@@ -123,7 +123,7 @@ impl Aliases {
         })
     }
 
-    /// The names that are left out of a file that is kept as `kept`.
+    /// The names that are excluded of a file that is kept as `kept`.
     fn of(&self, kept: &[u8]) -> Vec<Vec<u8>> {
         let first = (kept.to_vec(), Vec::new());
         let pairs = self.kept.range(first..);

@@ -58,7 +58,7 @@ impl AtHand {
         }
     }
 
-    /// The file that a change under a name that is left out must be for: the
+    /// The file that a change under a name that is excluded must be for: the
     /// file at hand, if nothing was sent under a name that is kept.
     pub(super) fn expected(&self) -> Option<&[u8]> {
         let name = self.names.first().filter(|_| self.waiting)?;

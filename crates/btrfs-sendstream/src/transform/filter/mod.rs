@@ -26,18 +26,18 @@ use crate::error::Position;
 /// stream does not contain enough to do that, it is refused with a
 /// [`Crossing`](TransformErrorKind::Crossing):
 ///
-/// - a file or directory left out before gets a name that is kept, by RENAME
+/// - a file or directory excluded before gets a name that is kept, by RENAME
 ///   or LINK (that is also how kernels send a file that was moved, and further
-///   names of a file whose first name is left out);
-/// - a file that was there before gets a name that is left out and stays under
-///   the one that is kept, or a file is changed under a name that is left out:
+///   names of a file whose first name is excluded);
+/// - a file that was there before gets a name that is excluded and stays under
+///   the one that is kept, or a file is changed under a name that is excluded:
 ///   from then on the stream may mean it by either;
 /// - a file gets names below directories that have no place yet, and the rules
 ///   leave out one of them and keep another;
-/// - a directory that was kept moves to where it would be left out (a file
+/// - a directory that was kept moves to where it would be excluded (a file
 ///   that does is removed);
 /// - a directory moves, and the rules divide what is in it;
-/// - data is cloned from a file that is left out (sent without clone sources,
+/// - data is cloned from a file that is excluded (sent without clone sources,
 ///   a stream has such clones only within its subvolume).
 ///
 /// In each case a wider rule helps, and often a full stream. Two of these come
@@ -46,13 +46,13 @@ use crate::error::Position;
 ///
 /// What cannot be seen: a file with two names that are kept, one of which moves to where it is left
 /// out, may be changed under that name from then on; and so may one with two
-/// such names and a third that is left out, once the first of them is removed. A RENAME of a file to another of its names, which leaves both and
+/// such names and a third that is excluded, once the first of them is removed. A RENAME of a file to another of its names, which leaves both and
 /// which no kernel sends, counts as a move. Times of directories are those of
-/// the sender, even where names in them are left out.
+/// the sender, even where names in them are excluded.
 ///
 /// The temporary names under which kernels create inodes, `o257-8-0`, are
 /// kept whatever the rules, until their owner gets its place; then it is
-/// removed if that place is left out.
+/// removed if that place is excluded.
 ///
 /// Memory: the rules, one command, and 32 MiB for names below temporary names
 /// and beside the border; a stream with more of those is refused.
@@ -272,7 +272,7 @@ impl Filter {
         pass_if(kept, Command::Rename { path, to }, at, out)
     }
 
-    /// Removes what is kept under a temporary name that something left out
+    /// Removes what is kept under a temporary name that something excluded
     /// takes.
     fn replaced(
         &self,
@@ -316,7 +316,7 @@ impl Filter {
         }
     }
 
-    /// Something is changed under a name that is left out.
+    /// Something is changed under a name that is excluded.
     fn changed_outside(&self, path: StreamPath<&[u8]>, at: Position) -> Result<(), TransformError> {
         self.unshared(path, at)?;
         Self::not_kept_as(self.at_hand.expected(), path, at)
@@ -368,7 +368,7 @@ impl Filter {
         pass_if(kept, Command::Rename { path, to }, at, out)
     }
 
-    /// Removes those of `names`, all at or below `path`, that are left out
+    /// Removes those of `names`, all at or below `path`, that are excluded
     /// once `path` is called `to`.
     fn prune(
         &mut self,
@@ -474,7 +474,7 @@ impl Filter {
         Ok(())
     }
 
-    /// A name that is left out is given.
+    /// A name that is excluded is given.
     fn linked_outside(
         &mut self,
         path: &StreamPath,

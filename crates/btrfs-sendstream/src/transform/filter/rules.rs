@@ -58,7 +58,7 @@ impl Rules {
         path.is_empty() || self.included(path) || self.below(path).any(|included| included)
     }
 
-    /// Whether what lies below a path is all kept or all left out.
+    /// Whether what lies below a path is all kept or all excluded.
     pub(super) fn is_uniform(&self, path: &[u8]) -> bool {
         self.below(path).next().is_none()
     }
