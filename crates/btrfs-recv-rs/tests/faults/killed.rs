@@ -22,6 +22,7 @@ fn a_signal_at_any_moment() {
     let sent = Sent::new();
     let to = LoopFilesystem::new();
     let mut place = seed();
+    let command = std::fs::canonicalize(COMMAND).unwrap();
     for round in 0..24 {
         let signal = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP][round % 4];
         place = place
@@ -42,6 +43,11 @@ fn a_signal_at_any_moment() {
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(before).unwrap();
+        // Until `env` has made way for the command.
+        let program = format!("/proc/{}/exe", child.id());
+        while std::fs::read_link(&program).is_ok_and(|it| it != command) {
+            std::thread::yield_now();
+        }
         kill_process(Pid::from_child(&child), signal).unwrap();
         let _ = stdin.write_all(after);
         drop(stdin);
