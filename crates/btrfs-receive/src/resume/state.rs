@@ -131,8 +131,10 @@ impl Place {
         let working = journal.as_ref().map_or(Uuid::nil(), |it| it.working);
         self.bring_back(&new.name, working, complete);
         if self.is_complete(complete, new) {
-            // Only its name was missing.
-            self.rename(complete, &new.name)?;
+            // Only its name was missing, which it may have by now.
+            if complete != &new.name {
+                self.rename(complete, &new.name)?;
+            }
             self.sync_names()?;
             store.remove()?;
             return Ok(Begun::Complete);

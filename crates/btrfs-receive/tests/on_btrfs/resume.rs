@@ -15,6 +15,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         test!(goes_on_after_a_cut, false),
         test!(goes_on_after_a_cut, true),
+        test!(stopped_before_the_name_came_back),
         test!(another_stream_is_refused),
         test!(what_is_gone_is_built_again),
         test!(what_was_changed_is_noticed),
@@ -90,6 +91,31 @@ pub(crate) fn streams(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
         full,
         Sender::new(&second).parent(&first).version(2).to_vec(),
     )
+}
+
+/// A receiver that was killed when the subvolume was complete, and before it
+/// had its name again.
+fn stopped_before_the_name_came_back() {
+    let pair = Pair::new();
+    let (full, _) = streams(&pair);
+    let [whole, stopped] = ["whole", "stopped"].map(|name| pair.received(name));
+    for directory in [&whole, &stopped] {
+        fs::create_dir(directory).unwrap();
+    }
+    let mut log = Log::default();
+    receive(&full, &whole, 20_000, &mut log).unwrap();
+    let complete = subvolume::facts(&whole.join("first"));
+    receive(&full[..full.len() / 2], &stopped, 20_000, &mut log).unwrap_err();
+    let aside = stopped.join("first.receiving-0123456789abcdef");
+    fs::rename(stopped.join("first"), &aside).unwrap();
+    let uuid = complete.received_uuid.unwrap();
+    subvolume::stamp(&aside, &uuid, complete.send_transid);
+    subvolume::set_read_only(&aside, true);
+    let report = receive(&full, &stopped, 20_000, &mut log).unwrap();
+    assert_eq!(report.subvolumes[0].outcome, Outcome::AlreadyComplete);
+    let names = fs::read_dir(stopped).unwrap().flatten();
+    let names: Vec<_> = names.map(|entry| entry.file_name()).collect();
+    assert_eq!(names, ["first"]);
 }
 
 /// Cut at many places, one receive after the other, each of which comes
