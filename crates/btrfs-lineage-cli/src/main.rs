@@ -1,0 +1,74 @@
+//! Finds out how the subvolumes of btrfs filesystems are related by send and
+//! receive.
+
+mod args;
+mod inventory;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use sendstream_common::text::{push_message, strerror};
+
+use args::{Args, Request};
+
+/// Why the command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// A path that cannot be used.
+    #[error("{}: {}", path.display(), strerror(error))]
+    Path { path: PathBuf, error: io::Error },
+    /// Standard output could not be written.
+    #[error("standard output: {}", strerror(error))]
+    Output { error: io::Error },
+}
+
+impl Failure {
+    fn path(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |error| Self::Path {
+            path: path.to_owned(),
+            error,
+        }
+    }
+
+    fn output(error: io::Error) -> Self {
+        Self::Output { error }
+    }
+
+    /// Whether nobody reads the output any more, who needs no message.
+    fn is_unread(&self) -> bool {
+        matches!(self, Self::Output { error } if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(status) => status,
+        Err(failure) => {
+            if !failure.is_unread() {
+                say(&failure.to_string());
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<ExitCode, Failure> {
+    match &args.request {
+        Request::Inventory(options) => inventory::run(options),
+    }
+}
+
+/// Prints a message on standard error. A failure to do so cannot be reported.
+fn say(text: &str) {
+    let mut out = b"btrfs-lineage: ".to_vec();
+    for (index, line) in text.lines().enumerate() {
+        if index > 0 {
+            out.push(b'\n');
+        }
+        push_message(&mut out, line.as_bytes());
+    }
+    out.push(b'\n');
+    let _ = io::stderr().write_all(&out);
+}
