@@ -1,11 +1,16 @@
 //! System calls that fail, by strace(1): for each kind of call the k-th one
 //! of each thread.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use btrfs_sendstream::Command::{End, FileAttr, Mkfile, SetXattr, Subvol};
+use btrfs_sendstream::{StreamPath, SubvolumeName, Version, Writer, inode_flags};
 use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
+use rustix::fs::{IFlags, ioctl_getflags};
+use uuid::Uuid;
 
 use crate::support::{COMMAND, Sent, check, clear, is_unfinished, run};
 
@@ -48,6 +53,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_failed_call_is_a_failed_receive, 20, "EIO"),
         test!(the_stamp_is_taken_back),
         test!(an_unfinished_parent_is_refused),
+        test!(flags_are_set_beside_the_flags_of_write_back),
     ]
 }
 
@@ -156,6 +162,72 @@ fn the_stamp_is_taken_back() {
         }
         subvolume::delete(&received);
     }
+}
+
+/// The kernel may mark a file as not compressible while its compression
+/// property is being set: it then has two flags that exclude each other, and
+/// refuses every other until the property is set again.
+fn flags_are_set_beside_the_flags_of_write_back() {
+    if no_strace() {
+        return;
+    }
+    let path = || StreamPath::parse(&b"file"[..]).unwrap();
+    let commands = [
+        Subvol {
+            name: SubvolumeName::parse(&b"tiny"[..]).unwrap(),
+            uuid: Uuid::from_u128(7),
+            ctransid: 8,
+        },
+        Mkfile {
+            path: path(),
+            ino: 257,
+        },
+        SetXattr {
+            path: path(),
+            name: b"btrfs.compression",
+            data: b"zstd",
+        },
+        FileAttr {
+            path: path(),
+            attributes: inode_flags::NODUMP | inode_flags::COMPRESS,
+        },
+        End,
+    ];
+    let mut writer = Writer::new(Vec::new());
+    writer.header(Version::V2).unwrap();
+    for command in &commands {
+        writer.command::<&[u8]>(command).unwrap();
+    }
+    let stream = writer.finish().unwrap();
+    let to = LoopFilesystem::new();
+    let received = to.path().join("tiny");
+    let file = received.join("file");
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    // All calls, and then with the first of those that set flags refused.
+    for refused in [false, true] {
+        let calls = std::fs::read_to_string(&log).unwrap_or_default();
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o"]).arg(&log);
+        strace.arg("-P").arg(&file).args(["-e", "trace=ioctl"]);
+        if refused {
+            let before = calls
+                .lines()
+                .take_while(|line| !line.contains("FSSETXATTR"));
+            let k = before.count() + 1;
+            strace.args(["-e", &format!("inject=ioctl:error=EINVAL:when={k}")]);
+        }
+        let output = run(strace.arg(COMMAND).arg(to.path()), &stream);
+        assert!(output.status.success(), "{calls}{output:?}");
+        let flags = ioctl_getflags(File::open(&file).unwrap()).unwrap();
+        assert!(
+            flags.contains(IFlags::NODUMP | IFlags::COMPRESSED),
+            "{flags:?}"
+        );
+        subvolume::delete(&received);
+    }
+    let calls = std::fs::read_to_string(&log).unwrap();
+    assert!(calls.contains("(INJECTED)"), "{calls}");
 }
 
 /// Killed between the call that sets the received UUID and the one that makes

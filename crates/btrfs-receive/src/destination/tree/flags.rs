@@ -62,6 +62,10 @@ const MAX_COMPRESSIONS: usize = 1024;
 /// The longest value of `btrfs.compression` that is kept waiting.
 const MAX_COMPRESSION_LEN: usize = 32;
 
+/// The longest value of `btrfs.compression` that is read: the kernel takes an
+/// algorithm and a level.
+const MAX_PROPERTY_LEN: usize = 64;
+
 /// What could not be set yet, and what could not be set at all.
 ///
 /// Both threads change flags, of the same inode too. Flags can only be set
@@ -227,7 +231,7 @@ pub(in crate::destination) fn lift(fd: impl AsFd, waiting: &SharedFlags) -> Resu
     if !waiting.forbidding.contains_key(&stat.st_ino) {
         waiting.note(&fd, stat.st_ino, found)?;
     }
-    let _ = sys::fs_set_xflags(&fd, flags - forbidding);
+    let _ = set_xflags(&fd, flags - forbidding);
     Ok(())
 }
 
@@ -292,9 +296,35 @@ fn change_xflags(fd: impl AsFd, remove: XFlags, add: XFlags) -> Result<(), Cause
     let old = sys::fs_get_xflags(&fd).map_err(named("FS_IOC_FSGETXATTR"))?;
     let new = (old - remove) | add;
     if new != old {
-        sys::fs_set_xflags(&fd, new).map_err(named("FS_IOC_FSSETXATTR"))?;
+        set_xflags(&fd, new).map_err(named("FS_IOC_FSSETXATTR"))?;
     }
     Ok(())
+}
+
+/// Sets the flags, also where write-back marked a file as not compressible
+/// while its compression property was being set. The kernel refuses to set any
+/// flag beside that pair (`check_fsflags` in `fs/btrfs/ioctl.c`), until the
+/// property is set again, which takes the mark off.
+fn set_xflags(fd: impl AsFd, flags: XFlags) -> Result<(), Errno> {
+    match sys::fs_set_xflags(&fd, flags) {
+        Err(Errno::INVAL) => {}
+        result => return result,
+    }
+    let mut value = [0; MAX_PROPERTY_LEN];
+    let Some(value) = compression(&fd, &mut value)? else {
+        return Err(Errno::INVAL);
+    };
+    fsetxattr(&fd, COMPRESSION, value, XattrFlags::empty())?;
+    sys::fs_set_xflags(&fd, flags)
+}
+
+/// The compression property, if there is one.
+fn compression(fd: impl AsFd, value: &mut [u8]) -> Result<Option<&[u8]>, Errno> {
+    match fgetxattr(fd, COMPRESSION, &mut *value) {
+        Ok(len) => Ok(value.get(..len)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Sets the flags that only `FS_IOC_SETFLAGS` sets. That call rewrites
@@ -308,12 +338,8 @@ fn set_flags(fd: impl AsFd, attributes: u64) -> Result<bool, Cause> {
     let old = ioctl_getflags(&fd)
         .map_err(named("FS_IOC_GETFLAGS"))?
         .bits();
-    let mut value = [0; 64];
-    let compression = match fgetxattr(&fd, COMPRESSION, &mut value[..]) {
-        Ok(len) => value.get(..len),
-        Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
-        Err(errno) => return Err(Cause::system("fgetxattr", errno)),
-    };
+    let mut value = [0; MAX_PROPERTY_LEN];
+    let compression = compression(&fd, &mut value).map_err(named("fgetxattr"))?;
     let compresses = compression.is_some() || attributes & inode_flags::COMPRESS != 0;
     let mut mask = NOCOW_FL | DIRSYNC_FL;
     if !compresses {
