@@ -525,6 +525,14 @@ impl fmt::Display for EscapedPath<'_> {
     }
 }
 
+/// Whether a call failed with this error number.
+pub(crate) fn is_errno(cause: &Cause, errno: rustix::io::Errno) -> bool {
+    match cause {
+        Cause::System { error, .. } => error.raw_os_error() == Some(errno.raw_os_error()),
+        _ => false,
+    }
+}
+
 /// Turns an error number into the failure of `call`.
 pub(crate) fn named(call: &'static str) -> impl Fn(rustix::io::Errno) -> Cause {
     move |errno| Cause::system(call, errno)

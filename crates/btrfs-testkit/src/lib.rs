@@ -53,7 +53,7 @@ pub use harness::{Test, main};
 pub use inputs::fuzz_inputs;
 pub use namespace::{enter as enter_namespace, scratch_dir};
 pub use property::property_runner;
-pub use sample::Sample;
+pub use sample::{Sample, SentSample};
 pub use site::Site;
 pub use stream::{Sender, reference_receive};
 pub use tree::{

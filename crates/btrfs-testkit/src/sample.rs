@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, IFlags};
 
 use crate::files::{self, acl, capability, pattern};
-use crate::{Time, subvolume};
+use crate::{LoopFilesystem, Sender, Time, subvolume};
 
 /// Which of the cases to include that not every receiver keeps.
 #[derive(Clone, Copy, Debug)]
@@ -480,4 +480,33 @@ fn written_then_renamed(root: &Path) -> io::Result<()> {
     files::write(&at.join("z/foo"), 100, b"the new one")?;
     std::fs::rename(at.join("d"), at.join("e"))?;
     std::fs::rename(at.join("z"), at.join("d"))
+}
+
+/// The sample, sent in full and as the difference that
+/// [`Sample::change`] makes, both in one input of version 2.
+pub struct SentSample {
+    /// Holds `first` and `second`, the snapshots that were sent.
+    pub from: LoopFilesystem,
+    /// The two streams.
+    pub stream: Vec<u8>,
+}
+
+impl SentSample {
+    /// Makes a filesystem with the sample, and sends it.
+    ///
+    /// # Panics
+    ///
+    /// If btrfs or its programs fail.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        let from = LoopFilesystem::new();
+        let work = subvolume::create(&from.path().join("work"));
+        Sample::default().build(&work);
+        let first = subvolume::snapshot_read_only(&work, &from.path().join("first"));
+        Sample::default().change(&work);
+        let second = subvolume::snapshot_read_only(&work, &from.path().join("second"));
+        let mut stream = Sender::new(&first).version(2).to_vec();
+        stream.extend(Sender::new(&second).parent(&first).version(2).to_vec());
+        Self { from, stream }
+    }
 }

@@ -2,9 +2,9 @@
 
 use btrfs_model::MemoryDestination;
 use btrfs_receive::{BtrfsDestination, Options, Receiver};
-use btrfs_testkit::{LoopFilesystem, Test, test};
+use btrfs_testkit::{LoopFilesystem, SentSample, Test, test};
 
-use crate::support::{Random, Sent, check_and_clear, check_memory, stored, tiny};
+use crate::support::{Random, check_and_clear, check_memory, stored, tiny};
 
 /// The version in a stream's header, which no checksum covers: version 1
 /// read as 2 cannot be told from a stream that was sent so.
@@ -63,7 +63,7 @@ fn damaged_at_every_byte() {
 
 fn ends_or_is_damaged_at_random() {
     let mut random = Random::new();
-    let sent = Sent::new();
+    let sent = SentSample::new();
     let mut inputs = vec![sent.stream];
     inputs.push(small());
     for mut stream in inputs {
@@ -99,7 +99,7 @@ fn is_version(stream: &[u8], at: usize) -> bool {
 
 fn the_same_on_btrfs() {
     let mut random = Random::new();
-    let mut sent = Sent::new();
+    let mut sent = SentSample::new();
     let to = LoopFilesystem::new();
     for round in 0..24 {
         let at = random.below(sent.stream.len());

@@ -5,9 +5,9 @@ use btrfs_receive::{
     Begun, BtrfsDestination, Destination, Failure, Finished, NewSubvolume, Options, Receiver, Step,
 };
 use btrfs_sendstream::Position;
-use btrfs_testkit::{LoopFilesystem, Test, test};
+use btrfs_testkit::{LoopFilesystem, SentSample, Test, test};
 
-use crate::support::{Sent, check_and_clear, check_memory, stored};
+use crate::support::{check_and_clear, check_memory, stored};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -120,7 +120,7 @@ fn every_call_of_a_model_fails_once() {
 }
 
 fn calls_of_a_btrfs_fail_once() {
-    let sent = Sent::new();
+    let sent = SentSample::new();
     let to = LoopFilesystem::new();
     let mut calls = 0;
     let mut step = 1;

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use btrfs_model::{Ignored, MemoryDestination};
 use btrfs_sendstream::{Command, StreamPath, SubvolumeName, Timespec, Version, Writer};
-use btrfs_testkit::{LoopFilesystem, Sample, Sender, subvolume};
+use btrfs_testkit::subvolume;
 use uuid::Uuid;
 
 /// Numbers that look random; the seed is printed.
@@ -101,26 +101,6 @@ pub(crate) fn tiny() -> Vec<u8> {
         writer.command::<&[u8]>(command).unwrap();
     }
     writer.finish().unwrap()
-}
-
-/// The sample, sent in full, and its changes; both in one input.
-pub(crate) struct Sent {
-    pub(crate) from: LoopFilesystem,
-    pub(crate) stream: Vec<u8>,
-}
-
-impl Sent {
-    pub(crate) fn new() -> Self {
-        let from = LoopFilesystem::new();
-        let work = subvolume::create(&from.path().join("work"));
-        Sample::default().build(&work);
-        let first = subvolume::snapshot_read_only(&work, &from.path().join("first"));
-        Sample::default().change(&work);
-        let second = subvolume::snapshot_read_only(&work, &from.path().join("second"));
-        let mut stream = Sender::new(&first).version(2).to_vec();
-        stream.extend(Sender::new(&second).parent(&first).version(2).to_vec());
-        Self { from, stream }
-    }
 }
 
 /// Panics if anything in `found` counts as received and is not as in

@@ -8,11 +8,11 @@ use std::process::{Command, Output};
 
 use btrfs_sendstream::Command::{End, FileAttr, Mkfile, SetXattr, Subvol};
 use btrfs_sendstream::{StreamPath, SubvolumeName, Version, Writer, inode_flags};
-use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
+use btrfs_testkit::{LoopFilesystem, SentSample, Test, subvolume, test};
 use rustix::fs::{IFlags, ioctl_getflags};
 use uuid::Uuid;
 
-use crate::support::{COMMAND, Sent, check, clear, is_unfinished, run};
+use crate::support::{COMMAND, check, clear, is_unfinished, run};
 
 /// The calls a receive consists of.
 const CALLS: [&str; 26] = [
@@ -91,7 +91,7 @@ fn a_failed_call_is_a_failed_receive(k: u32, error: &str) {
     if no_strace() {
         return;
     }
-    let sent = Sent::new();
+    let sent = SentSample::new();
     let to = LoopFilesystem::new();
     let mut failed = 0;
     for call in CALLS {

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
-use btrfs_testkit::{LoopFilesystem, Test, Tree, subvolume, test};
+use btrfs_testkit::{LoopFilesystem, SentSample, Test, Tree, subvolume, test};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{COMMAND, Sent, check, check_after_a_cut, clear, run, seed};
+use crate::support::{COMMAND, check, check_after_a_cut, clear, run, seed};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -19,7 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
 /// Part of the stream is written before the signal, the rest after it, so
 /// that the receiver is at work or waits for input when it arrives.
 fn a_signal_at_any_moment() {
-    let sent = Sent::new();
+    let sent = SentSample::new();
     let to = LoopFilesystem::new();
     let mut place = seed();
     let command = std::fs::canonicalize(COMMAND).unwrap();
@@ -66,7 +66,7 @@ fn a_signal_at_any_moment() {
 /// Nothing of a stream whose name is taken reaches the subvolume that has
 /// it; the next stream of the input is received all the same.
 fn a_refused_name_concerns_nobody_else() {
-    let sent = Sent::new();
+    let sent = SentSample::new();
     let to = LoopFilesystem::new();
     let taken = subvolume::create(&to.path().join("taken"));
     std::fs::write(taken.join("file"), b"mine").unwrap();

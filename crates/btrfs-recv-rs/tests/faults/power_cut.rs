@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use btrfs_testkit::{LoopFilesystem, Sender, Test, subvolume, test};
+use btrfs_testkit::{LoopFilesystem, Sender, SentSample, Test, subvolume, test};
 
-use crate::support::{COMMAND, Sent, check_after_a_cut, noise, receive};
+use crate::support::{COMMAND, check_after_a_cut, noise, receive};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![test!(right_after_the_exit), test!(at_any_moment)]
@@ -74,7 +74,7 @@ fn reborn(copy: &Path, from: &Path) -> (usize, usize) {
 }
 
 fn right_after_the_exit() {
-    let sent = Sent::new();
+    let sent = SentSample::new();
     let outer = LoopFilesystem::builder().size(3 << 30).build();
     let to = inner(&outer);
     let copy = outer.path().join("copy");

@@ -6,11 +6,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
+use btrfs_testkit::{LoopFilesystem, SentSample, Test, subvolume, test};
 
 use crate::injected::no_strace;
 use crate::resumed::FOLDER;
-use crate::support::{COMMAND, Places, Sent, open_up, run, seed};
+use crate::support::{COMMAND, Places, open_up, run, seed};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -40,7 +40,7 @@ const ONE_IN: usize = 12;
 const MOST_KEPT: usize = 4 + 1 + 1 + 3;
 
 struct Stopped {
-    sent: Sent,
+    sent: SentSample,
     outer: LoopFilesystem,
     /// A disk on which the first subvolume is complete, and the second was
     /// interrupted between two checkpoints.
@@ -50,7 +50,7 @@ struct Stopped {
 
 impl Stopped {
     fn new(atomic: bool) -> Self {
-        let sent = Sent::new();
+        let sent = SentSample::new();
         let outer = LoopFilesystem::builder().size(4 << 30).build();
         let options: &[&str] = if atomic { &["--atomic"] } else { &[] };
         let prepared = outer.path().join("prepared");

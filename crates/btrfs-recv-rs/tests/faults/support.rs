@@ -6,27 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use btrfs_testkit::{LoopFilesystem, Sample, Sender, subvolume};
-
-/// The sample as `first`, changed as `second`, and both streams in one input.
-pub(crate) struct Sent {
-    pub(crate) from: LoopFilesystem,
-    pub(crate) stream: Vec<u8>,
-}
-
-impl Sent {
-    pub(crate) fn new() -> Self {
-        let from = LoopFilesystem::new();
-        let work = subvolume::create(&from.path().join("work"));
-        Sample::default().build(&work);
-        let first = subvolume::snapshot_read_only(&work, &from.path().join("first"));
-        Sample::default().change(&work);
-        let second = subvolume::snapshot_read_only(&work, &from.path().join("second"));
-        let mut stream = Sender::new(&first).version(2).to_vec();
-        stream.extend(Sender::new(&second).parent(&first).version(2).to_vec());
-        Self { from, stream }
-    }
-}
+use btrfs_testkit::subvolume;
 
 /// The command under test.
 pub(crate) const COMMAND: &str = env!("CARGO_BIN_EXE_btrfs-recv-rs");

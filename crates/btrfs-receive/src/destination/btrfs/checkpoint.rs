@@ -64,7 +64,10 @@ impl BtrfsDestination {
     /// taken off it.
     pub(crate) fn reopen(&mut self, new: &NewSubvolume, uuid: Uuid) -> Result<(), Cause> {
         let new = new.clone();
-        self.pipeline.call(move |engine| engine.reopen(new, uuid))
+        self.pipeline.call(move |engine| engine.reopen(new, uuid))?;
+        // Its inodes are on disk, as those of a parent are.
+        self.prefetcher.begin(true);
+        Ok(())
     }
 
     /// An inode of the subvolume under construction, and its generation if it

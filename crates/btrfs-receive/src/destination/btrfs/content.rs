@@ -21,12 +21,12 @@ use super::budget::Share;
 use crate::confine::{XattrHolder, timestamps};
 use crate::destination::tree::data::DataWriter;
 use crate::destination::tree::encoded::Accepted;
-use crate::destination::tree::error::{StepError, is_errno};
 use crate::destination::tree::flags::{self, SharedFlags};
 use crate::destination::tree::open_file::OpenFile;
-use crate::error::{Cause, Failure, named};
+use crate::error::{Cause, Failure, is_errno, named};
 use crate::plan::op::{Op, Step};
 use crate::report::Fallbacks;
+use crate::step_error::StepError;
 use crate::xattr::COMPRESSION;
 
 /// A step on a regular file that was opened for it.

@@ -24,12 +24,12 @@ use super::subvolume;
 use crate::destination::tree::create::Creator;
 use crate::destination::tree::data::{DataWriter, Encoding};
 use crate::destination::tree::encoded::Accepted;
-use crate::destination::tree::error::StepError;
 use crate::destination::tree::flags::SharedFlags;
 use crate::destination::tree::root_names::RootNames;
 use crate::destination::{Begun, Finished};
 use crate::error::{Cause, Failure, named};
 use crate::plan::op::{NewSubvolume, Step};
+use crate::step_error::StepError;
 use btrfs_ioctl as sys;
 
 /// What lasts from one subvolume to the next, and the one under construction.

@@ -16,11 +16,11 @@ use super::content_thread::Content;
 use super::sources::{CloneSources, SourceFinder};
 use crate::confine::{Access, PathCache, Root};
 use crate::destination::tree::create::Creator;
-use crate::destination::tree::error::{StepError, is_errno};
 use crate::destination::tree::flags::{self, SharedFlags};
 use crate::destination::tree::open_file::{OpenFile, file_capacity};
-use crate::error::{Cause, Failure, named};
+use crate::error::{Cause, Failure, is_errno, named};
 use crate::plan::op::{NewInode, NewSubvolume, Op, Step};
+use crate::step_error::StepError;
 use crate::xattr::COMPRESSION;
 use btrfs_ioctl as sys;
 
@@ -302,14 +302,16 @@ impl Namespace {
     fn enable_verity(&mut self, verity: &EnableVerity, content: &mut Content) -> Result<(), Cause> {
         self.inodes.clear();
         content.wait()?;
-        let file = self.root.open_file(&verity.path, Access::Read)?;
         let parameters = sys::Verity {
             hash_algorithm: verity.algorithm.into(),
             block_size: verity.block_size,
             salt: &verity.salt,
             signature: &verity.signature,
         };
-        sys::enable_verity(file, &parameters).map_err(named("FS_IOC_ENABLE_VERITY"))
+        self.lifting(&[&verity.path], content, |root| {
+            let file = root.open_file(&verity.path, Access::Read)?;
+            sys::enable_verity(file, &parameters).map_err(named("FS_IOC_ENABLE_VERITY"))
+        })
     }
 
     /// The regular file at `path`, open for writing.

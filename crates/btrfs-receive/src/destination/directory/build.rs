@@ -12,13 +12,13 @@ use super::tree::{self, Tree};
 use crate::confine::{Access, PathCache};
 use crate::destination::tree::create::Creator;
 use crate::destination::tree::data::{self, DataWriter};
-use crate::destination::tree::error::StepError;
 use crate::destination::tree::flags::SharedFlags;
 use crate::destination::tree::open_file::file_capacity;
 use crate::destination::tree::root_names::RootNames;
 use crate::error::{Cause, Failure, named};
 use crate::plan::op::{NewInode, NewSubvolume, Op, Step};
 use crate::report::LossKind;
+use crate::step_error::StepError;
 
 /// `FALLOC_FL_PUNCH_HOLE` and `KEEP_SIZE`: all that kernels send.
 const PUNCH_HOLE: u32 = 3;

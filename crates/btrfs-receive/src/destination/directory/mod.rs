@@ -31,12 +31,12 @@ use self::record::Record;
 use self::sources::Sources;
 use self::tree::Tree;
 use super::tree::data::DataWriter;
-use super::tree::error::StepError;
 use super::{Begun, DeferredAttributes, Destination, Finished};
 use crate::confine::Root;
 use crate::error::{Cause, Failure, OpenError, named};
 use crate::plan::op::{NewSubvolume, SourceId, Step};
 use crate::report::Loss;
+use crate::step_error::StepError;
 
 /// A directory on any filesystem, in which subvolumes are extracted as plain
 /// directories. Needs no privileges.

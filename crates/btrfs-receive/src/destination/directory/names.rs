@@ -15,8 +15,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstatfs, openat, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::confine::{PathCache, Root};
-use crate::destination::tree::error::is_errno;
-use crate::error::{Cause, named};
+use crate::error::{Cause, is_errno, named};
 
 /// Names that wait to be looked for at most, and bytes of their paths.
 const MAX_WAITING: usize = 8192;

@@ -5,13 +5,13 @@ use rustix::fs::{Mode, OFlags, fgetxattr, fstat, ioctl_getflags, openat};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
-use super::error::StepError;
 use super::flags::{self, INHERITED_FL, SharedFlags};
 use super::open_file::OpenFile;
 use super::root_names::RootNames;
 use crate::confine::{PathCache, Root};
 use crate::error::{Cause, named};
 use crate::plan::op::NewInode;
+use crate::step_error::StepError;
 use crate::xattr::{COMPRESSION, DEFAULT_ACL};
 
 /// Directories whose inheritance is remembered.

@@ -11,9 +11,9 @@ use rustix::io::{Errno, pread, pwrite, pwritev};
 use tracing::{debug, trace};
 
 use super::encoded::Accepted;
-use super::error::StepError;
 use crate::error::{Cause, named};
 use crate::report::Fallbacks;
+use crate::step_error::StepError;
 use btrfs_ioctl as sys;
 
 /// Bytes copied at once where a clone is refused.

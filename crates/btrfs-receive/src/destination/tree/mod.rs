@@ -4,7 +4,6 @@
 pub(super) mod create;
 pub(super) mod data;
 pub(super) mod encoded;
-pub(super) mod error;
 pub(super) mod flags;
 pub(super) mod lock;
 pub(super) mod open_file;
