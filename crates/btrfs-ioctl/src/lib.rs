@@ -41,7 +41,7 @@ pub use number::{
     INODE_ITEM, ROOT_INODE, TOP_LEVEL, UUID_RECEIVED_SUBVOLUME, UUID_SUBVOLUME, UUID_TREE,
 };
 pub use opens::{Opened, Opens, is_open_for_writing};
-pub use search::{Item, Key, tree_search, tree_search_since};
+pub use search::{Item, Key, stored_generation, tree_search, tree_search_since};
 pub use send::send_changes;
 pub use subvolume::{
     FsInfo, Received, SubvolumeInfo, fs_info, set_received_subvol, snap_create, snap_destroy,

@@ -10,6 +10,7 @@ use rustix::io::{Errno, Result};
 use rustix::ioctl::{self, Ioctl, IoctlOutput, Opcode};
 
 use super::abi::{SearchHead, TREE_SEARCH_V2};
+use super::number::INODE_ITEM;
 
 /// Words that the arguments take ahead of the buffer.
 const HEAD: usize = size_of::<SearchHead>() / 8;
@@ -100,6 +101,27 @@ pub fn tree_search(
     visit: impl FnMut(Item<'_>) -> ControlFlow<()>,
 ) -> Result<()> {
     tree_search_since(fd, tree, (min, max), 0, visit)
+}
+
+/// The generation of an inode in the subvolume `id`, cut to the 32 bits that a
+/// handle has of it; `None` if there is no such inode. The generation of the
+/// root of a snapshot is that of its source, and not the transaction that
+/// created the snapshot.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN`; `ENOENT` if there is no such subvolume.
+pub fn stored_generation(fd: impl AsFd, id: u64, inode: u64) -> Result<Option<u32>> {
+    let key = Key {
+        objectid: inode,
+        item_type: INODE_ITEM,
+        offset: 0,
+    };
+    let mut generation = None;
+    tree_search(fd, id, key, key, |item| {
+        generation = item.data.first_chunk().copied().map(u32::from_le_bytes);
+        ControlFlow::Break(())
+    })?;
+    Ok(generation)
 }
 
 /// As [`tree_search`], but shows only what lies in blocks that were written in

@@ -7,7 +7,6 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::{Errno, Result};
 use uuid::Uuid;
 
-use super::uuid::root_generation;
 use btrfs_ioctl::{self as sys, ROOT_INODE, RootRef, SubvolumeInfo, TOP_LEVEL};
 
 /// Most subvolumes within each other that are followed.
@@ -42,7 +41,7 @@ pub(super) struct Opened {
 /// `EPERM` without `CAP_DAC_READ_SEARCH` in the initial user namespace;
 /// `ESTALE` if this is no btrfs.
 pub fn top_level(directory: impl AsFd) -> std::io::Result<OwnedFd> {
-    let generation = root_generation(&directory, TOP_LEVEL);
+    let generation = sys::stored_generation(&directory, TOP_LEVEL, ROOT_INODE);
     // 0 is "any" to later kernels.
     let generation = generation.ok().flatten().unwrap_or(0);
     Ok(sys::open_subvolume(directory, TOP_LEVEL, generation)?)
@@ -113,7 +112,7 @@ impl Opener {
 
     /// Kernels before 6.2 want the generation of the root's inode.
     fn open_with_generation(&self, id: u64) -> Result<OwnedFd> {
-        match root_generation(&self.mount, id) {
+        match sys::stored_generation(&self.mount, id, ROOT_INODE) {
             Ok(Some(generation)) => sys::open_subvolume(&self.mount, id, generation),
             Ok(None) | Err(Errno::NOENT) => Err(Errno::NOENT),
             Err(_) => Err(Errno::STALE),

@@ -31,26 +31,6 @@ pub(super) fn subvolumes(fd: impl AsFd, uuid: Uuid) -> Result<Vec<u64>> {
     Ok(ids)
 }
 
-/// The generation that a handle of the root of subvolume `id` needs before
-/// Linux 6.2: that of the directory's inode, cut to 32 bits. A snapshot has
-/// it from its source, so it is not the transaction that created it.
-///
-/// # Errors
-/// `EPERM` without `CAP_SYS_ADMIN`; `ENOENT` if there is no such subvolume.
-pub(super) fn root_generation(fd: impl AsFd, id: u64) -> Result<Option<u32>> {
-    let key = Key {
-        objectid: sys::ROOT_INODE,
-        item_type: sys::INODE_ITEM,
-        offset: 0,
-    };
-    let mut generation = None;
-    sys::tree_search(fd, id, key, key, |item| {
-        generation = item.data.first_chunk().copied().map(u32::from_le_bytes);
-        ControlFlow::Break(())
-    })?;
-    Ok(generation)
-}
-
 fn key(uuid: Uuid, item_type: u8) -> Key {
     let bytes = uuid.as_u128().to_be_bytes();
     let (words, _) = bytes.as_chunks::<8>();

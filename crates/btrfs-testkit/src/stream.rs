@@ -44,14 +44,26 @@ impl Sender {
         self
     }
 
-    /// Sets the version of the stream; 1 unless set, 0 for the kernel's highest.
+    /// Sets the version of the stream; 1 unless set, 0 for the kernel's highest,
+    /// which serves for a higher one too.
     pub fn version(self, version: u32) -> Self {
+        let version = version.min(Self::highest_version());
         self.option("--proto").option(&version.to_string())
     }
 
-    /// Sends compressed extents as they are (version 2).
+    /// Sends compressed extents as they are (version 2), if the kernel does.
     pub fn compressed(self) -> Self {
-        self.option("--compressed-data")
+        match Self::highest_version() {
+            ..2 => self,
+            _ => self.option("--compressed-data"),
+        }
+    }
+
+    /// The highest version that this kernel sends.
+    pub fn highest_version() -> u32 {
+        let version = std::fs::read_to_string("/sys/fs/btrfs/features/send_stream_version");
+        // Kernels without that file send version 1.
+        version.map_or(1, |version| version.trim().parse().unwrap())
     }
 
     /// Leaves out the data (`--no-data`).

@@ -37,7 +37,7 @@
 //! not on the size of the subvolume. If the half-built subvolume is gone, the same
 //! is done to a new one.
 //!
-//! That takes `CAP_SYS_ADMIN`, and Linux 6.0 for inode flags.
+//! That takes `CAP_SYS_ADMIN`.
 //!
 //! # Memory
 //! 64 KB for hashes, and what the destination defers to the end of the

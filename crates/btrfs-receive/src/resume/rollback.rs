@@ -6,7 +6,8 @@
 //!
 //! Inodes that are gone are made again under new numbers. A stream does not have
 //! their flags, which are therefore taken from the checkpoint; and what is set at
-//! the end by inode number gets the new numbers.
+//! the end by inode number gets the new numbers. Kernels before 6.0 send version
+//! 1, which has no flags at all.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,9 +16,10 @@ use std::os::fd::OwnedFd;
 use std::thread;
 
 use btrfs_sendstream::{
-    CloneRange, Command, CommandBuf, Item, Position, Reader, StreamPath, SubvolumeName,
+    CloneRange, Command, CommandBuf, Item, Position, Reader, StreamPath, SubvolumeName, Version,
 };
-use rustix::fs::fstat;
+use rustix::fs::{FileType, fstat};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use uuid::Uuid;
 
@@ -94,9 +96,19 @@ struct Rollback {
     /// The number of the first regular file that was created. Numbers are given
     /// in ascending order: those below are of inodes that were there before.
     first_created: Option<u64>,
+    /// If the stream has no flags.
+    without_flags: Option<NoFlags>,
     /// The path of the file that ranges were restored of last, and its size in the
     /// checkpoint.
     open: Option<(StreamPath, u64)>,
+}
+
+/// What a stream of version 1 needs besides.
+#[derive(Default)]
+struct NoFlags {
+    /// The number of the first regular file or directory that was created:
+    /// those have got their flags.
+    first_made: Option<u64>,
 }
 
 impl Rollback {
@@ -122,6 +134,7 @@ impl Rollback {
             renumbered: waiting.map(|inode| (inode, None)).collect(),
             created: 0,
             first_created: None,
+            without_flags: None,
             open: None,
         })
     }
@@ -138,7 +151,15 @@ impl Rollback {
             let sender = thread::Builder::new()
                 .name("btrfs-changes".into())
                 .stack_size(THREAD_STACK)
-                .spawn_scoped(scope, move || sys::send_changes(root, base, input))
+                .spawn_scoped(scope, move || {
+                    match sys::send_changes(&root, base, &input, 2) {
+                        // Nothing was sent.
+                        Err(Errno::INVAL | Errno::OPNOTSUPP) => {
+                            sys::send_changes(&root, base, &input, 1)
+                        }
+                        result => result,
+                    }
+                })
                 .map_err(|error| system("clone", error))?;
             let mut output = File::from(output);
             let applied = self.apply_stream(destination, &output);
@@ -165,8 +186,12 @@ impl Rollback {
             error: io::Error::other(error.to_string()),
         };
         while let Some(item) = reader.next_owned().map_err(malformed)? {
-            if let Item::Command(command) = item {
-                self.command(command, &mut receiver)?;
+            match item {
+                Item::Header(version) if version < Version::V2 => {
+                    self.without_flags = Some(NoFlags::default());
+                }
+                Item::Command(command) => self.command(command, &mut receiver)?,
+                _ => {}
             }
         }
         receiver.end(&mut ()).map(|_| ()).map_err(cause)
@@ -197,6 +222,11 @@ impl Rollback {
             Command::Truncate { path, size } => return self.truncate(path.clone(), *size, to),
             Command::Mkfile { path, ino } => Some((path.clone(), *ino, true)),
             Command::Mkdir { path, ino } => Some((path.clone(), *ino, false)),
+            // The last command for an inode, whatever changed in it.
+            Command::Utimes { path, .. } => {
+                self.restore_flags(path, to)?;
+                None
+            }
             Command::Subvol { .. }
             | Command::Snapshot { .. }
             | Command::Mknod { .. }
@@ -213,7 +243,6 @@ impl Rollback {
             | Command::EncodedWrite(_)
             | Command::Chmod { .. }
             | Command::Chown { .. }
-            | Command::Utimes { .. }
             | Command::Fallocate { .. }
             | Command::FileAttr { .. }
             | Command::EnableVerity(_)
@@ -239,20 +268,50 @@ impl Rollback {
             self.created = inode;
         }
         let waits = self.renumbered.contains_key(&inode);
-        if waits || is_file && self.first_created.is_none() {
+        let first = self.without_flags.as_ref();
+        let first = first.is_some_and(|it| it.first_made.is_none());
+        if waits || first || is_file && self.first_created.is_none() {
             let (_, now, generation) = look(&path, to)?;
             if is_file {
                 self.first_created.get_or_insert(now);
+            }
+            if let Some(without_flags) = &mut self.without_flags {
+                without_flags.first_made.get_or_insert(now);
             }
             if let Some(entry) = self.renumbered.get_mut(&inode) {
                 *entry = Some((now, generation));
             }
         }
-        match attributes(self.open_inode(inode, 0)?)? {
+        match attributes(self.open_inode(inode)?)? {
             0 => Ok(()),
             // Before there is data, on which NOCOW would be refused.
             attributes => hand_on(Command::FileAttr { path, attributes }, to),
         }
+    }
+
+    /// Where the stream has no flags, gives an inode that was there before those
+    /// that it has in the checkpoint.
+    fn restore_flags(&mut self, path: &StreamPath, to: &mut Unsealing<'_>) -> Result<(), Cause> {
+        let Some(without_flags) = &self.without_flags else {
+            return Ok(());
+        };
+        if path.is_root() {
+            // Those of the root wait for the end, with the rest of its attributes.
+            return Ok(());
+        }
+        to.settle(&mut ()).map_err(cause)?;
+        let (stat, _) = to.destination_mut().0.inode(path)?;
+        let has_flags = matches!(
+            FileType::from_raw_mode(stat.st_mode),
+            FileType::RegularFile | FileType::Directory
+        );
+        let was_made = without_flags.first_made.is_some_and(|it| it <= stat.st_ino);
+        if was_made || !has_flags {
+            return Ok(());
+        }
+        let attributes = attributes(self.open_inode(stat.st_ino)?)?;
+        let path = path.clone();
+        hand_on(Command::FileAttr { path, attributes }, to)
     }
 
     fn truncate(
@@ -320,23 +379,29 @@ impl Rollback {
     /// Has the destination clone from what the file at `path` is in the
     /// checkpoint. Returns its size there.
     fn open_source(&self, path: &StreamPath, to: &mut Unsealing<'_>) -> Result<u64, Cause> {
-        let (_, now, generation) = look(path, to)?;
-        let (inode, generation) = match self.first_created {
-            Some(first) if now >= first => (self.created, 0),
-            _ => (now, generation),
-        };
-        let file = self.open_inode(inode, generation)?;
+        let (_, now, _) = look(path, to)?;
+        let file = self.open_inode(match self.first_created {
+            Some(first) if now >= first => self.created,
+            _ => now,
+        })?;
         let stat = fstat(&file).map_err(|errno| Cause::system("fstat", errno))?;
         to.destination_mut().0.clone_from(self.checkpoint.1, file)?;
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }
 
-    /// Opens a regular file or a directory of the checkpoint. The generation is
-    /// needed by kernels before 6.2.
-    fn open_inode(&self, inode: u64, generation: u32) -> Result<OwnedFd, Cause> {
+    /// Opens a regular file or a directory of the checkpoint.
+    fn open_inode(&self, inode: u64) -> Result<OwnedFd, Cause> {
         let (root, _, id) = &self.checkpoint;
-        sys::open_inode(root, *id, inode, generation)
-            .map_err(|errno| Cause::system("open_by_handle_at", errno))
+        let opened = match sys::open_inode(root, *id, inode, 0) {
+            // Before Linux 6.2, 0 is a generation like any other.
+            Err(Errno::STALE) => match sys::stored_generation(root, *id, inode) {
+                Ok(Some(generation)) => sys::open_inode(root, *id, inode, generation),
+                Ok(None) => Err(Errno::STALE),
+                Err(errno) => return Err(Cause::system("BTRFS_IOC_TREE_SEARCH_V2", errno)),
+            },
+            result => result,
+        };
+        opened.map_err(|errno| Cause::system("open_by_handle_at", errno))
     }
 }
 

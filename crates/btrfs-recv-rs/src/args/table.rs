@@ -314,7 +314,7 @@ const RESUMING: &[Opt] = &[
          earlier one if the stream differs before that. A subvolume that is complete is skipped, \
          and incomplete ones are kept. Until the subvolume is complete, the directory \
          `btrfs-recv-rs.unfinished` in <PATH> holds read-only snapshots of it. \
-         Resuming needs CAP_SYS_ADMIN and Linux 6.0. Use the same options each time.",
+         Resuming needs CAP_SYS_ADMIN. Use the same options each time.",
     ),
     Opt::new(
         Id::CheckpointEvery,
