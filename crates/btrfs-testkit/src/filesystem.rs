@@ -30,6 +30,14 @@ pub struct Builder {
     mount_options: Vec<String>,
     directory: Option<PathBuf>,
     image: Option<PathBuf>,
+    second: Option<Second>,
+}
+
+/// What a second device is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Second {
+    Mirror,
+    Sprout,
 }
 
 /// Something mounted at a temporary directory, until dropped.
@@ -43,7 +51,18 @@ pub struct Mount {
 #[derive(Debug)]
 struct Image {
     path: PathBuf,
+    second: Option<LoopDevice>,
     _directory: Option<TempDir>,
+}
+
+/// Detached when dropped, as soon as nothing uses it.
+#[derive(Debug)]
+struct LoopDevice(String);
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        let _ = tool::run("losetup", ["--detach", &self.0]);
+    }
 }
 
 impl LoopFilesystem {
@@ -61,6 +80,7 @@ impl LoopFilesystem {
             mount_options: Vec::new(),
             directory: None,
             image: None,
+            second: None,
         }
     }
 
@@ -145,6 +165,19 @@ impl Builder {
         self
     }
 
+    /// Mirrors everything on a second device (RAID1).
+    pub fn mirrored(mut self) -> Self {
+        self.second = Some(Second::Mirror);
+        self
+    }
+
+    /// Makes it a seed device, and adds a second device that takes what is
+    /// written.
+    pub fn sprouted(mut self) -> Self {
+        self.second = Some(Second::Sprout);
+        self
+    }
+
     /// Puts the image into this directory instead of [`scratch_dir`], in a
     /// subdirectory that is removed with it.
     pub fn directory(mut self, directory: &Path) -> Self {
@@ -177,12 +210,16 @@ impl Builder {
         let image = Arc::new(match &self.image {
             Some(path) => Image {
                 path: path.clone(),
+                second: None,
                 _directory: None,
             },
             None => self.format()?,
         });
         let mut options = vec!["loop".to_owned()];
         options.extend(self.mount_options);
+        if let (Some(Second::Mirror), Some(device)) = (self.second, &image.second) {
+            options.push(format!("device={}", device.0));
+        }
         let top = Mount::at_new_point(Some(image.clone()), |point| {
             let arguments: [OsString; 7] = [
                 "-n".into(),
@@ -195,6 +232,13 @@ impl Builder {
             ];
             tool::run("mount", arguments).map(drop)
         })?;
+        if let (Some(Second::Sprout), Some(device)) = (self.second, &image.second) {
+            let point = top.path().as_os_str();
+            let add = ["device", "add", &device.0].map(OsString::from);
+            tool::run("btrfs", add.into_iter().chain([point.to_owned()]))?;
+            let remount = ["-o", "remount,rw"].map(OsString::from);
+            tool::run("mount", remount.into_iter().chain([point.to_owned()]))?;
+        }
         let device = device_of(top.path())?;
         Ok(LoopFilesystem { top, image, device })
     }
@@ -203,16 +247,41 @@ impl Builder {
     fn format(&self) -> Result<Image, String> {
         let parent = self.directory.as_deref().unwrap_or(scratch_dir());
         let directory = temporary_directory(parent, "image-")?;
-        let path = directory.path().join("image");
-        std::fs::File::create_new(&path)
-            .and_then(|file| file.set_len(self.size))
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let file = |name| {
+            let path = directory.path().join(name);
+            std::fs::File::create_new(&path)
+                .and_then(|file| file.set_len(self.size))
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+            Ok::<_, String>(path)
+        };
+        let path = file("image")?;
         let mut arguments: Vec<OsString> = vec!["--quiet".into()];
         arguments.extend(self.mkfs.iter().cloned());
         arguments.push(path.clone().into());
+        let mut second = None;
+        if let Some(purpose) = self.second {
+            let attach = ["--find", "--show"].map(OsString::from);
+            let output = tool::run(
+                "losetup",
+                attach.into_iter().chain([file("second")?.into()]),
+            )?;
+            let device = String::from_utf8_lossy(&output).trim().to_owned();
+            if purpose == Second::Mirror {
+                arguments.push((&device).into());
+                arguments.extend(["--data", "raid1", "--metadata", "raid1"].map(Into::into));
+            }
+            second = Some(LoopDevice(device));
+        }
         tool::run("mkfs.btrfs", arguments)?;
+        if self.second == Some(Second::Sprout) {
+            tool::run(
+                "btrfstune",
+                ["-S".into(), "1".into(), path.clone().into_os_string()],
+            )?;
+        }
         Ok(Image {
             path,
+            second,
             _directory: Some(directory),
         })
     }

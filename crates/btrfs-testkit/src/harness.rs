@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::{LoopFilesystem, namespace};
+use crate::{LoopFilesystem, Sender, namespace};
 
 /// More tests at once than this only fight for the disk and the memory.
 const MAX_THREADS: usize = 8;
@@ -17,6 +17,8 @@ pub struct Test {
     program: Option<&'static str>,
     /// A program that not every distribution has.
     rare: Option<&'static str>,
+    /// The version of streams that the kernel has to send.
+    version: u32,
     body: Box<dyn FnOnce() + Send>,
 }
 
@@ -28,6 +30,7 @@ impl Test {
             needs_btrfs: true,
             program: None,
             rare: None,
+            version: 0,
             body: Box::new(body),
         }
     }
@@ -53,12 +56,20 @@ impl Test {
         self
     }
 
+    /// Says that the kernel has to send this version of the stream, and take
+    /// the data that it can hold: another kernel ignores the test.
+    pub fn needs_version(mut self, version: u32) -> Self {
+        self.version = version;
+        self
+    }
+
     fn into_trial(self) -> Trial {
         let Self {
             name,
             needs_btrfs,
             program,
             rare,
+            version,
             body,
         } = self;
         Trial::ignorable_test(name, move || {
@@ -67,6 +78,11 @@ impl Test {
             }
             if let Some(Err(reason)) = program.map(|it| crate::tool::run(it, ["--version"])) {
                 return unavailable(reason);
+            }
+            if version > Sender::highest_version() {
+                return Ok(ignored(&format!(
+                    "this kernel does not send version {version}"
+                )));
             }
             if let Some(Err(reason)) = rare.map(|it| crate::tool::run(it, ["--version"])) {
                 return Ok(ignored(&reason));

@@ -293,8 +293,8 @@ impl DryRun {
         }
         match command {
             Command::End => self.end_subvolume(run),
-            Command::EnableVerity(_) => {
-                if let Some(cause) = self.place.refuses_verity() {
+            Command::EnableVerity(verity) => {
+                if let Some(cause) = self.place.refuses_verity(verity) {
                     failures.add(at, command, cause);
                 }
             }

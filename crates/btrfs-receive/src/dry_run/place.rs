@@ -5,11 +5,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use btrfs_sendstream::inspect::{Kernel, Needs, VerifyReport};
-use btrfs_sendstream::{Compression, EncodedWrite};
+use btrfs_sendstream::{Compression, EnableVerity, EncodedWrite};
 use rustix::fs::{
     Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, accessat, fstatvfs, openat, statat,
 };
 use rustix::io::Errno;
+use rustix::param::page_size;
 use rustix::thread::CapabilitySet;
 
 use super::rights::Rights;
@@ -72,6 +73,12 @@ impl fmt::Display for DecodeReason {
         }
     }
 }
+
+/// `FS_VERITY_MAX_SIGNATURE_SIZE`, the salt of `struct fsverity_descriptor`, and
+/// the smallest block (`fs/verity` of the kernel).
+const MAX_SIGNATURE: usize = 16_128;
+const MAX_SALT: usize = 32;
+const MIN_VERITY_BLOCK: usize = 1024;
 
 impl Place {
     pub(super) fn open(
@@ -139,18 +146,32 @@ impl Place {
     }
 
     /// What a receive would say to a command that enables fs-verity; `None` if
-    /// nothing is known to speak against it.
-    pub(super) fn refuses_verity(&self) -> Option<Cause> {
-        if self.verity? {
-            return None;
+    /// nothing is known to speak against it. Whether the kernel takes a
+    /// signature depends on its keyring.
+    pub(super) fn refuses_verity(&self, verity: &EnableVerity) -> Option<Cause> {
+        let refused = |errno| Some(Cause::system("FS_IOC_ENABLE_VERITY", errno));
+        if !self.verity? {
+            // Since 5.15 the kernel knows the ioctl, and can be built without
+            // what it does.
+            return refused(match self.kernel {
+                Some(kernel) if kernel < Needs::VERITY => Errno::NOTTY,
+                _ => Errno::OPNOTSUPP,
+            });
         }
-        // Since 5.15 the kernel knows the ioctl, and can be built without
-        // what it does.
-        let errno = match self.kernel {
-            Some(kernel) if kernel < Needs::VERITY => Errno::NOTTY,
-            _ => Errno::OPNOTSUPP,
+        if verity.salt.len() > MAX_SALT || verity.signature.len() > MAX_SIGNATURE {
+            return refused(Errno::MSGSIZE);
+        }
+        let page = page_size();
+        let largest = page.min(self.sector_size as usize);
+        let smallest = match self.kernel {
+            Some(kernel) if kernel < Needs::SMALL_VERITY_BLOCKS => page,
+            _ => MIN_VERITY_BLOCK,
         };
-        Some(Cause::system("FS_IOC_ENABLE_VERITY", errno))
+        let block = verity.block_size as usize;
+        if !block.is_power_of_two() || !(smallest..=largest).contains(&block) {
+            return refused(Errno::INVAL);
+        }
+        None
     }
 
     /// Why an encoded write would be decoded; `None` if the kernel would take

@@ -9,7 +9,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![test!(verity_is_foretold)]
 }
 
-fn with_verity() -> Vec<u8> {
+fn with_verity(block_size: u32, salt: &[u8]) -> Vec<u8> {
     let path = || StreamPath::parse(&b"file"[..]).unwrap();
     let mut writer = Writer::new(Vec::new());
     writer.header(Version::V3).unwrap();
@@ -31,8 +31,8 @@ fn with_verity() -> Vec<u8> {
         Command::EnableVerity(EnableVerity {
             path: path(),
             algorithm: 1,
-            block_size: 4096,
-            salt: b"",
+            block_size,
+            salt,
             signature: b"",
         }),
         Command::End,
@@ -45,16 +45,27 @@ fn with_verity() -> Vec<u8> {
 
 /// Whether this kernel has fs-verity or not.
 fn verity_is_foretold() {
-    let filesystem = LoopFilesystem::new();
-    let stream = with_verity();
-    let mut dry_run = DryRun::open(filesystem.path()).unwrap();
-    let forecast = dry_run.run(&stream[..]);
-    assert!(forecast.stream.is_good());
-    let destination = BtrfsDestination::open(filesystem.path()).unwrap();
-    let result = Receiver::new(destination).receive(&stream[..], &mut ());
-    assert_eq!(forecast.is_good(), result.is_ok(), "{result:?}");
-    if let Err(error) = result {
-        let failure = error.first_failure.unwrap();
-        assert_eq!(forecast.failures[0].to_string(), failure.to_string());
+    for (block_size, salt_len) in [
+        (4096, 0),
+        (4096, 32),
+        (4096, 33),
+        (1024, 8),
+        (2048, 0),
+        (512, 0),
+        (8192, 0),
+    ] {
+        let filesystem = LoopFilesystem::new();
+        let stream = with_verity(block_size, &[7; 64][..salt_len]);
+        let case = format!("blocks of {block_size}, {salt_len} bytes of salt");
+        let mut dry_run = DryRun::open(filesystem.path()).unwrap();
+        let forecast = dry_run.run(&stream[..]);
+        assert!(forecast.stream.is_good(), "{case}");
+        let destination = BtrfsDestination::open(filesystem.path()).unwrap();
+        let result = Receiver::new(destination).receive(&stream[..], &mut ());
+        assert_eq!(forecast.is_good(), result.is_ok(), "{case}: {result:?}");
+        if let Err(error) = result {
+            let failure = error.first_failure.unwrap();
+            assert_eq!(forecast.failures[0].to_string(), failure.to_string());
+        }
     }
 }

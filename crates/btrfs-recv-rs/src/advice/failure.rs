@@ -156,6 +156,7 @@ fn on_errno(failure: &Failure, errno: Errno, destination: &Path) -> Option<Advic
             "delete copies that are not needed any more",
         ),
         _ if operation == "set_xattr" || operation == "remove_xattr" => xattr(errno)?,
+        _ if operation == "enable_verity" => verity(errno)?,
         Errno::PERM | Errno::ACCESS => permission(operation),
         Errno::NOTEMPTY | Errno::BUSY if operation == "rmdir" => Advice::new(
             "the directory contains something that the sender's does not, such as a subvolume",
@@ -193,6 +194,32 @@ fn xattr(errno: Errno) -> Option<Advice> {
     })
 }
 
+fn verity(errno: Errno) -> Option<Advice> {
+    const WITHOUT: &str = "sendstream downgrade --drop-newer removes fs-verity from the stream";
+    Some(match errno {
+        Errno::NOTTY => Advice::new(
+            "btrfs has fs-verity since Linux 5.15",
+            format!("receive with a newer kernel; {WITHOUT}"),
+        ),
+        Errno::OPNOTSUPP => Advice::new(
+            "this kernel was built without fs-verity (CONFIG_FS_VERITY)",
+            format!("receive with another kernel; {WITHOUT}"),
+        ),
+        Errno::INVAL => Advice::new(
+            "the kernel does not support the hash algorithm or the block size: before Linux 6.3, \
+             blocks have the size of a page of memory; later, they are not larger than a page or a \
+             sector of the filesystem",
+            format!("receive with a newer kernel; {WITHOUT}"),
+        ),
+        Errno::NOKEY | Errno::KEYREJECTED | Errno::BADMSG => Advice::new(
+            "the signature is not by a key in the .fs-verity keyring of this kernel",
+            "add the certificate to that keyring (keyctl padd asymmetric), then receive again",
+        ),
+        Errno::PERM | Errno::ACCESS => permission("fileattr"),
+        _ => return None,
+    })
+}
+
 /// The capability that an operation needs on files of other users.
 fn permission(operation: &str) -> Advice {
     let (name, capability) = match operation {
@@ -206,9 +233,9 @@ fn permission(operation: &str) -> Advice {
     };
     if has(capability) {
         Advice::new(
-            "an immutable file, a security module or a container, where capabilities count for \
-             less",
-            "look at lsattr and dmesg; receive outside of containers",
+            "a file that is immutable or has fs-verity, a security module, or a container, where \
+             capabilities count for less",
+            "look at lsattr (i, V) and dmesg; receive outside of containers",
         )
     } else {
         Advice::new(

@@ -262,6 +262,8 @@ impl Needs {
     pub const ENCODED_WRITE: Kernel = kernel(5, 18);
     /// fs-verity on btrfs.
     pub const VERITY: Kernel = kernel(5, 15);
+    /// fs-verity with blocks smaller than a page of memory.
+    pub const SMALL_VERITY_BLOCKS: Kernel = kernel(6, 3);
 
     fn add<B: AsRef<[u8]>>(&mut self, command: &Command<B>) {
         match command {

@@ -59,6 +59,7 @@ pub struct Differential {
     modes: Vec<Mode>,
     source: Builder,
     destination: Builder,
+    one_in: u32,
     receive: Receive,
 }
 
@@ -74,6 +75,7 @@ impl Differential {
             modes: vec![Mode::V1, Mode::V2, Mode::Compressed],
             source: LoopFilesystem::builder().size(4 << 30),
             destination: LoopFilesystem::builder().size(4 << 30),
+            one_in: 1,
             receive: Box::new(receive),
         }
     }
@@ -102,6 +104,12 @@ impl Differential {
         self
     }
 
+    /// Tries only this part of the histories, and one at least.
+    pub fn one_in(mut self, part: u32) -> Self {
+        self.one_in = part;
+        self
+    }
+
     /// Tries random histories: as many as `BTRFS_HISTORIES` says, or 12.
     ///
     /// # Panics
@@ -112,7 +120,7 @@ impl Differential {
         let seed = environment(SEED).unwrap_or_else(fresh_seed);
         let count = environment(COUNT).and_then(|count| u32::try_from(count).ok());
         let config = Config {
-            cases: count.unwrap_or(DEFAULT_COUNT),
+            cases: (count.unwrap_or(DEFAULT_COUNT) / self.one_in).max(1),
             max_shrink_iters: SHRINKING,
             failure_persistence: None,
             ..Config::default()
