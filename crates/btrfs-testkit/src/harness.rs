@@ -1,5 +1,6 @@
 //! The `main` of test programs that need root and btrfs.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -19,6 +20,7 @@ pub struct Test {
     rare: Option<&'static str>,
     /// The version of streams that the kernel has to send.
     version: u32,
+    verity: bool,
     body: Box<dyn FnOnce() + Send>,
 }
 
@@ -31,6 +33,7 @@ impl Test {
             program: None,
             rare: None,
             version: 0,
+            verity: false,
             body: Box::new(body),
         }
     }
@@ -63,6 +66,12 @@ impl Test {
         self
     }
 
+    /// Says that it needs fs-verity: a kernel without ignores the test.
+    pub fn needs_verity(mut self) -> Self {
+        self.verity = true;
+        self
+    }
+
     fn into_trial(self) -> Trial {
         let Self {
             name,
@@ -70,6 +79,7 @@ impl Test {
             program,
             rare,
             version,
+            verity,
             body,
         } = self;
         Trial::ignorable_test(name, move || {
@@ -83,6 +93,9 @@ impl Test {
                 return Ok(ignored(&format!(
                     "this kernel does not send version {version}"
                 )));
+            }
+            if verity && !Path::new("/sys/fs/btrfs/features/verity").exists() {
+                return Ok(ignored("this kernel has no fs-verity"));
             }
             if let Some(Err(reason)) = rare.map(|it| crate::tool::run(it, ["--version"])) {
                 return Ok(ignored(&reason));

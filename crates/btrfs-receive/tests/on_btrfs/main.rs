@@ -16,6 +16,7 @@ mod resume_tampered;
 mod seal;
 mod sources;
 mod support;
+mod verity;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         policies::tests(),
         seal::tests(),
         dry_run::tests(),
+        verity::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())
 }

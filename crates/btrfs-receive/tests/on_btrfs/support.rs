@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use btrfs_receive::btrfs_sendstream::{
-    Bytes, CloneRange, Command, EncodedWrite, Encoder, StreamPath, SubvolumeName, Timespec, Uuid,
-    Version,
+    Bytes, CloneRange, Command, EnableVerity, EncodedWrite, Encoder, StreamPath, SubvolumeName,
+    Timespec, Uuid, Version,
 };
 use btrfs_receive::{BtrfsDestination, Options, ReceiveError, Receiver, Report, Rules};
 use btrfs_testkit::{
@@ -152,7 +152,7 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// A full stream of version 2.
+    /// A full stream of version 3.
     pub(crate) fn full(name: &str) -> Self {
         let first = Command::Subvol {
             name: subvolume_name(name),
@@ -162,7 +162,7 @@ impl Script {
         Self::begin(&first, (UUID, 7))
     }
 
-    /// A stream of version 2 that changes a subvolume of this filesystem.
+    /// A stream of version 3 that changes a subvolume of this filesystem.
     pub(crate) fn change_of(parent: &Path, name: &str) -> Self {
         let facts = subvolume::facts(parent);
         let parent_uuid = facts.received_uuid.unwrap_or(facts.uuid);
@@ -183,7 +183,7 @@ impl Script {
             out: Vec::new(),
             own,
         };
-        this.encoder.header(Version::V2, &mut this.out).unwrap();
+        this.encoder.header(Version::V3, &mut this.out).unwrap();
         this.command(first)
     }
 
@@ -303,6 +303,17 @@ impl Script {
             source_ctransid: source.1,
             source_path: path(from),
             source_offset: range.0,
+        }))
+    }
+
+    /// Enables fs-verity with SHA-256.
+    pub(crate) fn verity(self, at: &str, block_size: u32, salt: &[u8], signature: &[u8]) -> Self {
+        self.command(&Command::EnableVerity(EnableVerity {
+            path: path(at),
+            algorithm: 1,
+            block_size,
+            salt: Bytes::copy_from_slice(salt),
+            signature: Bytes::copy_from_slice(signature),
         }))
     }
 
