@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use linux_raw_sys::btrfs::{BTRFS_SUBVOL_RDONLY, BTRFS_SUBVOL_SPEC_BY_ID};
 use rustix::io::Result;
@@ -172,6 +173,11 @@ pub struct SubvolumeInfo {
     pub stransid: u64,
     /// Transaction in which the received UUID was set.
     pub rtransid: u64,
+    /// Transaction that last wrote the root of its tree: a change in it, but also
+    /// a snapshot taken of it, or a balance.
+    pub generation: u64,
+    /// When the received UUID was set; the epoch if there is none.
+    pub rtime: SystemTime,
 }
 
 /// `BTRFS_IOC_GET_SUBVOL_INFO`: describes the subvolume that `fd` lies in.
@@ -196,7 +202,15 @@ pub fn subvolume_info(fd: impl AsFd) -> Result<SubvolumeInfo> {
         otransid: args.otransid,
         stransid: args.stransid,
         rtransid: args.rtransid,
+        generation: args.generation,
+        rtime: time(&args.rtime),
     })
+}
+
+/// A time from a structure of the kernel; the epoch if no clock shows it.
+fn time(args: &TimespecArgs) -> SystemTime {
+    let since = Duration::new(args.sec, args.nsec.min(999_999_999));
+    UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
 }
 
 /// What `FS_INFO` tells about a filesystem.

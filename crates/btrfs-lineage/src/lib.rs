@@ -26,8 +26,9 @@
 //!    stream's are those of a copy;
 //! 4. any other received copy.
 //!
-//! Among equals the one least changed since it was received, then what is not
-//! a snapshot of another candidate, then the lowest id.
+//! Among equals one that was not changed since it was received, then the one
+//! with the lowest ctransid after its rtransid, then what is not a snapshot of
+//! another candidate, then the lowest id.
 //!
 //! A caller can look at the candidates ([`Resolver::survey`]), at all that a
 //! filesystem holds ([`Resolver::list`]), and make the choice itself
@@ -60,7 +61,18 @@
 //!   since files are cloned one after another. If the source is changed
 //!   meanwhile, the clones may hold the old data or the new.
 
+//!
+//! # Changes since the receive
+//! A read-only subvolume can be made writable, changed, and made read-only again,
+//! without losing its received UUID. [`since_received`] finds out whether a
+//! subvolume was changed, and [`SinceReceived::Unchanged`] says what it cannot see.
+//! A resolver looks at each candidate with the received UUID wanted, but reads at most
+//! 1 MiB of metadata for it; the report has the result
+//! ([`SourceUsed::changed_inode`]). A changed source serves if there is no better
+//! one: the stream may have been made from a copy with the same changes.
+
 mod candidate;
+mod changed;
 mod choice;
 mod lookup;
 mod mount;
@@ -92,6 +104,7 @@ use btrfs_sendstream::SourceId;
 
 pub use btrfs_sendstream;
 pub use candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
+pub use changed::{SinceReceived, since_received};
 pub use choice::Choice;
 pub use mount::top_level;
 pub use no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
@@ -125,6 +138,7 @@ pub struct Source {
     matched_by: MatchedBy,
     state: SubvolumeState,
     may_have_changed: bool,
+    changed_inode: Option<u64>,
 }
 
 impl Source {
@@ -175,6 +189,7 @@ impl Source {
                 && !(self.state.read_only && self.state.matches(self.wanted.uuid).is_some()),
             writable: !self.state.read_only,
             may_have_changed: self.may_have_changed,
+            changed_inode: self.changed_inode,
         }
     }
 }

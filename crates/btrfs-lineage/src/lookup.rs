@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use tracing::debug;
 
 use super::candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
+use super::changed;
 use super::choice::{Choice, Chooser};
 use super::mount::Opened;
 use super::no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
@@ -15,7 +16,7 @@ use super::reach::{self, Reach};
 use super::survey::Survey;
 use super::{Named, Source, rank, uuid};
 use crate::unfinished::UNFINISHED;
-use btrfs_ioctl as sys;
+use btrfs_ioctl::{self as sys, SubvolumeInfo};
 use btrfs_sendstream::SourceId;
 
 /// Most candidates that a lookup considers. More have one received UUID only
@@ -89,6 +90,8 @@ impl Excluded {
 struct Found {
     candidates: Vec<Candidate>,
     seen: HashSet<u64>,
+    /// The ids of candidates that were changed since they were received.
+    changed: HashSet<u64>,
     excluded: usize,
     searches: Vec<Search>,
 }
@@ -322,6 +325,9 @@ impl<'a> Lookup<'a> {
                 let state = SubvolumeState::from(&opened.info);
                 candidate.matched_by = state.matches(self.wanted.uuid);
                 candidate.verdict = self.verdict(id, &opened.fd, &state);
+                if self.changed_inode(&opened.fd, &opened.info).is_some() {
+                    self.found.changed.insert(id);
+                }
                 candidate.path = opened.path;
                 candidate.state = Some(state);
             }
@@ -378,7 +384,7 @@ impl<'a> Lookup<'a> {
                 suitable.push((candidate.id, matched_by, state.clone()));
             }
         }
-        rank::order(self.wanted, &suitable)
+        rank::order(self.wanted, &suitable, &self.found.changed)
             .into_iter()
             .filter_map(|at| places.get(at).copied())
             .collect()
@@ -441,6 +447,14 @@ impl<'a> Lookup<'a> {
         }
     }
 
+    /// An inode that shows that a read-only subvolume was changed since it was
+    /// received from what is wanted.
+    fn changed_inode(&self, fd: impl AsFd, info: &SubvolumeInfo) -> Option<u64> {
+        let is_copy = info.read_only && info.received_uuid == self.wanted.uuid;
+        let look = || changed::at_a_glance(fd, info).changed_inode();
+        is_copy.then(look).flatten()
+    }
+
     fn source(&mut self, opened: Opened, matched_by: MatchedBy) -> Source {
         let from_top = || self.reach.opener.path_from_top(&opened.info).ok();
         let mut source = Source {
@@ -450,6 +464,7 @@ impl<'a> Lookup<'a> {
             matched_by,
             state: SubvolumeState::from(&opened.info),
             may_have_changed: false,
+            changed_inode: self.changed_inode(&opened.fd, &opened.info),
             fd: opened.fd,
         };
         source.may_have_changed = !source.is_unchanged_in(&source);
