@@ -176,6 +176,12 @@ pub struct SubvolumeInfo {
     /// Transaction that last wrote the root of its tree: a change in it, but also
     /// a snapshot taken of it, or a balance.
     pub generation: u64,
+    /// When the last change in it was recorded.
+    pub ctime: SystemTime,
+    /// When it was created.
+    pub otime: SystemTime,
+    /// When it was sent; the epoch, as receivers do not set it.
+    pub stime: SystemTime,
     /// When the received UUID was set; the epoch if there is none.
     pub rtime: SystemTime,
 }
@@ -203,6 +209,9 @@ pub fn subvolume_info(fd: impl AsFd) -> Result<SubvolumeInfo> {
         stransid: args.stransid,
         rtransid: args.rtransid,
         generation: args.generation,
+        ctime: time(&args.ctime),
+        otime: time(&args.otime),
+        stime: time(&args.stime),
         rtime: time(&args.rtime),
     })
 }

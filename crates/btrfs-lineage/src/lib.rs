@@ -74,9 +74,12 @@
 mod candidate;
 mod changed;
 mod choice;
+mod inventory;
 mod lookup;
 mod mount;
+mod mounted;
 mod no_source;
+mod plan;
 mod rank;
 mod reach;
 #[cfg(feature = "serde")]
@@ -106,9 +109,12 @@ pub use btrfs_sendstream;
 pub use candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
 pub use changed::{SinceReceived, since_received};
 pub use choice::Choice;
+pub use inventory::{Inventory, PathsFrom, Scope, StoredSubvolume};
 pub use mount::top_level;
+pub use mounted::mounted_path;
 pub use no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
-pub use survey::{Listing, Subvolume, Survey};
+pub use plan::{Doubt, Plan, PlanCandidate, PlanError, PlanOptions, PlanVerdict, plan};
+pub use survey::{Condition, Listing, Subvolume, Survey};
 pub use unfinished::UNFINISHED;
 pub use used::SourceUsed;
 

@@ -514,7 +514,7 @@ impl<'a> Lookup<'a> {
 
 /// Whether the receive of the subvolume was interrupted after it got its
 /// received UUID.
-fn is_unfinished(root: impl AsFd, state: &SubvolumeState) -> bool {
+pub(super) fn is_unfinished(root: impl AsFd, state: &SubvolumeState) -> bool {
     !state.read_only
         && !state.received_uuid.is_nil()
         && fgetxattr(root, UNFINISHED, &mut [0_u8; 0]).is_ok()

@@ -115,6 +115,7 @@ mod tests {
             stransid,
             rtransid,
             read_only: true,
+            ..SubvolumeState::default()
         };
         (id, MatchedBy::ReceivedUuid, state)
     }

@@ -3,9 +3,10 @@
 
 use btrfs_sendstream::SourceId;
 use btrfs_sendstream::serial::{Text, shown};
+use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, Serializer};
 
-use crate::{Candidate, NoSource, Verdict};
+use crate::{Candidate, Capability, NoSource, Verdict};
 
 /// Most candidates for a source that are listed.
 const MAX_CANDIDATES: usize = 32;
@@ -47,5 +48,22 @@ impl Serialize for Candidate {
             reason: self.verdict,
         }
         .serialize(serializer)
+    }
+}
+
+/// Its name.
+impl Serialize for Capability {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// From its name.
+impl<'de> Deserialize<'de> for Capability {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let all = [Self::SysAdmin, Self::DacReadSearch];
+        let found = all.into_iter().find(|it| it.name() == name);
+        found.ok_or_else(|| D::Error::custom("an unknown capability"))
     }
 }
