@@ -110,7 +110,7 @@ pub use candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
 pub use changed::{SinceReceived, since_received};
 pub use choice::Choice;
 pub use inventory::{Inventory, PathsFrom, Scope, StoredSubvolume};
-pub use mount::top_level;
+pub use mount::{subvolume_id, top_level};
 pub use mounted::mounted_path;
 pub use no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
 pub use plan::{Doubt, Plan, PlanCandidate, PlanError, PlanOptions, PlanVerdict, plan};
