@@ -53,13 +53,19 @@ pub(crate) fn unseen(inventory: &btrfs_lineage::Inventory) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if inventory.unseen > 0 {
-        said.push(format!(
-            "{} more could not be opened",
-            subvolumes(inventory.unseen)
-        ));
-    } else if !inventory.complete && inventory.searched != Scope::Mount {
-        said.push("not every subvolume could be listed".to_owned());
+    match (inventory.searched, inventory.unseen) {
+        // Each was said where it was found.
+        (Scope::Streams, _) => {}
+        (_, 1) => said.push("1 more subvolume could not be opened".to_owned()),
+        (_, 2..) => said.push(format!(
+            "{} more subvolumes could not be opened",
+            inventory.unseen
+        )),
+        (Scope::Mount, 0) => {}
+        (_, 0) if !inventory.complete => {
+            said.push("not every subvolume could be listed".to_owned());
+        }
+        (_, 0) => {}
     }
     let unknown = |it: &&Subvolume| {
         it.condition == Condition::Complete && it.changed_since_received.is_none()
@@ -67,18 +73,14 @@ pub(crate) fn unseen(inventory: &btrfs_lineage::Inventory) -> Vec<String> {
     let unknown = inventory.subvolumes.iter().filter(unknown).count();
     if unknown > 0 {
         said.push(format!(
-            "whether {} changed since the receive is not known: to find out takes CAP_SYS_ADMIN",
-            subvolumes(unknown)
+            "whether {} changed after the receive is not known: to find out takes CAP_SYS_ADMIN",
+            match unknown {
+                1 => "1 subvolume was".to_owned(),
+                _ => format!("{unknown} subvolumes were"),
+            }
         ));
     }
     said
-}
-
-fn subvolumes(count: usize) -> String {
-    match count {
-        1 => "1 subvolume".to_owned(),
-        _ => format!("{count} subvolumes"),
-    }
 }
 
 fn table(inventory: &btrfs_lineage::Inventory, out: &mut impl Write) -> io::Result<()> {

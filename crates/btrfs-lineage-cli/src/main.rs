@@ -2,6 +2,7 @@
 //! receive.
 
 mod args;
+mod explain;
 mod inventory;
 mod plan;
 mod streams;

@@ -8,15 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use btrfs_lineage::{
-    Doubt, Inventory, PathsFrom, PlanCandidate, PlanOptions, PlanVerdict, Resolver, mounted_path,
-    plan,
+    Inventory, PathsFrom, PlanCandidate, PlanOptions, PlanVerdict, Resolver, mounted_path, plan,
 };
 use btrfs_sendstream::serial::Text;
 use sendstream_common::json;
-use sendstream_common::text::escaped;
 
 use crate::args::Plan;
-use crate::{Failure, inventory, say, streams};
+use crate::explain::{Explanation, shown};
+use crate::{Failure, streams};
 
 /// The exit status if all of the snapshot has to be sent.
 const FULL: u8 = 3;
@@ -24,9 +23,6 @@ const FULL: u8 = 3;
 /// Most bytes of an inventory that are read: 65,536 subvolumes with paths of
 /// 4096 bytes, twice.
 const MAX_INVENTORY: u64 = 512 << 20;
-
-/// Most candidates that are named without `--explain`.
-const MAX_SHOWN: usize = 5;
 
 pub(crate) fn run(options: &Plan) -> Result<ExitCode, Failure> {
     let here = Here::new(&options.snapshot)?;
@@ -45,7 +41,13 @@ pub(crate) fn run(options: &Plan) -> Result<ExitCode, Failure> {
     written
         .and_then(|()| out.flush())
         .map_err(Failure::output)?;
-    explain(options, &here, &there, &found, &paths);
+    Explanation {
+        here: &here.inventory,
+        there: &there,
+        plan: &found,
+        paths: &paths,
+    }
+    .say(options.explain);
     Ok(match found.parent {
         Some(_) => ExitCode::SUCCESS,
         None => ExitCode::from(FULL),
@@ -67,8 +69,16 @@ impl Here {
             .check_named(&root.try_clone().map_err(&failed)?.into())
             .map_err(|_| Failure::Other(format!("{}: not a subvolume", shown(snapshot))))?;
         let id = btrfs_lineage::subvolume_id(&root).map_err(&failed)?;
+        let inventory = resolver.inventory();
+        if inventory.paths_from != PathsFrom::Top {
+            return Err(Failure::Other(format!(
+                "{}: to see where the subvolumes of its filesystem lie takes CAP_DAC_READ_SEARCH: \
+                 run this as root, as `btrfs send`",
+                shown(snapshot)
+            )));
+        }
         Ok(Self {
-            inventory: resolver.inventory(),
+            inventory,
             snapshot: id,
         })
     }
@@ -107,9 +117,7 @@ impl Here {
 
     fn mounted(&self, id: u64, near: &Path) -> Result<Option<PathBuf>, Failure> {
         let path = self.inventory.get(id).and_then(|it| it.path.as_deref());
-        let from_top = self.inventory.paths_from == PathsFrom::Top;
-        let (Some(path), Some(filesystem), true) = (path, self.inventory.filesystem, from_top)
-        else {
+        let (Some(path), Some(filesystem)) = (path, self.inventory.filesystem) else {
             return Ok(None);
         };
         let table = Failure::path(Path::new("/proc/self/mountinfo"));
@@ -232,160 +240,6 @@ impl<'a> Printed<'a> {
             plan,
         }
     }
-}
-
-/// Says on standard error what was chosen, and what may be wrong with it.
-fn explain(
-    options: &Plan,
-    here: &Here,
-    there: &Inventory,
-    found: &btrfs_lineage::Plan,
-    paths: &BTreeMap<u64, PathBuf>,
-) {
-    let name = |candidate: &PlanCandidate| match paths.get(&candidate.id) {
-        Some(path) => shown(path),
-        None => match &candidate.path {
-            Some(path) if path.is_empty() => "/".to_owned(),
-            Some(path) => escaped(path),
-            None => format!("subvolume {}", candidate.id),
-        },
-    };
-    for id in &found.already_there {
-        say(&format!(
-            "note: the receiver has the snapshot already: {}",
-            there_name(there, *id)
-        ));
-    }
-    for id in &found.other_states_there {
-        say(&format!(
-            "warning: {} on the receiver has the received UUID that the snapshot will have there, \
-             and may hold other data: a receive of a later stream can take the wrong one",
-            there_name(there, *id)
-        ));
-    }
-    if options.explain {
-        for candidate in &found.candidates {
-            say(&format!(
-                "{}: {}",
-                name(candidate),
-                reason(candidate, there)
-            ));
-        }
-    }
-    let doubtful = found.candidates.iter().filter(|it| is_doubtful(it));
-    let doubtful: Vec<_> = doubtful.collect();
-    match found.parent.and_then(|id| found.candidate(id)) {
-        Some(parent) => {
-            if !options.explain {
-                say(&format!(
-                    "parent: {}, {}",
-                    name(parent),
-                    where_there(parent, there)
-                ));
-            }
-            if parent.steps.is_none() {
-                say(
-                    "note: nothing shows that the parent and the snapshot have a history in common: \
-                     the stream may be as large as a full one",
-                );
-            }
-        }
-        None => {
-            if !options.explain {
-                for candidate in doubtful.iter().take(MAX_SHOWN) {
-                    say(&format!(
-                        "{}: {}",
-                        name(candidate),
-                        reason(candidate, there)
-                    ));
-                }
-                if let Some(more @ 1..) = doubtful.len().checked_sub(MAX_SHOWN) {
-                    say(&format!(
-                        "and {more} more that cannot be used (--explain lists them)"
-                    ));
-                }
-            }
-            let read_only = here.inventory.subvolumes.iter();
-            let count = read_only
-                .filter(|it| it.state.read_only && it.id != found.snapshot)
-                .count();
-            say(&format!(
-                "no parent: {}. Send all of the snapshot, without -p",
-                match (count, doubtful.len()) {
-                    (0, _) => "there is no other read-only subvolume here".to_owned(),
-                    (_, 0) =>
-                        format!("the receiver has none of the {count} read-only subvolumes here"),
-                    (_, _) => "what the receiver has may differ from what is here".to_owned(),
-                }
-            ));
-        }
-    }
-    let relayed =
-        |it: &&&PlanCandidate| matches!(it.verdict, PlanVerdict::Doubtful(Doubt::Relayed(_)));
-    if found.parent.is_none() && doubtful.iter().filter(relayed).count() > 0 {
-        say(
-            "if no host between them changed it, --trust-relayed takes a copy that came by another \
-             host",
-        );
-    }
-    if !found.seen_all {
-        for (side, inventory) in [("sender", &here.inventory), ("receiver", there)] {
-            if !inventory.is_exhaustive() {
-                say(&format!(
-                    "warning: not all of the {side} was seen, so there may be more"
-                ));
-            }
-            for text in inventory::unseen(inventory) {
-                say(&format!("  {side}: {text}"));
-            }
-        }
-    }
-}
-
-fn is_doubtful(candidate: &PlanCandidate) -> bool {
-    matches!(
-        candidate.verdict,
-        PlanVerdict::Doubtful(_) | PlanVerdict::NotMounted | PlanVerdict::SameUuid
-    )
-}
-
-/// Why a candidate was taken or not, with the names of what it is about.
-fn reason(candidate: &PlanCandidate, there: &Inventory) -> String {
-    match candidate.verdict {
-        PlanVerdict::Parent | PlanVerdict::CloneSource => format!(
-            "{}: {}; {}",
-            candidate.verdict,
-            where_there(candidate, there),
-            match candidate.steps {
-                Some(1) => "1 step from the snapshot".to_owned(),
-                Some(steps) => format!("{steps} steps from the snapshot"),
-                None => "no common history known".to_owned(),
-            }
-        ),
-        verdict => verdict.to_string(),
-    }
-}
-
-/// Where the receiver has a candidate.
-fn where_there(candidate: &PlanCandidate, there: &Inventory) -> String {
-    match candidate.there.first() {
-        Some(id) => format!("on the receiver {}", there_name(there, *id)),
-        None => "not on the receiver".to_owned(),
-    }
-}
-
-/// What messages call a subvolume of the receiver.
-fn there_name(there: &Inventory, id: u64) -> String {
-    let path = there.get(id).and_then(|it| it.path.as_deref());
-    match path {
-        Some(b"") => "the top level".to_owned(),
-        Some(path) => escaped(path),
-        None => format!("subvolume {id}"),
-    }
-}
-
-fn shown(path: &Path) -> String {
-    escaped(path.as_os_str().as_bytes())
 }
 
 #[cfg(test)]

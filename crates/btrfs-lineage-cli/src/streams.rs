@@ -28,6 +28,7 @@ pub(crate) fn inventory(directory: &Path, verify: bool) -> Result<Inventory, Fai
     if stored.files.is_empty() {
         say(&format!("warning: {}", no_stream_in(&paths)));
     }
+    let mut all_read = !stored.skipped.iter().any(|it| it.is_error());
     let mut streams = Vec::new();
     for file in &stored.files {
         let found = if verify {
@@ -40,19 +41,23 @@ pub(crate) fn inventory(directory: &Path, verify: bool) -> Result<Inventory, Fai
                 file: Bytes::copy_from_slice(file.as_os_str().as_bytes()),
                 subvolume,
             })),
-            Err(text) => say(&format!(
-                "warning: {}: {text}; it does not count",
-                shown(file)
-            )),
+            Err(text) => {
+                all_read = false;
+                say(&format!(
+                    "warning: {}: {text}; it does not count",
+                    shown(file)
+                ));
+            }
         }
     }
-    let (inventory, left_out) = Inventory::of_streams(&streams);
+    let (mut inventory, left_out) = Inventory::of_streams(&streams);
     for stream in left_out.into_iter().filter_map(|place| streams.get(place)) {
         say(&format!(
             "warning: {}: the stream of its parent is missing; it does not count",
             escaped(&stream.file)
         ));
     }
+    inventory.complete &= all_read;
     Ok(inventory)
 }
 

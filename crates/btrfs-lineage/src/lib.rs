@@ -30,6 +30,9 @@
 //! with the lowest ctransid after its rtransid, then what is not a snapshot of
 //! another candidate, then the lowest id.
 //!
+//! Before there is a stream, [`plan`] finds by the same rules which parent to
+//! make it with, from an [`Inventory`] of each side.
+//!
 //! A caller can look at the candidates ([`Resolver::survey`]), at all that a
 //! filesystem holds ([`Resolver::list`]), and make the choice itself
 //! ([`ResolverBuilder::choose_with`]).

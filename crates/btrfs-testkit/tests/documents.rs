@@ -12,6 +12,17 @@ const OTHER_OPTIONS: &[(&str, &[&str])] = &[
     ),
     ("Synology's btrfs", &["--without-syno-features"]),
     (
+        "btrfs-lineage, which has no manual page yet",
+        &[
+            "--against",
+            "--below",
+            "--clone-sources",
+            "--explain",
+            "--trust-relayed",
+            "--verify",
+        ],
+    ),
+    (
         "cargo",
         &[
             "--all-targets",

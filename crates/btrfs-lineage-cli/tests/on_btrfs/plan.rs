@@ -236,7 +236,7 @@ fn what_is_said_and_what_it_exits_with() {
     }
     let output = plan(&from.at("b"), &to.inventory(), &[]);
     assert_eq!(output.status.code(), Some(3));
-    let text = "no parent: the receiver has none of the 1 read-only subvolumes here. Send all";
+    let text = "no parent: the receiver does not have the other read-only subvolume. Send all";
     assert!(said(&output).contains(text), "{}", said(&output));
     from.transfer("a", &to);
     let output = plan(&from.at("b"), &to.inventory(), &[]);
@@ -246,7 +246,7 @@ fn what_is_said_and_what_it_exits_with() {
         said(&output)
     );
     let output = plan(&from.at("b"), &to.inventory(), &["--explain"]);
-    let text = "the parent: on the receiver a; 2 steps from the snapshot";
+    let text = "the parent, on the receiver a; 2 steps from the snapshot";
     assert!(said(&output).contains(text), "{}", said(&output));
 
     let output = plan(&from.at("b"), &to.inventory(), &["--json"]);

@@ -168,6 +168,9 @@ pub enum Doubt {
     /// The receiver has another state of it, and one of them was changed after
     /// it was created.
     OtherState(u64),
+    /// A program set a received UUID without the transaction id of the sender, as
+    /// no receive does: what it was received from, and when, is not known.
+    NoTransid,
     /// One copy came by way of a third host, and neither was changed since. See
     /// [`PlanOptions::trust_relayed`].
     Relayed(u64),

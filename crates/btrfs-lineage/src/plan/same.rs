@@ -94,7 +94,14 @@ fn are_copies_of_one(one: &SubvolumeState, other: &SubvolumeState) -> bool {
 
 /// Why the marks of two that stand for the same subvolume do not fit.
 fn why_not(here: &Subvolume, there: &Subvolume) -> Doubt {
+    let without_transid =
+        |state: &SubvolumeState| !state.received_uuid.is_nil() && state.stransid == 0;
     match (is_pristine(here), is_pristine(there)) {
+        (Some(true), Some(true))
+            if without_transid(&here.state) || without_transid(&there.state) =>
+        {
+            Doubt::NoTransid
+        }
         (Some(true), Some(true)) => Doubt::Relayed(there.id),
         (Some(false), _) if !here.state.received_uuid.is_nil() => Doubt::ChangedHere,
         (_, Some(false)) if !there.state.received_uuid.is_nil() => Doubt::ChangedThere(there.id),

@@ -117,16 +117,22 @@ fn what_came_by_other_hosts_is_left_out_unless_trusted() {
     let doubt = PlanVerdict::Doubtful(Doubt::Relayed(4));
     assert_eq!(verdict(&[&new, &old], &[&onward]), doubt);
     let (here, there) = (host(&[&new, &old]), host(&[&onward]));
-    let mut options = PlanOptions::default();
-    options.trust_relayed = true;
+    let options = PlanOptions {
+        trust_relayed: true,
+        ..PlanOptions::default()
+    };
     assert_eq!(plan(1, &here, &there, &options).unwrap().parent, Some(2));
     // A program that sets the received UUID itself knows no stransid.
     let mut set = received(5, &old);
     set.state.stransid = 0;
     let mut own = received(6, &old);
     own.state.stransid = 0;
-    let doubt = PlanVerdict::Doubtful(Doubt::Relayed(5));
+    let doubt = PlanVerdict::Doubtful(Doubt::NoTransid);
     assert_eq!(verdict(&[&new, &own], &[&set]), doubt);
+    assert_eq!(
+        plan(1, &here, &host(&[&set]), &options).unwrap().parent,
+        None
+    );
 }
 
 #[test]
@@ -240,9 +246,11 @@ fn the_nearest_is_the_parent_and_the_next_are_clone_sources() {
     // The working subvolume is writable and not there: nobody thought of it.
     assert_eq!(found.candidate(8), None);
 
-    let mut options = PlanOptions::default();
-    options.max_clone_sources = 1;
-    options.not_mounted.insert(12);
+    let options = PlanOptions {
+        max_clone_sources: 1,
+        not_mounted: BTreeSet::from([12]),
+        ..PlanOptions::default()
+    };
     let (here, there) = (host(&sender), host(&receiver));
     let found = plan(20, &here, &there, &options).unwrap();
     assert_eq!(
@@ -346,4 +354,20 @@ fn what_was_not_seen_is_not_impossible() {
     part.searched = Scope::Directory;
     let found = plan(1, &host(&[&new]), &part, &options).unwrap();
     assert!(!found.is_impossible());
+}
+
+#[test]
+fn a_long_chain_takes_no_longer_than_it_is() {
+    let chain: Vec<_> = (0..30_000)
+        .map(|at| {
+            let mut copy = received(100_000 + at, &subvolume(200_000 + at));
+            copy.state.parent_uuid = uuid(100_000 + at + 1);
+            copy
+        })
+        .collect();
+    let receiver = received(1, &chain[29_999]);
+    let sender: Vec<_> = chain.iter().collect();
+    let found = planned(&sender, &[&receiver]);
+    assert_eq!(found.parent, Some(129_999));
+    assert_eq!(found.candidate(129_999).unwrap().steps, Some(29_999));
 }

@@ -23,6 +23,7 @@ impl PlanVerdict {
                 Doubt::UnknownHere => "unknown_here",
                 Doubt::UnknownThere(_) => "unknown_there",
                 Doubt::OtherState(_) => "other_state",
+                Doubt::NoTransid => "no_transid",
                 Doubt::Relayed(_) => "relayed",
                 Doubt::WritableThere(_) => "writable_there",
                 Doubt::Another(_) => "another_there",
@@ -67,6 +68,10 @@ impl fmt::Display for Doubt {
             Self::OtherState(id) => write!(
                 f,
                 "the receiver has it in another state, as subvolume {id}: it was changed in between"
+            ),
+            Self::NoTransid => f.write_str(
+                "its received UUID, or that of the receiver's copy, was not set by a receive: the \
+                 transid of the sender is missing",
             ),
             Self::Relayed(id) => write!(
                 f,
