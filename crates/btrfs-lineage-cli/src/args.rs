@@ -11,8 +11,8 @@ use clap::{Parser, Subcommand};
     name = "btrfs-lineage",
     version,
     max_term_width = 80,
-    after_help = "Exit status: 0 on success, 1 if something failed, 2 if the command line is \
-                  wrong, 3 if `plan` found no parent and all has to be sent."
+    after_help = "Exit status: 0 on success, 1 if something failed or a problem was found, 2 if the \
+                  command line is wrong. The help of each command says which others it has."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -23,36 +23,35 @@ pub(crate) struct Args {
 pub(crate) enum Request {
     /// List the subvolumes of a filesystem.
     ///
-    /// Lists every subvolume of the filesystem that PATH lies on, also where it
-    /// is not mounted, with what decides whether send and receive find it. The
-    /// STATE is:
+    /// Lists every subvolume of the filesystem that PATH lies on, also those that
+    /// are not mounted, with what decides whether send and receive find it.
     ///
-    /// received: read-only, with a received UUID: complete;
-    /// changed: received, and changed since (or perhaps changed: "changed?");
-    /// read-only: a snapshot, or a subvolume, that was not received;
-    /// writable: also while a receive is running, or after it failed;
-    /// writable, received: it has a received UUID and may have been changed;
-    /// unfinished: a receive was interrupted at its very end.
+    /// STATE is `received` (read-only, with a received UUID), `changed` (the same, but
+    /// it was changed since; `changed?` if that is not known), `read-only` (not
+    /// received), `writable` (also while a receive runs, or after it failed),
+    /// `writable, received` (with a received UUID, and may have been changed), or
+    /// `unfinished` (its receive was interrupted at the very end). UUIDs are shortened to
+    /// eight digits; --json has them whole.
     ///
-    /// In the table, UUIDs are shortened to their first eight digits. What could
-    /// not be seen is said on standard error: subvolumes outside of this mount
-    /// need CAP_DAC_READ_SEARCH, and whether one was changed CAP_SYS_ADMIN.
+    /// What could not be seen is said on standard error: subvolumes outside of this
+    /// mount need CAP_DAC_READ_SEARCH, and whether one was changed needs CAP_SYS_ADMIN.
     Inventory(Inventory),
     /// Find the parent and the clone sources to send a snapshot with.
     ///
-    /// Prints the options for `btrfs send`, such as `-p /snapshots/monday`, so
-    /// that the receiver that INVENTORY describes can apply the stream, and the
-    /// stream is small. They are quoted for `eval`:
+    /// Prints the options for `btrfs send`, such as `-p /snapshots/monday`, with which
+    /// the stream is small, and the receiver that INVENTORY describes can apply it. They
+    /// are quoted for `eval`:
     ///
-    /// ssh backup btrfs-lineage inventory --json /backup > there.json
-    /// eval "btrfs send $(btrfs-lineage plan /snapshots/today --against
-    /// there.json) /snapshots/today" | ssh backup btrfs-recv-rs /backup
+    /// eval "btrfs send $(btrfs-lineage plan SNAPSHOT --against FILE) SNAPSHOT"
     ///
-    /// A parent has to be on both sides, read-only, and with the same content,
-    /// as far as UUIDs and transaction ids prove it; the nearest to the snapshot
-    /// is taken, by its parent UUIDs, then ctransid, then time of creation. If
-    /// there is none, nothing is printed, and the exit status is 3: send all of
-    /// the snapshot, without -p. Why is said on standard error.
+    /// A parent is read-only and has the same content on both sides, as far as UUIDs
+    /// and transaction ids prove it. Of several, the nearest to the snapshot is taken: by
+    /// parent UUIDs, then by ctransid, then by time of creation. Those that come next
+    /// and have a history in common with the snapshot are clone sources.
+    ///
+    /// The exit status is 3 if there is no parent. Nothing is printed then: send all of
+    /// the snapshot, without -p. Standard error says why. If it is 1, something failed,
+    /// and nothing should be sent.
     Plan(Plan),
 }
 
@@ -71,13 +70,13 @@ pub(crate) struct Inventory {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Plan {
-    /// The snapshot to be sent: read-only.
+    /// The snapshot to be sent. It has to be read-only.
     pub(crate) snapshot: PathBuf,
-    /// What the receiver has: a file that `inventory --json` wrote there, `-` for
-    /// standard input, or a directory of stored streams.
+    /// What the receiver has: the output of `inventory --json` there, in a file or, for
+    /// `-`, on standard input; or a directory of stored streams.
     ///
-    /// Of a stored stream, the first command and the end are read. Its
-    /// subvolume counts if that of its parent does.
+    /// A stored stream counts if it is complete and that of its parent counts. Only its
+    /// first command and its end are read.
     #[arg(long, value_name = "INVENTORY")]
     pub(crate) against: PathBuf,
     /// Say for every subvolume why it is a parent or clone source, or why not.

@@ -159,6 +159,12 @@ fn without_privileges_it_says_what_it_could_not_see() {
     let holder = subvolume::create(&to.path().join("holder"));
     reference_receive(&Sender::new(&snapshot).to_vec(), &holder).unwrap();
     subvolume::create(&to.path().join("outside"));
+    let changed = subvolume::snapshot_read_only(&holder.join("s"), &holder.join("changed"));
+    for number in 0..4 {
+        set_read_only(&changed, false);
+        fs::write(changed.join(number.to_string()), b"other").unwrap();
+        set_read_only(&changed, true);
+    }
     let mount = to.mount("subvol=holder");
     let output = Command::new("setpriv")
         .args(["--bounding-set=-all", "--inh-caps=-all"])
@@ -175,7 +181,11 @@ fn without_privileges_it_says_what_it_could_not_see() {
     let missing = serde_json::json!(["CAP_DAC_READ_SEARCH"]);
     assert_eq!(inventory["missing_capabilities"], missing);
     assert_eq!(by_path(&inventory, "s")["state"], "complete");
-    assert_eq!(inventory["subvolumes"].as_array().unwrap().len(), 2);
+    assert_eq!(by_path(&inventory, "s")["changed_since_received"], false);
+    let changed = by_path(&inventory, "changed");
+    assert!(changed.get("changed_since_received").is_none(), "{changed}");
+    assert_eq!(inventory["subvolumes"].as_array().unwrap().len(), 3);
+    assert!(said(&output).contains("CAP_SYS_ADMIN"), "{}", said(&output));
     assert!(
         said(&output).contains("CAP_DAC_READ_SEARCH"),
         "{}",

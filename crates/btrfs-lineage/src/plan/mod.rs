@@ -210,7 +210,8 @@ pub enum PlanError {
 ///
 /// Transaction ids are small numbers that each filesystem counts for itself: if
 /// a third host changed its copy, and passed it on in a transaction that happens
-/// to have the number of the original's, this is not seen.
+/// to have the number of the original's, this is not seen. Nor are the changes that
+/// [`since_received`](super::since_received) does not see.
 ///
 /// The parent is the one nearest to the snapshot: with the fewest
 /// [steps](PlanCandidate::steps) by parent UUIDs; if equal, with the nearest
