@@ -2,6 +2,7 @@
 //! receive.
 
 mod args;
+mod audit;
 mod inventory;
 
 use std::io::{self, Write};
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.request {
         Request::Inventory(options) => inventory::run(options),
+        Request::Audit(options) => Ok(audit::run(options)),
     }
 }
 

@@ -8,13 +8,12 @@ use rustix::io::Errno;
 use tracing::debug;
 
 use super::candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
-use super::changed;
 use super::choice::{Choice, Chooser};
 use super::mount::Opened;
 use super::no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
 use super::reach::{self, Reach};
 use super::survey::Survey;
-use super::{Named, Source, rank, uuid};
+use super::{Named, Source, rank, since, uuid};
 use crate::unfinished::UNFINISHED;
 use btrfs_ioctl::{self as sys, SubvolumeInfo};
 use btrfs_sendstream::SourceId;
@@ -451,7 +450,7 @@ impl<'a> Lookup<'a> {
     /// received from what is wanted.
     fn changed_inode(&self, fd: impl AsFd, info: &SubvolumeInfo) -> Option<u64> {
         let is_copy = info.read_only && info.received_uuid == self.wanted.uuid;
-        let look = || changed::at_a_glance(fd, info).changed_inode();
+        let look = || since::at_a_glance(fd, info).changed_inode();
         is_copy.then(look).flatten()
     }
 
@@ -465,6 +464,7 @@ impl<'a> Lookup<'a> {
             state: SubvolumeState::from(&opened.info),
             may_have_changed: false,
             changed_inode: self.changed_inode(&opened.fd, &opened.info),
+            info: opened.info,
             fd: opened.fd,
         };
         source.may_have_changed = !source.is_unchanged_in(&source);
@@ -514,7 +514,7 @@ impl<'a> Lookup<'a> {
 
 /// Whether the receive of the subvolume was interrupted after it got its
 /// received UUID.
-fn is_unfinished(root: impl AsFd, state: &SubvolumeState) -> bool {
+pub(super) fn is_unfinished(root: impl AsFd, state: &SubvolumeState) -> bool {
     !state.read_only
         && !state.received_uuid.is_nil()
         && fgetxattr(root, UNFINISHED, &mut [0_u8; 0]).is_ok()

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use btrfs_sendstream::{CloneRange, Command, StreamPath, SubvolumeName, Version};
-use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
+use btrfs_testkit::{LoopFilesystem, Test, files, subvolume, test};
 use uuid::Uuid;
 
 use crate::support::{Sent, encode, names_in, receive, text};
@@ -193,6 +193,19 @@ fn a_read_only_parent_is_warned_of_if_it_was_changed() {
         assert_eq!(text(&output).0.contains(&key), changes, "{output:?}");
         subvolume::delete(&to.path().join("second"));
     }
+    // Data that is not on disk yet: it is, in the snapshot.
+    subvolume::delete(&parent);
+    assert!(receive(&sent.full, &[], to.path()).status.success());
+    subvolume::flip(&parent, false);
+    files::write(&parent.join("file"), 0, &[b'x'; 65_536]).unwrap();
+    subvolume::flip(&parent, true);
+    let output = receive(&sent.incremental, &["-q"], to.path());
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        text(&output).1.contains("changed after it was received"),
+        "{output:?}"
+    );
+    subvolume::delete(&to.path().join("second"));
     // There is an equal of it that was not changed.
     assert!(
         receive(&sent.full, &["--name=copy"], to.path())
