@@ -4,6 +4,8 @@
 mod args;
 mod audit;
 mod inventory;
+#[cfg(test)]
+mod manual;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
