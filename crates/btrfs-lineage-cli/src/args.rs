@@ -11,8 +11,8 @@ use clap::{Parser, Subcommand};
     name = "btrfs-lineage",
     version,
     max_term_width = 80,
-    after_help = "Exit status: 0 on success, 1 if something failed, 2 if the command line is \
-                  wrong."
+    after_help = "Exit status: 0 on success, 1 if something failed or a problem was found, 2 if the \
+                  command line is wrong. The help of each command says which others it has."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]

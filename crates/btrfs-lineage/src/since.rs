@@ -22,6 +22,10 @@ use btrfs_sendstream::Timespec;
 /// is read: that is little, unless a balance moved everything.
 const MAX_BYTES: usize = 1 << 20;
 
+/// The same where no transid speaks for a change, and only a power cut may have brought
+/// one back.
+const FEW_BYTES: usize = 64 << 10;
+
 /// Whether a subvolume was changed since its received UUID was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -69,11 +73,7 @@ impl SinceReceived {
 /// `ENOENT` if it was deleted; `ENOTTY` if this is no btrfs.
 pub fn since_received(fd: impl AsFd) -> std::io::Result<SinceReceived> {
     let info = sys::subvolume_info(&fd)?;
-    // Read-only, and no transid speaks against it: only a power cut may have
-    // brought back a change. That is not worth reading everything.
-    let quick = info.read_only && info.ctransid <= sealed(&info);
-    let most = if quick { MAX_BYTES } else { usize::MAX };
-    Ok(look(fd, &info, info.rtransid, most))
+    Ok(look(fd, &info, info.rtransid, usize::MAX))
 }
 
 /// Finds out the same about a read-only subvolume, without reading much:
@@ -87,7 +87,12 @@ pub(super) fn at_a_glance(fd: impl AsFd, info: &SubvolumeInfo) -> SinceReceived 
 /// a snapshot, so that nothing remains unseen.
 pub(super) fn before_snapshot(snapshot: impl AsFd, info: &SubvolumeInfo) -> Option<u64> {
     let id = sys::subvolume_info(&snapshot).ok()?.id;
-    match find(snapshot, id, info, sealed(info), MAX_BYTES) {
+    let most = if is_sealed(info) {
+        FEW_BYTES
+    } else {
+        MAX_BYTES
+    };
+    match find(snapshot, id, info, sealed(info), most) {
         Ok(Search::Found { inode, .. }) => Some(inode),
         Ok(Search::Nothing | Search::GaveUp) | Err(_) => None,
     }
@@ -102,6 +107,11 @@ fn sealed(info: &SubvolumeInfo) -> u64 {
     info.rtransid.saturating_add(2)
 }
 
+/// Whether a read-only subvolume has no later transid.
+fn is_sealed(info: &SubvolumeInfo) -> bool {
+    info.read_only && info.ctransid <= sealed(info)
+}
+
 fn look(fd: impl AsFd, info: &SubvolumeInfo, transid: u64, most: usize) -> SinceReceived {
     if info.received_uuid.is_nil() {
         return SinceReceived::NotReceived;
@@ -111,12 +121,11 @@ fn look(fd: impl AsFd, info: &SubvolumeInfo, transid: u64, most: usize) -> Since
     if info.ctransid.max(info.generation) <= transid {
         return SinceReceived::Unchanged;
     }
+    let most = if is_sealed(info) { FEW_BYTES } else { most };
     match find(fd, info.id, info, transid, most) {
         Ok(Search::Found { inode, at }) => SinceReceived::Changed { inode, at },
         Ok(Search::Nothing) => SinceReceived::Unchanged,
-        Ok(Search::GaveUp) | Err(_) if info.read_only && info.ctransid <= sealed(info) => {
-            SinceReceived::Unchanged
-        }
+        Ok(Search::GaveUp) | Err(_) if is_sealed(info) => SinceReceived::Unchanged,
         Ok(Search::GaveUp) | Err(_) => SinceReceived::Unknown,
     }
 }
