@@ -3,7 +3,6 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use linux_raw_sys::btrfs::{BTRFS_SUBVOL_RDONLY, BTRFS_SUBVOL_SPEC_BY_ID};
 use rustix::io::Result;
@@ -157,6 +156,9 @@ pub struct SubvolumeInfo {
     pub parent_id: u64,
     /// Inode of the directory it lies in; 0 for the top level.
     pub dir_id: u64,
+    /// Transaction that last wrote the root of its tree: after a change, but also
+    /// after a snapshot was taken of it, or a balance.
+    pub generation: u64,
     /// Whether it is read-only.
     pub read_only: bool,
     /// Its own UUID.
@@ -173,17 +175,33 @@ pub struct SubvolumeInfo {
     pub stransid: u64,
     /// Transaction in which the received UUID was set.
     pub rtransid: u64,
-    /// Transaction that last wrote the root of its tree: a change in it, but also
-    /// a snapshot taken of it, or a balance.
-    pub generation: u64,
     /// When the last change in it was recorded.
-    pub ctime: SystemTime,
+    pub ctime: SubvolumeTime,
     /// When it was created.
-    pub otime: SystemTime,
-    /// When it was sent; the epoch, as receivers do not set it.
-    pub stime: SystemTime,
-    /// When the received UUID was set; the epoch if there is none.
-    pub rtime: SystemTime,
+    pub otime: SubvolumeTime,
+    /// When it was sent; 0, as receivers do not set it.
+    pub stime: SubvolumeTime,
+    /// When the received UUID was set.
+    pub rtime: SubvolumeTime,
+}
+
+/// A time that the kernel keeps of a subvolume. Both are 0 if it has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SubvolumeTime {
+    /// Seconds since 1970-01-01 UTC.
+    pub seconds: i64,
+    /// Nanoseconds after that.
+    pub nanoseconds: u32,
+}
+
+impl From<TimespecArgs> for SubvolumeTime {
+    fn from(time: TimespecArgs) -> Self {
+        Self {
+            // What the kernel has as a signed number goes out as an unsigned.
+            seconds: time.sec.cast_signed(),
+            nanoseconds: time.nsec,
+        }
+    }
 }
 
 /// `BTRFS_IOC_GET_SUBVOL_INFO`: describes the subvolume that `fd` lies in.
@@ -200,6 +218,7 @@ pub fn subvolume_info(fd: impl AsFd) -> Result<SubvolumeInfo> {
         name: field_bytes(&args.name),
         parent_id: args.parent_id,
         dir_id: args.dirid,
+        generation: args.generation,
         read_only: args.flags & ROOT_RDONLY != 0,
         uuid: Uuid::from_bytes(args.uuid),
         parent_uuid: Uuid::from_bytes(args.parent_uuid),
@@ -208,18 +227,11 @@ pub fn subvolume_info(fd: impl AsFd) -> Result<SubvolumeInfo> {
         otransid: args.otransid,
         stransid: args.stransid,
         rtransid: args.rtransid,
-        generation: args.generation,
-        ctime: time(&args.ctime),
-        otime: time(&args.otime),
-        stime: time(&args.stime),
-        rtime: time(&args.rtime),
+        ctime: args.ctime.into(),
+        otime: args.otime.into(),
+        stime: args.stime.into(),
+        rtime: args.rtime.into(),
     })
-}
-
-/// A time from a structure of the kernel; the epoch if no clock shows it.
-fn time(args: &TimespecArgs) -> SystemTime {
-    let since = Duration::new(args.sec, args.nsec.min(999_999_999));
-    UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
 }
 
 /// What `FS_INFO` tells about a filesystem.

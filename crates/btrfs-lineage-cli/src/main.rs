@@ -2,8 +2,11 @@
 //! receive.
 
 mod args;
+mod audit;
 mod explain;
 mod inventory;
+#[cfg(test)]
+mod manual;
 mod plan;
 mod streams;
 
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.request {
         Request::Inventory(options) => inventory::run(options),
+        Request::Audit(options) => Ok(audit::run(options)),
         Request::Plan(options) => plan::run(options),
     }
 }

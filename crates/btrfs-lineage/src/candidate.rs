@@ -1,11 +1,9 @@
 //! What a search for a source came across.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use btrfs_sendstream::{Bytes, SourceId, Timespec};
 use uuid::Uuid;
 
-use btrfs_ioctl::SubvolumeInfo;
+use btrfs_ioctl::{SubvolumeInfo, SubvolumeTime};
 
 /// A subvolume that was considered as a source, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,12 +94,9 @@ fn is_unset<T: Default + PartialEq>(value: &T) -> bool {
 
 impl From<&SubvolumeInfo> for SubvolumeState {
     fn from(info: &SubvolumeInfo) -> Self {
-        let time = |time: SystemTime| {
-            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-            Timespec {
-                seconds: i64::try_from(since.as_secs()).unwrap_or(0),
-                nanoseconds: since.subsec_nanos(),
-            }
+        let time = |time: SubvolumeTime| Timespec {
+            seconds: time.seconds,
+            nanoseconds: time.nanoseconds,
         };
         Self {
             uuid: info.uuid,

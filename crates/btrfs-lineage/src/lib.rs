@@ -74,8 +74,8 @@
 //! ([`SourceUsed::changed_inode`]). A changed source serves if there is no better
 //! one: the stream may have been made from a copy with the same changes.
 
+mod audit;
 mod candidate;
-mod changed;
 mod choice;
 mod inventory;
 mod lookup;
@@ -87,6 +87,7 @@ mod rank;
 mod reach;
 #[cfg(feature = "serde")]
 mod serial;
+mod since;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -105,20 +106,21 @@ use ::uuid::Uuid;
 use btrfs_sendstream::Bytes;
 use tracing::info;
 
-use btrfs_ioctl as sys;
+use btrfs_ioctl::{self as sys, SubvolumeInfo};
 use btrfs_sendstream::SourceId;
 
+pub use audit::{Audit, Difference, Finding, NameProblem, Need, ReceivedCopy, Stage};
 pub use btrfs_sendstream;
 pub use candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
-pub use changed::{SinceReceived, since_received};
 pub use choice::Choice;
 pub use inventory::{Inventory, PathsFrom, Scope, StoredSubvolume};
 pub use mount::{subvolume_id, top_level};
 pub use mounted::mounted_path;
 pub use no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
 pub use plan::{Doubt, Plan, PlanCandidate, PlanError, PlanOptions, PlanVerdict, plan};
+pub use since::{SinceReceived, since_received};
 pub use survey::{Condition, Listing, Subvolume, Survey};
-pub use unfinished::UNFINISHED;
+pub use unfinished::{INSIDE, RECEIVING, STATE_DIRECTORY, UNFINISHED};
 pub use used::SourceUsed;
 
 use choice::Chooser;
@@ -148,6 +150,7 @@ pub struct Source {
     state: SubvolumeState,
     may_have_changed: bool,
     changed_inode: Option<u64>,
+    info: SubvolumeInfo,
 }
 
 impl Source {
@@ -185,6 +188,14 @@ impl Source {
         self.state.read_only
             || (self.state.received_uuid == self.wanted.uuid
                 && unchanged::since(subvolume, self.state.rtransid))
+    }
+
+    /// [`SourceUsed::changed_inode`] of this source, as `snapshot` shows it, which was
+    /// taken of it.
+    pub fn changed_inode_before(&self, snapshot: impl AsFd) -> Option<u64> {
+        let is_copy = self.state.read_only && self.state.received_uuid == self.wanted.uuid;
+        let look = || since::before_snapshot(snapshot, &self.info);
+        is_copy.then(look).flatten()
     }
 
     /// The entry for a report, with what was known when it was opened.

@@ -43,12 +43,12 @@ enum Fit {
 }
 
 /// The candidates by their place in `candidates`, best first. Candidates that
-/// have nothing in common with `wanted` must not be among them. `changed` has the
-/// ids of those that were changed since they were received.
+/// have nothing in common with `wanted` must not be among them. `is_changed` says
+/// of which ids the subvolume was changed since it was received.
 pub(super) fn order(
     wanted: SourceId,
     candidates: &[(u64, MatchedBy, SubvolumeState)],
-    changed: &HashSet<u64>,
+    is_changed: impl Fn(u64) -> bool,
 ) -> Vec<usize> {
     let uuids: HashSet<Uuid> = candidates.iter().map(|(_, _, state)| state.uuid).collect();
     let mut order: Vec<(Rank, usize)> = candidates
@@ -56,7 +56,7 @@ pub(super) fn order(
         .enumerate()
         .map(|(place, (id, matched_by, state))| {
             let rank = Rank {
-                changed: changed.contains(id),
+                changed: is_changed(*id),
                 ..rank(wanted, *id, *matched_by, state, &uuids)
             };
             (rank, place)
@@ -150,7 +150,7 @@ mod tests {
             let mut mixed = expected.to_vec();
             mixed.rotate_left(turn);
             for mixed in [mixed.clone(), mixed.into_iter().rev().collect()] {
-                let got: Vec<u64> = order(WANTED, &mixed, &HashSet::from([CHANGED]))
+                let got: Vec<u64> = order(WANTED, &mixed, |id| id == CHANGED)
                     .into_iter()
                     .map(|at| mixed[at].0)
                     .collect();

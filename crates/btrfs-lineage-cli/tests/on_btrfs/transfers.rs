@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use btrfs_ioctl as sys;
@@ -263,9 +264,19 @@ impl Topology {
             3 if file.exists() => files::write(&file, 4096, &[filler; 5000]).unwrap(),
             _ => fs::write(&file, vec![filler; 20_000]).unwrap(),
         }
-        // Whatever else happened, this is another state.
+        // Whatever else happened, this is another state. The clock that the kernel
+        // notes changes by stands still for milliseconds: what happens at the very
+        // time of a receive does not look like a change after it.
         self.names += 1;
-        fs::write(root.join("state"), self.names.to_string()).unwrap();
+        let (state, received) = (root.join("state"), info(root).rtime);
+        loop {
+            fs::write(&state, self.names.to_string()).unwrap();
+            let facts = fs::metadata(&state).unwrap();
+            let nanoseconds = u32::try_from(facts.ctime_nsec()).unwrap();
+            if (facts.ctime(), nanoseconds) > (received.seconds, received.nanoseconds) {
+                return;
+            }
+        }
     }
 
     fn take_snapshot(&mut self, host: usize) {

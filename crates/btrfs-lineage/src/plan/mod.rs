@@ -382,7 +382,7 @@ impl<'a> There<'a> {
                 .iter()
                 .filter_map(|it| Some((it.id, it.state.matches(wanted.uuid)?, it.state.clone())))
                 .collect();
-            let order = rank::order(wanted, &ranked, &self.changed).into_iter();
+            let order = rank::order(wanted, &ranked, |id| self.changed.contains(&id)).into_iter();
             found.extend(order.filter_map(|place| considered.get(place)));
         }
         found

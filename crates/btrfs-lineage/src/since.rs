@@ -14,31 +14,39 @@
 
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use btrfs_ioctl::{self as sys, Key, ROOT_INODE, SubvolumeInfo};
+use btrfs_sendstream::Timespec;
 
 /// Bytes of metadata after which a quick look gives up. Only what was written since
 /// is read: that is little, unless a balance moved everything.
 const MAX_BYTES: usize = 1 << 20;
 
+/// The same where no transid speaks for a change, and only a power cut may have brought
+/// one back.
+const FEW_BYTES: usize = 64 << 10;
+
 /// Whether a subvolume was changed since its received UUID was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(tag = "state", rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum SinceReceived {
     /// It has no received UUID.
     NotReceived,
     /// No change was found. Not seen are changes of the owner, the mode and the
     /// attributes of the root directory; changes made while the clock showed a
-    /// time before that of the receive; and what is only in memory yet, if the
-    /// subvolume is writable.
+    /// time before that of the receive; and data that is only in memory yet.
     Unchanged,
     /// A file or directory was changed, created or removed.
     Changed {
         /// Its inode number, or that of the directory it was removed from.
         inode: u64,
         /// When it was changed last.
-        at: SystemTime,
+        at: Timespec,
     },
     /// It could not be found out: that takes `CAP_SYS_ADMIN`.
     Unknown,
@@ -58,23 +66,36 @@ impl SinceReceived {
 /// received.
 ///
 /// Reads the metadata that was written since. This takes long if there is much of
-/// it, and the subvolume may have been changed.
+/// it, and the subvolume may have been changed. Data that was written to a file is
+/// seen once it is on disk: call `syncfs` first.
 ///
 /// # Errors
 /// `ENOENT` if it was deleted; `ENOTTY` if this is no btrfs.
 pub fn since_received(fd: impl AsFd) -> std::io::Result<SinceReceived> {
     let info = sys::subvolume_info(&fd)?;
-    // Read-only, and no transid speaks against it: only a power cut may have
-    // brought back a change. That is not worth reading everything.
-    let quick = info.read_only && info.ctransid <= sealed(&info);
-    let most = if quick { MAX_BYTES } else { usize::MAX };
-    Ok(look(fd, &info, info.rtransid, most))
+    Ok(look(fd, &info, info.rtransid, usize::MAX))
 }
 
 /// Finds out the same about a read-only subvolume, without reading much:
 /// [`SinceReceived::Unknown`] if that is not enough.
 pub(super) fn at_a_glance(fd: impl AsFd, info: &SubvolumeInfo) -> SinceReceived {
     look(fd, info, sealed(info), MAX_BYTES)
+}
+
+/// Finds out whether a subvolume that was received as `info` says was changed before
+/// `snapshot` was taken of it. The kernel writes data in memory to disk before it takes
+/// a snapshot, so that nothing remains unseen.
+pub(super) fn before_snapshot(snapshot: impl AsFd, info: &SubvolumeInfo) -> Option<u64> {
+    let id = sys::subvolume_info(&snapshot).ok()?.id;
+    let most = if is_sealed(info) {
+        FEW_BYTES
+    } else {
+        MAX_BYTES
+    };
+    match find(snapshot, id, info, sealed(info), most) {
+        Ok(Search::Found { inode, .. }) => Some(inode),
+        Ok(Search::Nothing | Search::GaveUp) | Err(_) => None,
+    }
 }
 
 /// Transactions up to this one cannot hold changes made after the subvolume
@@ -86,6 +107,11 @@ fn sealed(info: &SubvolumeInfo) -> u64 {
     info.rtransid.saturating_add(2)
 }
 
+/// Whether a read-only subvolume has no later transid.
+fn is_sealed(info: &SubvolumeInfo) -> bool {
+    info.read_only && info.ctransid <= sealed(info)
+}
+
 fn look(fd: impl AsFd, info: &SubvolumeInfo, transid: u64, most: usize) -> SinceReceived {
     if info.received_uuid.is_nil() {
         return SinceReceived::NotReceived;
@@ -95,36 +121,36 @@ fn look(fd: impl AsFd, info: &SubvolumeInfo, transid: u64, most: usize) -> Since
     if info.ctransid.max(info.generation) <= transid {
         return SinceReceived::Unchanged;
     }
-    match find(fd, info, transid, most) {
+    let most = if is_sealed(info) { FEW_BYTES } else { most };
+    match find(fd, info.id, info, transid, most) {
         Ok(Search::Found { inode, at }) => SinceReceived::Changed { inode, at },
         Ok(Search::Nothing) => SinceReceived::Unchanged,
-        Ok(Search::GaveUp) | Err(_) if info.read_only && info.ctransid <= sealed(info) => {
-            SinceReceived::Unchanged
-        }
+        Ok(Search::GaveUp) | Err(_) if is_sealed(info) => SinceReceived::Unchanged,
         Ok(Search::GaveUp) | Err(_) => SinceReceived::Unknown,
     }
 }
 
 enum Search {
-    Found { inode: u64, at: SystemTime },
+    Found { inode: u64, at: Timespec },
     Nothing,
     GaveUp,
 }
 
-/// Looks for an inode that was changed after the transaction `transid`, in the
-/// blocks written since. Gives up after about `most` bytes.
+/// Looks in the tree `id` for an inode that was changed after the transaction
+/// `transid`, in the blocks written since. Gives up after about `most` bytes.
 fn find(
     fd: impl AsFd,
+    id: u64,
     info: &SubvolumeInfo,
     transid: u64,
     most: usize,
 ) -> rustix::io::Result<Search> {
     let all = (Key::MIN, Key::MAX);
     let (mut seen, mut found) = (0_usize, Search::Nothing);
-    sys::tree_search_since(fd, info.id, all, transid.saturating_add(1), |item| {
+    sys::tree_search_since(fd, id, all, transid.saturating_add(1), |item| {
         seen = seen.saturating_add(item.data.len());
         if item.key.item_type == sys::INODE_ITEM
-            && let Some(at) = changed(item.key.objectid, item.data, transid, info.rtime)
+            && let Some(at) = changed(item.key.objectid, item.data, info, transid)
         {
             let inode = item.key.objectid;
             found = Search::Found { inode, at };
@@ -140,30 +166,28 @@ fn find(
 }
 
 /// When an inode was changed, if that was after the received UUID was set.
-fn changed(inode: u64, item: &[u8], transid: u64, rtime: SystemTime) -> Option<SystemTime> {
+fn changed(inode: u64, item: &[u8], info: &SubvolumeInfo, transid: u64) -> Option<Timespec> {
     // `btrfs_inode_item`: transid, ctime, mtime.
     let changed_in = u64::from_le_bytes(*item.get(8..)?.first_chunk()?);
     let (ctime, mtime) = (time(item, 124)?, time(item, 136)?);
+    let received = (info.rtime.seconds, info.rtime.nanoseconds);
     let changed = if inode == ROOT_INODE {
         // The receiver sets its attributes, and mtime to the sender's. What is
         // created or removed in it sets mtime.
-        mtime > rtime && mtime <= ctime
+        mtime > received && mtime <= ctime
     } else {
-        ctime > rtime
+        ctime > received
     };
-    (changed && changed_in > transid).then_some(ctime)
+    let (seconds, nanoseconds) = ctime;
+    (changed && changed_in > transid).then_some(Timespec {
+        seconds,
+        nanoseconds,
+    })
 }
 
-/// The `btrfs_timespec` at this offset.
-fn time(item: &[u8], offset: usize) -> Option<SystemTime> {
+/// The `btrfs_timespec` at this offset: seconds and nanoseconds.
+fn time(item: &[u8], offset: usize) -> Option<(i64, u32)> {
     let item = item.get(offset..)?;
-    let seconds = i64::from_le_bytes(*item.first_chunk()?);
-    let nanos = u32::from_le_bytes(*item.get(8..)?.first_chunk()?);
-    let whole = Duration::from_secs(seconds.unsigned_abs());
-    let whole = if seconds < 0 {
-        UNIX_EPOCH.checked_sub(whole)
-    } else {
-        UNIX_EPOCH.checked_add(whole)
-    };
-    whole?.checked_add(Duration::from_nanos(nanos.into()))
+    let nanoseconds = u32::from_le_bytes(*item.get(8..)?.first_chunk()?);
+    Some((i64::from_le_bytes(*item.first_chunk()?), nanoseconds))
 }
