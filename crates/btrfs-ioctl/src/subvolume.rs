@@ -194,8 +194,8 @@ pub struct SubvolumeTime {
     pub nanoseconds: u32,
 }
 
-impl From<TimespecArgs> for SubvolumeTime {
-    fn from(time: TimespecArgs) -> Self {
+impl SubvolumeTime {
+    fn of(time: TimespecArgs) -> Self {
         Self {
             // What the kernel has as a signed number goes out as an unsigned.
             seconds: time.sec.cast_signed(),
@@ -227,10 +227,10 @@ pub fn subvolume_info(fd: impl AsFd) -> Result<SubvolumeInfo> {
         otransid: args.otransid,
         stransid: args.stransid,
         rtransid: args.rtransid,
-        ctime: args.ctime.into(),
-        otime: args.otime.into(),
-        stime: args.stime.into(),
-        rtime: args.rtime.into(),
+        ctime: SubvolumeTime::of(args.ctime),
+        otime: SubvolumeTime::of(args.otime),
+        stime: SubvolumeTime::of(args.stime),
+        rtime: SubvolumeTime::of(args.rtime),
     })
 }
 
