@@ -38,8 +38,8 @@ pub enum SinceReceived {
     /// It has no received UUID.
     NotReceived,
     /// No change was found. Not seen are changes of the owner, the mode and the
-    /// attributes of the root directory; changes made while the clock showed a
-    /// time before that of the receive; and data that is only in memory yet.
+    /// attributes of the root directory; changes made while the clock showed no later time
+    /// than at the end of the receive; and data that is only in memory yet.
     Unchanged,
     /// A file or directory was changed, created or removed.
     Changed {

@@ -75,6 +75,8 @@ impl Manual<'_> {
             let name = sub.get_name();
             synopsis += &format!(".B {} {name}\n.RI [ options ]\n", literal(&program));
             synopsis += &sub.get_positionals().map(operand).collect::<String>();
+            let needed = sub.get_arguments().filter(|arg| arg.is_required_set());
+            synopsis += &needed.filter_map(needed_option).collect::<String>();
             commands += &format!(".SS {name}\n{}", about(sub));
             let own = sub.get_arguments().filter(|arg| !is_common(arg));
             let own = own.filter(|arg| !arg.is_positional());
@@ -104,6 +106,14 @@ fn operand(arg: &Arg) -> String {
         (false, true) => format!(".RI [ {name} ]...\n"),
         (false, false) => format!(".RI [ {name} ]\n"),
     }
+}
+
+/// An option in the synopsis that cannot be left out.
+fn needed_option(arg: &Arg) -> Option<String> {
+    let name = arg.get_long()?;
+    let value = arg.get_value_names().and_then(|names| names.first())?;
+    let name = literal(&format!("--{name}"));
+    Some(format!(".BI {name} \" {value}\"\n"))
 }
 
 fn about(command: &Command) -> String {

@@ -42,6 +42,11 @@ impl Advice {
         }
     }
 
+    /// Where subvolumes are found.
+    pub(super) fn places(&self) -> &Places {
+        &self.places
+    }
+
     /// A finding for people, with an empty line after it.
     pub(super) fn text(&mut self, finding: &Finding) -> Vec<u8> {
         let (message, to_do) = self.on(finding);
@@ -206,7 +211,11 @@ impl Advice {
         if copies.len() > MAX_LISTED {
             message += &format!("\nand {} more", copies.len() - MAX_LISTED);
         }
-        let paths: Vec<_> = copies.iter().map(|it| self.path(&it.subvolume)).collect();
+        let two = copies.iter().take(2).map(|it| &it.subvolume);
+        let mut compared: Vec<_> = two.clone().map(|it| self.path(it)).collect();
+        if two.clone().any(|it| !it.state.read_only) {
+            compared.push("--writable".into());
+        }
         let to_do = match difference {
             Difference::None => vec![ToDo {
                 purpose: "nothing has to be done; delete what is not needed".to_owned(),
@@ -216,7 +225,7 @@ impl Advice {
                 command(
                     "to see what differs",
                     &["btrfs-lineage", "digest", "--compare"],
-                    paths.get(..2).unwrap_or_default(),
+                    &compared,
                 ),
                 ToDo {
                     purpose: "delete those that are not what the sending side has".to_owned(),

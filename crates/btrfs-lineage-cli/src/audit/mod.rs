@@ -4,11 +4,14 @@ mod advice;
 mod places;
 mod stored;
 
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
-use btrfs_lineage::{Audit, Finding, Resolver, SearchPlace};
+use btrfs_lineage::{Audit, Finding, Resolver, STATE_DIRECTORY, SearchPlace};
+use btrfs_sendstream::Bytes;
 use sendstream_common::json::{self, Event, Message};
 use serde::Serialize;
 
@@ -57,7 +60,8 @@ fn audit(options: &args::Audit) -> Result<u8, Failure> {
         options.below,
         audit.search().place,
     ));
-    for finding in &audit.findings {
+    let unseen = without_checkpoint(&audit, advice.places());
+    for finding in audit.findings.iter().chain(&unseen) {
         out.finding(finding, &mut advice)?;
         count += 1;
     }
@@ -88,6 +92,46 @@ fn audit(options: &args::Audit) -> Result<u8, Failure> {
         },
     )?;
     Ok(status)
+}
+
+/// Resumable receives that have no checkpoint, which no subvolume tells of: in the
+/// directories where subvolumes lie.
+fn without_checkpoint(audit: &Audit, places: &Places) -> Vec<Finding> {
+    let subvolumes = &audit.listing.subvolumes;
+    let paths = subvolumes.iter().filter_map(|it| it.path.as_ref());
+    let directories: BTreeSet<Bytes> = paths
+        .filter(|path| !path.is_empty())
+        .map(|path| {
+            let end = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            path.slice(..end)
+        })
+        .collect();
+    let known = |in_directory: &Bytes, of: &[u8]| {
+        audit.findings.iter().any(|finding| {
+            matches!(finding, Finding::UnfinishedResumable { directory, name, .. }
+                if directory == in_directory && name == of)
+        })
+    };
+    let mut found = Vec::new();
+    for directory in directories {
+        let Some(path) = places.find(&directory) else {
+            continue;
+        };
+        let entries = fs::read_dir(path.join(STATE_DIRECTORY));
+        for entry in entries.into_iter().flatten().flatten() {
+            let name = Bytes::from(entry.file_name().into_vec());
+            // Without one, nothing was created yet.
+            let has_begun = entry.path().join("journal").exists();
+            if has_begun && !known(&directory, &name) {
+                found.push(Finding::UnfinishedResumable {
+                    directory: directory.clone(),
+                    name,
+                    checkpoints: Vec::new(),
+                });
+            }
+        }
+    }
+    found
 }
 
 fn summary(

@@ -152,6 +152,13 @@ fn interrupted_receives() {
     ] {
         assert!(printed.contains(&command), "{printed}");
     }
+    // One that was killed before its first checkpoint.
+    sh(
+        to.path(),
+        "btrfs subvolume delete btrfs-recv-rs.unfinished/monday/*/",
+    );
+    let printed = assert_found(to.path(), &["monday: a resumable receive", "1 problem"]);
+    assert!(printed.contains("checkpoints: 0"), "{printed}");
 }
 
 /// As after a power cut between the received UUID and the read-only flag, and between

@@ -7,7 +7,7 @@ use std::path::Path;
 use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
 use serde_json::Value;
 
-use crate::support::{audit, outcome};
+use crate::support::{audit, let_the_clock_tick, outcome};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -41,6 +41,7 @@ fn the_example_is_that_of_the_document() {
     fs::write(monday.join("file"), b"content").unwrap();
     to.sync();
     subvolume::stamp(&monday, "00000000-0000-0000-0000-000000001111", 7);
+    let_the_clock_tick(to.path());
     fs::write(monday.join("file"), b"changed").unwrap();
     to.sync();
     let (status, stdout, stderr) = outcome(&audit(["--json".as_ref(), to.path().as_os_str()]));

@@ -1,6 +1,7 @@
 //! What these tests share.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -80,6 +81,20 @@ pub(crate) fn change(subvolume: &Path, change: impl FnOnce(&Path)) {
     subvolume::flip(subvolume, false);
     change(subvolume);
     subvolume::flip(subvolume, true);
+}
+
+/// Returns when the clock of the filesystem, which ticks every few milliseconds, shows
+/// another time.
+pub(crate) fn let_the_clock_tick(top: &Path) {
+    let probe = top.join("probe");
+    let now = || {
+        fs::write(&probe, b"probe").unwrap();
+        let meta = fs::metadata(&probe).unwrap();
+        (meta.ctime(), meta.ctime_nsec())
+    };
+    let before = now();
+    while now() == before {}
+    fs::remove_file(probe).unwrap();
 }
 
 /// Runs a script in a directory.
