@@ -52,9 +52,9 @@ fn what_is_planned_is_received(part: usize) {
         // A topology does not depend on those before it, but for transaction ids.
         let random = Random(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let mut topology = Topology::new(&filesystems, random, number);
-        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| topology.run()));
-        if let Err(panic) = told {
-            let events = topology.told.join("\n");
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| topology.run()));
+        if let Err(panic) = outcome {
+            let events = topology.events.join("\n");
             eprintln!("{SEED}={seed}, topology {number}:\n{events}");
             std::panic::resume_unwind(panic);
         }
@@ -161,7 +161,8 @@ struct Topology {
     names: u64,
     /// What was sent under a UUID and a transaction id.
     sent: HashMap<(Uuid, u64), u64>,
-    told: Vec<String>,
+    /// What happened, for the message of a failure.
+    events: Vec<String>,
     seen: Seen,
 }
 
@@ -188,7 +189,7 @@ impl Topology {
             contents: 0,
             names: 0,
             sent: HashMap::new(),
-            told: Vec::new(),
+            events: Vec::new(),
             seen: Seen::default(),
         }
     }
@@ -224,8 +225,8 @@ impl Topology {
         }
     }
 
-    fn tell(&mut self, text: String) {
-        self.told.push(text);
+    fn note(&mut self, text: String) {
+        self.events.push(text);
     }
 
     fn name(&mut self) -> String {
@@ -290,7 +291,7 @@ impl Topology {
         let name = self.name();
         let root = self.hosts[host].root.clone();
         snapshot(source, &root, &name, true);
-        self.tell(format!("{host}: {name} is a snapshot of {}", short(source)));
+        self.note(format!("{host}: {name} is a snapshot of {}", short(source)));
         self.hosts[host].held.push(Held {
             path: root.join(name),
             content,
@@ -316,7 +317,7 @@ impl Topology {
         let (name, root) = (self.name(), self.hosts[host].root.clone());
         let source = self.hosts[host].held[at].path.clone();
         snapshot(&source, &root, &name, false);
-        self.tell(format!(
+        self.note(format!(
             "{host}: works in {name}, a snapshot of {}",
             short(&source)
         ));
@@ -326,7 +327,7 @@ impl Topology {
     fn delete(&mut self, host: usize) {
         if let Some(at) = self.any(host) {
             let held = self.hosts[host].held.remove(at);
-            self.tell(format!("{host}: {} is deleted", short(&held.path)));
+            self.note(format!("{host}: {} is deleted", short(&held.path)));
             delete(&held.path);
         }
     }
@@ -345,7 +346,7 @@ impl Topology {
         }
         set_read_only(&path, true);
         let how = if changed { "changed" } else { "flipped" };
-        self.tell(format!("{host}: {} is {how}", short(&path)));
+        self.note(format!("{host}: {} is {how}", short(&path)));
     }
 
     fn leave_writable(&mut self, host: usize) {
@@ -359,7 +360,7 @@ impl Topology {
             self.hosts[host].held[at].content = self.new_content();
         }
         self.hosts[host].held[at].read_only = false;
-        self.tell(format!("{host}: {} is writable", short(&path)));
+        self.note(format!("{host}: {} is writable", short(&path)));
     }
 
     fn rename(&mut self, host: usize) {
@@ -371,7 +372,7 @@ impl Topology {
             fs::rename(&held.path, &to).unwrap();
             let text = format!("{host}: {} is now {name}", short(&held.path));
             held.path = to;
-            self.tell(text);
+            self.note(text);
         }
     }
 
@@ -388,7 +389,7 @@ impl Topology {
             self.hosts[host].held[at].content = self.new_content();
         }
         set_read_only(&path, true);
-        self.tell(format!("{host}: {} lost its received UUID", short(&path)));
+        self.note(format!("{host}: {} lost its received UUID", short(&path)));
     }
 
     /// A program gives a subvolume the UUID of another one, of which it has no
@@ -407,7 +408,7 @@ impl Topology {
             set_read_only(&path, true);
         }
         self.hosts[host].held[at].read_only = read_only;
-        self.tell(format!("{host}: {} is marked as {uuid}", short(&path)));
+        self.note(format!("{host}: {} is marked as {uuid}", short(&path)));
     }
 
     /// Sends something to another host, as a rule what is newest.
@@ -437,7 +438,7 @@ impl Topology {
         );
         let id = info(&snapshot.path).id;
         let found = plan(id, &here, &there, &PlanOptions::default()).unwrap();
-        self.tell(format!(
+        self.note(format!(
             "{from} → {to}: {}, parent {:?}, clone sources {:?}",
             short(&snapshot.path),
             found.parent,

@@ -269,7 +269,7 @@ fn the_nearest_is_the_parent_and_the_next_are_clone_sources() {
 }
 
 #[test]
-fn equals_are_told_apart_by_time_and_id() {
+fn between_equals_time_and_id_decide() {
     let new = snapshot(1, 9, 30);
     let mut taken: Vec<_> = (2..=4).map(|id| snapshot(id, 9, 20)).collect();
     for (subvolume, seconds) in taken.iter_mut().zip([100, 300, 300]) {
@@ -326,7 +326,7 @@ fn circles_of_parents_end() {
 }
 
 #[test]
-fn what_the_snapshot_itself_is_there_is_told() {
+fn copies_of_the_snapshot_itself_are_listed() {
     let (old, new) = (snapshot(2, 9, 20), snapshot(1, 9, 30));
     let (same, mut other) = (received(3, &new), received(4, &new));
     other.changed_since_received = Some(true);
