@@ -44,8 +44,8 @@ pub use opens::{Opened, Opens, is_open_for_writing};
 pub use search::{Item, Key, stored_generation, tree_search, tree_search_since};
 pub use send::send_changes;
 pub use subvolume::{
-    FsInfo, Received, SubvolumeInfo, fs_info, set_received_subvol, snap_create, snap_destroy,
-    subvol_create, subvol_destroy, subvol_set_read_only, subvolume_info,
+    FsInfo, Received, SubvolumeInfo, SubvolumeTime, fs_info, set_received_subvol, snap_create,
+    snap_destroy, subvol_create, subvol_destroy, subvol_set_read_only, subvolume_info,
 };
 pub use thread::unshare_fs;
 pub use xflags::{XFlags, fs_get_xflags, fs_set_xflags, inode_generation};

@@ -147,6 +147,9 @@ pub fn tree_search_since(
             }
             Err(error) => return Err(error),
         };
+        if items == 0 {
+            return Ok(());
+        }
         let mut last = None;
         let body: Vec<u8> = buffer[HEAD..]
             .iter()

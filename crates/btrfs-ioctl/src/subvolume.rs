@@ -156,6 +156,9 @@ pub struct SubvolumeInfo {
     pub parent_id: u64,
     /// Inode of the directory it lies in; 0 for the top level.
     pub dir_id: u64,
+    /// Transaction that last wrote the root of its tree: after a change, but also
+    /// after a snapshot was taken of it, or a balance.
+    pub generation: u64,
     /// Whether it is read-only.
     pub read_only: bool,
     /// Its own UUID.
@@ -172,6 +175,33 @@ pub struct SubvolumeInfo {
     pub stransid: u64,
     /// Transaction in which the received UUID was set.
     pub rtransid: u64,
+    /// When the last change in it was recorded.
+    pub ctime: SubvolumeTime,
+    /// When it was created.
+    pub otime: SubvolumeTime,
+    /// When it was sent; 0, as receivers do not set it.
+    pub stime: SubvolumeTime,
+    /// When the received UUID was set.
+    pub rtime: SubvolumeTime,
+}
+
+/// A time that the kernel keeps of a subvolume. Both are 0 if it has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SubvolumeTime {
+    /// Seconds since 1970-01-01 UTC.
+    pub seconds: i64,
+    /// Nanoseconds after that.
+    pub nanoseconds: u32,
+}
+
+impl SubvolumeTime {
+    fn of(time: TimespecArgs) -> Self {
+        Self {
+            // What the kernel has as a signed number goes out as an unsigned.
+            seconds: time.sec.cast_signed(),
+            nanoseconds: time.nsec,
+        }
+    }
 }
 
 /// `BTRFS_IOC_GET_SUBVOL_INFO`: describes the subvolume that `fd` lies in.
@@ -188,6 +218,7 @@ pub fn subvolume_info(fd: impl AsFd) -> Result<SubvolumeInfo> {
         name: field_bytes(&args.name),
         parent_id: args.parent_id,
         dir_id: args.dirid,
+        generation: args.generation,
         read_only: args.flags & ROOT_RDONLY != 0,
         uuid: Uuid::from_bytes(args.uuid),
         parent_uuid: Uuid::from_bytes(args.parent_uuid),
@@ -196,6 +227,10 @@ pub fn subvolume_info(fd: impl AsFd) -> Result<SubvolumeInfo> {
         otransid: args.otransid,
         stransid: args.stransid,
         rtransid: args.rtransid,
+        ctime: SubvolumeTime::of(args.ctime),
+        otime: SubvolumeTime::of(args.otime),
+        stime: SubvolumeTime::of(args.stime),
+        rtime: SubvolumeTime::of(args.rtime),
     })
 }
 

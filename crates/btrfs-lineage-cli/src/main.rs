@@ -2,7 +2,13 @@
 //! receive.
 
 mod args;
+mod audit;
+mod explain;
 mod inventory;
+#[cfg(test)]
+mod manual;
+mod plan;
+mod streams;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,15 +19,21 @@ use sendstream_common::text::{push_message, strerror};
 
 use args::{Args, Request};
 
+/// What a filesystem other than btrfs says to its ioctls.
+const ENOTTY: i32 = rustix::io::Errno::NOTTY.raw_os_error();
+
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     /// A path that cannot be used.
-    #[error("{}: {}", path.display(), strerror(error))]
+    #[error("{}: {}", path.display(), what(error))]
     Path { path: PathBuf, error: io::Error },
     /// Standard output could not be written.
     #[error("standard output: {}", strerror(error))]
     Output { error: io::Error },
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
 }
 
 impl Failure {
@@ -42,6 +54,15 @@ impl Failure {
     }
 }
 
+/// What an error means here.
+fn what(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        // The ioctls of btrfs are unknown to other filesystems.
+        Some(ENOTTY) => "not on a btrfs filesystem".to_owned(),
+        _ => strerror(error),
+    }
+}
+
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(status) => status,
@@ -57,6 +78,8 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.request {
         Request::Inventory(options) => inventory::run(options),
+        Request::Audit(options) => Ok(audit::run(options)),
+        Request::Plan(options) => plan::run(options),
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a search for a source came across.
 
-use btrfs_sendstream::Bytes;
+use btrfs_sendstream::{Bytes, SourceId, Timespec};
 use uuid::Uuid;
 
-use btrfs_ioctl::SubvolumeInfo;
+use btrfs_ioctl::{SubvolumeInfo, SubvolumeTime};
 
 /// A subvolume that was considered as a source, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,41 +36,101 @@ pub enum MatchedBy {
 }
 
 /// What the kernel says about a subvolume. Transaction ids are those of this
-/// filesystem, except for `stransid`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// filesystem, except for `stransid`. What the kernel has no value for is nil
+/// or 0; of the subvolumes in stored streams, that is all but the received
+/// UUID and `stransid`.
+///
+/// With the feature `serde`, what is nil or 0 has no key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default)
+)]
 #[non_exhaustive]
 pub struct SubvolumeState {
     /// Its UUID.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Uuid::is_nil"))]
     pub uuid: Uuid,
     /// UUID of the subvolume it is a snapshot of; nil if it is none.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Uuid::is_nil"))]
     pub parent_uuid: Uuid,
     /// UUID of what it was received from; nil if it was not received.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Uuid::is_nil"))]
     pub received_uuid: Uuid,
-    /// Transaction of its last change.
+    /// Transaction of its last change. A snapshot begins with that of what it
+    /// was taken of.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "is_unset"))]
     pub ctransid: u64,
+    /// Transaction that created it.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "is_unset"))]
+    pub otransid: u64,
     /// ctransid on the sender's filesystem of what was received.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "is_unset"))]
     pub stransid: u64,
     /// Transaction in which the received UUID was set.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "is_unset"))]
     pub rtransid: u64,
+    /// When its last change was recorded.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "is_unset"))]
+    pub ctime: Timespec,
+    /// When it was created.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "is_unset"))]
+    pub otime: Timespec,
+    /// When it was sent. Receivers do not set it.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "is_unset"))]
+    pub stime: Timespec,
+    /// When the received UUID was set.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "is_unset"))]
+    pub rtime: Timespec,
     /// Whether it is read-only.
     pub read_only: bool,
 }
 
+#[cfg(feature = "serde")]
+fn is_unset<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl From<&SubvolumeInfo> for SubvolumeState {
     fn from(info: &SubvolumeInfo) -> Self {
+        let time = |time: SubvolumeTime| Timespec {
+            seconds: time.seconds,
+            nanoseconds: time.nanoseconds,
+        };
         Self {
             uuid: info.uuid,
             parent_uuid: info.parent_uuid,
             received_uuid: info.received_uuid,
             ctransid: info.ctransid,
+            otransid: info.otransid,
             stransid: info.stransid,
             rtransid: info.rtransid,
+            ctime: time(info.ctime),
+            otime: time(info.otime),
+            stime: time(info.stime),
+            rtime: time(info.rtime),
             read_only: info.read_only,
         }
     }
 }
 
 impl SubvolumeState {
+    /// How a stream that `btrfs send` makes here names this subvolume as its
+    /// parent, or as a clone source: by its received UUID if it has one, else
+    /// by its UUID, and by its ctransid.
+    pub fn source_id(&self) -> SourceId {
+        let uuid = if self.received_uuid.is_nil() {
+            self.uuid
+        } else {
+            self.received_uuid
+        };
+        SourceId {
+            uuid,
+            ctransid: self.ctransid,
+        }
+    }
+
     /// What a subvolume in this state has in common with `wanted`.
     pub(super) fn matches(&self, wanted: Uuid) -> Option<MatchedBy> {
         if self.received_uuid == wanted {

@@ -26,8 +26,12 @@
 //!    stream's are those of a copy;
 //! 4. any other received copy.
 //!
-//! Among equals the one least changed since it was received, then what is not
-//! a snapshot of another candidate, then the lowest id.
+//! Among equals one that was not changed since it was received, then the one
+//! with the lowest ctransid after its rtransid, then what is not a snapshot of
+//! another candidate, then the lowest id.
+//!
+//! Before there is a stream, [`plan`] finds by the same rules which parent to
+//! make it with, from an [`Inventory`] of each side.
 //!
 //! A caller can look at the candidates ([`Resolver::survey`]), at all that a
 //! filesystem holds ([`Resolver::list`]), and make the choice itself
@@ -60,15 +64,30 @@
 //!   since files are cloned one after another. If the source is changed
 //!   meanwhile, the clones may hold the old data or the new.
 
+//!
+//! # Changes since the receive
+//! A read-only subvolume can be made writable, changed, and made read-only again,
+//! without losing its received UUID. [`since_received`] finds out whether a
+//! subvolume was changed, and [`SinceReceived::Unchanged`] says what it cannot see.
+//! A resolver looks at each candidate with the received UUID wanted, but reads at most
+//! 1 MiB of metadata for it; the report has the result
+//! ([`SourceUsed::changed_inode`]). A changed source serves if there is no better
+//! one: the stream may have been made from a copy with the same changes.
+
+mod audit;
 mod candidate;
 mod choice;
+mod inventory;
 mod lookup;
 mod mount;
+mod mounted;
 mod no_source;
+mod plan;
 mod rank;
 mod reach;
 #[cfg(feature = "serde")]
 mod serial;
+mod since;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -87,16 +106,21 @@ use ::uuid::Uuid;
 use btrfs_sendstream::Bytes;
 use tracing::info;
 
-use btrfs_ioctl as sys;
+use btrfs_ioctl::{self as sys, SubvolumeInfo};
 use btrfs_sendstream::SourceId;
 
+pub use audit::{Audit, Difference, Finding, NameProblem, Need, ReceivedCopy, Stage};
 pub use btrfs_sendstream;
 pub use candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
 pub use choice::Choice;
-pub use mount::top_level;
+pub use inventory::{Inventory, PathsFrom, Scope, StoredSubvolume};
+pub use mount::{subvolume_id, top_level};
+pub use mounted::mounted_path;
 pub use no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
-pub use survey::{Listing, Subvolume, Survey};
-pub use unfinished::UNFINISHED;
+pub use plan::{Doubt, Plan, PlanCandidate, PlanError, PlanOptions, PlanVerdict, plan};
+pub use since::{SinceReceived, since_received};
+pub use survey::{Condition, Listing, Subvolume, Survey};
+pub use unfinished::{INSIDE, RECEIVING, STATE_DIRECTORY, UNFINISHED};
 pub use used::SourceUsed;
 
 use choice::Chooser;
@@ -125,6 +149,8 @@ pub struct Source {
     matched_by: MatchedBy,
     state: SubvolumeState,
     may_have_changed: bool,
+    changed_inode: Option<u64>,
+    info: SubvolumeInfo,
 }
 
 impl Source {
@@ -164,6 +190,14 @@ impl Source {
                 && unchanged::since(subvolume, self.state.rtransid))
     }
 
+    /// [`SourceUsed::changed_inode`] of this source, as `snapshot` shows it, which was
+    /// taken of it.
+    pub fn changed_inode_before(&self, snapshot: impl AsFd) -> Option<u64> {
+        let is_copy = self.state.read_only && self.state.received_uuid == self.wanted.uuid;
+        let look = || since::before_snapshot(snapshot, &self.info);
+        is_copy.then(look).flatten()
+    }
+
     /// The entry for a report, with what was known when it was opened.
     pub fn used(&self) -> SourceUsed {
         SourceUsed {
@@ -175,6 +209,7 @@ impl Source {
                 && !(self.state.read_only && self.state.matches(self.wanted.uuid).is_some()),
             writable: !self.state.read_only,
             may_have_changed: self.may_have_changed,
+            changed_inode: self.changed_inode,
         }
     }
 }

@@ -13,9 +13,9 @@ use super::mount::Opened;
 use super::no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
 use super::reach::{self, Reach};
 use super::survey::Survey;
-use super::{Named, Source, rank, uuid};
+use super::{Named, Source, rank, since, uuid};
 use crate::unfinished::UNFINISHED;
-use btrfs_ioctl as sys;
+use btrfs_ioctl::{self as sys, SubvolumeInfo};
 use btrfs_sendstream::SourceId;
 
 /// Most candidates that a lookup considers. More have one received UUID only
@@ -89,6 +89,9 @@ impl Excluded {
 struct Found {
     candidates: Vec<Candidate>,
     seen: HashSet<u64>,
+    /// The candidates that were looked at, and an inode that was changed since they
+    /// were received.
+    changed: HashMap<u64, Option<u64>>,
     excluded: usize,
     searches: Vec<Search>,
 }
@@ -322,6 +325,8 @@ impl<'a> Lookup<'a> {
                 let state = SubvolumeState::from(&opened.info);
                 candidate.matched_by = state.matches(self.wanted.uuid);
                 candidate.verdict = self.verdict(id, &opened.fd, &state);
+                let changed = self.changed_inode(&opened.fd, &opened.info);
+                self.found.changed.insert(id, changed);
                 candidate.path = opened.path;
                 candidate.state = Some(state);
             }
@@ -378,7 +383,8 @@ impl<'a> Lookup<'a> {
                 suitable.push((candidate.id, matched_by, state.clone()));
             }
         }
-        rank::order(self.wanted, &suitable)
+        let is_changed = |id: u64| self.found.changed.get(&id).is_some_and(Option::is_some);
+        rank::order(self.wanted, &suitable, is_changed)
             .into_iter()
             .filter_map(|at| places.get(at).copied())
             .collect()
@@ -441,6 +447,17 @@ impl<'a> Lookup<'a> {
         }
     }
 
+    /// An inode that shows that a read-only subvolume was changed since it was
+    /// received from what is wanted.
+    fn changed_inode(&self, fd: impl AsFd, info: &SubvolumeInfo) -> Option<u64> {
+        if let Some(found) = self.found.changed.get(&info.id) {
+            return *found;
+        }
+        let is_copy = info.read_only && info.received_uuid == self.wanted.uuid;
+        let look = || since::at_a_glance(fd, info).changed_inode();
+        is_copy.then(look).flatten()
+    }
+
     fn source(&mut self, opened: Opened, matched_by: MatchedBy) -> Source {
         let from_top = || self.reach.opener.path_from_top(&opened.info).ok();
         let mut source = Source {
@@ -450,6 +467,8 @@ impl<'a> Lookup<'a> {
             matched_by,
             state: SubvolumeState::from(&opened.info),
             may_have_changed: false,
+            changed_inode: self.changed_inode(&opened.fd, &opened.info),
+            info: opened.info,
             fd: opened.fd,
         };
         source.may_have_changed = !source.is_unchanged_in(&source);
@@ -499,7 +518,7 @@ impl<'a> Lookup<'a> {
 
 /// Whether the receive of the subvolume was interrupted after it got its
 /// received UUID.
-fn is_unfinished(root: impl AsFd, state: &SubvolumeState) -> bool {
+pub(super) fn is_unfinished(root: impl AsFd, state: &SubvolumeState) -> bool {
     !state.read_only
         && !state.received_uuid.is_nil()
         && fgetxattr(root, UNFINISHED, &mut [0_u8; 0]).is_ok()

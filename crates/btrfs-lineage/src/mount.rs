@@ -47,6 +47,14 @@ pub fn top_level(directory: impl AsFd) -> std::io::Result<OwnedFd> {
     Ok(sys::open_subvolume(directory, TOP_LEVEL, generation)?)
 }
 
+/// The id of the subvolume that `fd` lies in.
+///
+/// # Errors
+/// `ENOTTY` if this is no btrfs.
+pub fn subvolume_id(fd: impl AsFd) -> std::io::Result<u64> {
+    Ok(sys::containing_subvolume(fd)?)
+}
+
 /// Opens subvolumes by their id alone, wherever they lie.
 #[derive(Debug)]
 pub(super) struct Opener {

@@ -16,6 +16,8 @@ use btrfs_sendstream::SourceId;
 struct Rank {
     /// How well UUID and transaction id fit.
     fit: Fit,
+    /// Whether it was changed since it was received.
+    changed: bool,
     /// How long after it was received the candidate last changed, in
     /// transactions.
     drift: u64,
@@ -41,17 +43,23 @@ enum Fit {
 }
 
 /// The candidates by their place in `candidates`, best first. Candidates that
-/// have nothing in common with `wanted` must not be among them.
+/// have nothing in common with `wanted` must not be among them. `is_changed` says
+/// of which ids the subvolume was changed since it was received.
 pub(super) fn order(
     wanted: SourceId,
     candidates: &[(u64, MatchedBy, SubvolumeState)],
+    is_changed: impl Fn(u64) -> bool,
 ) -> Vec<usize> {
     let uuids: HashSet<Uuid> = candidates.iter().map(|(_, _, state)| state.uuid).collect();
     let mut order: Vec<(Rank, usize)> = candidates
         .iter()
         .enumerate()
         .map(|(place, (id, matched_by, state))| {
-            (rank(wanted, *id, *matched_by, state, &uuids), place)
+            let rank = Rank {
+                changed: is_changed(*id),
+                ..rank(wanted, *id, *matched_by, state, &uuids)
+            };
+            (rank, place)
         })
         .collect();
     order.sort_unstable();
@@ -74,6 +82,7 @@ fn rank(
     };
     Rank {
         fit,
+        changed: false,
         drift: state.ctransid.saturating_sub(state.rtransid),
         derived: !state.parent_uuid.is_nil() && uuids.contains(&state.parent_uuid),
         id,
@@ -89,6 +98,9 @@ mod tests {
         ctransid: 11,
     };
 
+    /// The id of a candidate that was changed.
+    const CHANGED: u64 = 999;
+
     fn received(
         id: u64,
         stransid: u64,
@@ -103,6 +115,7 @@ mod tests {
             stransid,
             rtransid,
             read_only: true,
+            ..SubvolumeState::default()
         };
         (id, MatchedBy::ReceivedUuid, state)
     }
@@ -137,7 +150,7 @@ mod tests {
             let mut mixed = expected.to_vec();
             mixed.rotate_left(turn);
             for mixed in [mixed.clone(), mixed.into_iter().rev().collect()] {
-                let got: Vec<u64> = order(WANTED, &mixed)
+                let got: Vec<u64> = order(WANTED, &mixed, |id| id == CHANGED)
                     .into_iter()
                     .map(|at| mixed[at].0)
                     .collect();
@@ -170,6 +183,15 @@ mod tests {
             received(300, 11, 20, 19),
             received(257, 11, 20, 25),
             received(256, 11, 20, 40),
+        ]);
+    }
+
+    #[test]
+    fn one_that_was_changed_comes_after_its_equals() {
+        in_this_order(&[
+            received(256, 11, 20, 40),
+            received(CHANGED, 11, 20, 25),
+            received(257, 10, 20, 20),
         ]);
     }
 

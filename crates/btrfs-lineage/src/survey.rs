@@ -3,8 +3,11 @@
 use btrfs_sendstream::Bytes;
 
 use super::candidate::{Candidate, SubvolumeState, Verdict};
+use super::lookup::is_unfinished;
+use super::mount::Opened;
 use super::no_source::{Capability, Search, SearchOutcome, SearchPlace};
 use super::reach::Reach;
+use super::since::{SinceReceived, since_received};
 use btrfs_sendstream::SourceId;
 
 /// The candidates for one source, and how they were searched for:
@@ -62,17 +65,101 @@ impl Listing {
     }
 }
 
-/// A subvolume of a filesystem.
+/// A subvolume of a filesystem, or one in a stored stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Subvolume {
-    /// Its id.
+    /// Its id. Of a stored stream, a number that no other has.
     pub id: u64,
     /// Its path, as [`Source::path`](super::Source::path) has it, if that was
-    /// found out. That of the top level is empty.
+    /// found out. That of the top level is empty. Of a stored stream, that of
+    /// its file.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            serialize_with = "btrfs_sendstream::serial::optional_text",
+            deserialize_with = "btrfs_sendstream::serial::read_optional_text"
+        )
+    )]
     pub path: Option<Bytes>,
-    /// What the kernel says about it.
+    /// What its marks say about it. The key is `state`.
+    #[cfg_attr(feature = "serde", serde(rename = "state"))]
+    pub condition: Condition,
+    /// Whether something in it was changed after its received UUID was set, as
+    /// [`since_received`](super::since_received) finds out; `None` if that is not
+    /// known, or it has none, or is writable.
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
+    pub changed_since_received: Option<bool>,
+    /// What the kernel says about it. Its keys stand beside the others.
+    #[cfg_attr(feature = "serde", serde(flatten))]
     pub state: SubvolumeState,
+}
+
+/// What the marks of a subvolume say about it: the read-only flag, the received
+/// UUID and [`UNFINISHED`](super::UNFINISHED).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
+pub enum Condition {
+    /// Read-only, and it has a received UUID: its receive was completed.
+    Complete,
+    /// Read-only, without a received UUID.
+    ReadOnly,
+    /// Writable, without a received UUID. A receive that failed or is running
+    /// looks like this too.
+    Writable,
+    /// Writable, with a received UUID:
+    /// [the last resort](super#the-last-resort) of a receive.
+    WritableReceived,
+    /// Writable, and its receive was interrupted after it got its received
+    /// UUID. It is never a source.
+    Unfinished,
+}
+
+impl Condition {
+    pub(super) fn of(root: impl std::os::fd::AsFd, state: &SubvolumeState) -> Self {
+        match (state.read_only, state.received_uuid.is_nil()) {
+            (true, false) => Self::Complete,
+            (true, true) => Self::ReadOnly,
+            (false, true) => Self::Writable,
+            (false, false) if is_unfinished(root, state) => Self::Unfinished,
+            (false, false) => Self::WritableReceived,
+        }
+    }
+}
+
+impl Subvolume {
+    fn of(id: u64, path: Option<Bytes>, opened: &Opened) -> Self {
+        let state = SubvolumeState::from(&opened.info);
+        Self {
+            id,
+            path,
+            condition: Condition::of(&opened.fd, &state),
+            changed_since_received: was_changed(opened),
+            state,
+        }
+    }
+}
+
+fn was_changed(opened: &Opened) -> Option<bool> {
+    if !opened.info.read_only {
+        return None;
+    }
+    match since_received(&opened.fd).ok()? {
+        SinceReceived::Unchanged => Some(false),
+        SinceReceived::Changed { .. } => Some(true),
+        SinceReceived::NotReceived | SinceReceived::Unknown => None,
+    }
 }
 
 /// Whether a search saw all that sources may come from.
@@ -101,11 +188,8 @@ pub(super) fn list(reach: &mut Reach) -> Listing {
         match reach.open(id) {
             Ok(opened) => {
                 let from_top = || reach.opener.path_from_top(&opened.info).ok();
-                listing.subvolumes.push(Subvolume {
-                    id,
-                    path: opened.path.clone().or_else(from_top),
-                    state: (&opened.info).into(),
-                });
+                let path = opened.path.clone().or_else(from_top);
+                listing.subvolumes.push(Subvolume::of(id, path, &opened));
             }
             // It was deleted since.
             Err(Verdict::Gone) => {}

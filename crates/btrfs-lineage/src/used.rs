@@ -37,6 +37,12 @@ pub struct SourceUsed {
     /// set: a parent until the snapshot was taken, a clone source until the
     /// subvolume was complete.
     pub may_have_changed: bool,
+    /// Inode number of a file or directory in it that was changed after its
+    /// received UUID was set, if it is read-only: see
+    /// [`SinceReceived`](crate::SinceReceived). The sender's
+    /// subvolume may lack the change.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub changed_inode: Option<u64>,
 }
 
 impl SourceUsed {
@@ -50,6 +56,7 @@ impl SourceUsed {
             unverified: false,
             writable: false,
             may_have_changed: false,
+            changed_inode: None,
         }
     }
 }

@@ -67,7 +67,7 @@ fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Mess
     } else {
         print(&report, dry_run.place(), messages)
     };
-    warn_of_writable_sources(&report, messages);
+    warn_of_doubtful_sources(&report, messages);
     for problem in report::problems(file, &report.stream) {
         messages.error_line(problem);
     }
@@ -142,16 +142,16 @@ fn emit(report: &DryRunReport, place: &Place, messages: &Messages) {
 }
 
 /// Prints the warnings of a receive.
-fn warn_of_writable_sources(report: &DryRunReport, messages: &mut Messages) {
+fn warn_of_doubtful_sources(report: &DryRunReport, messages: &mut Messages) {
     let subvolumes = report.stream.subvolumes.iter().zip(&report.forecasts);
     for (subvolume, forecast) in subvolumes {
         let name = subvolume.name.as_bytes();
         let parent = forecast.parent.as_ref().and_then(there);
         if let Some(parent) = parent {
-            messages.writable_parent(name, parent);
+            messages.doubtful_parent(name, parent);
         }
         let sources = forecast.clone_sources.iter().filter_map(there);
-        messages.writable_sources(name, parent, sources);
+        messages.doubtful_sources(name, parent, sources);
     }
 }
 

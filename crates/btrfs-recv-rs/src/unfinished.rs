@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use btrfs_receive::resume::{self, Progress, ResumeError};
 use btrfs_sendstream::inspect::LocalTime;
 use rustix::fs::statfs;
-use sendstream_common::text::{bytes, push_message};
+use sendstream_common::text::{bytes, push_message, quoted};
 use sendstream_common::zone::{SystemZone, local_time};
 
 use crate::advice;
@@ -265,52 +265,4 @@ pub(crate) fn hint(from_file: bool) -> String {
         quoted(&[directory.into()]),
         quoted(&words)
     )
-}
-
-/// Words as a shell takes them back.
-fn quoted(words: &[OsString]) -> String {
-    let words: Vec<_> = words.iter().map(|word| quoted_word(word)).collect();
-    words.join(" ")
-}
-
-fn quoted_word(word: &OsStr) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-    match word.to_str() {
-        Some(word) if !word.is_empty() && word.chars().all(plain) => word.to_owned(),
-        Some(word) if !word.contains(char::is_control) => {
-            format!("'{}'", word.replace('\'', r"'\''"))
-        }
-        // Understood by bash, zsh and the POSIX shell of 2024.
-        _ => {
-            let mut quoted = String::from("$'");
-            for byte in word.as_bytes() {
-                match byte {
-                    b'\'' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
-                    b' '..=b'~' => quoted.push(char::from(*byte)),
-                    // All three digits: none of what follows is taken in.
-                    other => quoted.push_str(&format!("\\{other:03o}")),
-                }
-            }
-            quoted.push('\'');
-            quoted
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_for_a_shell() {
-        let words = ["a", "b c", "it's", ""].map(OsString::from);
-        assert_eq!(quoted(&words), r"a 'b c' 'it'\''s' ''");
-    }
-
-    #[test]
-    fn what_is_no_text_is_quoted_too() {
-        let words = [OsStr::from_bytes(b"a\n1\xff"), OsStr::new("it's\t\\")];
-        let words = words.map(OsStr::to_owned);
-        assert_eq!(quoted(&words), r"$'a\0121\377' $'it\'s\011\\'");
-    }
 }

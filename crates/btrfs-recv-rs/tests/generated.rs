@@ -1,4 +1,4 @@
-//! The shells understand the completions, and man the manual page.
+//! The shells understand the completions, and man the manual pages.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         })
         .needs("zsh"),
         Test::anywhere("fish_completes", fish_completes).needs("fish"),
-        Test::anywhere("the_manual_page_is_sound", the_manual_page_is_sound).needs("man"),
+        Test::anywhere("the_manual_pages_are_sound", the_manual_pages_are_sound).needs("man"),
     ])
 }
 
@@ -73,9 +73,11 @@ fn fish_completes() {
     assert!(found.contains("--on-error=delete"), "{found}");
 }
 
-fn the_manual_page_is_sound() {
-    let page = in_repository("docs/btrfs-recv-rs.8");
-    let mut man = Command::new("man");
-    man.args(["--warnings", "--local-file", "-Tutf8", "-Z"]);
-    print_of(man.arg(page).env("LC_ALL", "C.UTF-8"));
+fn the_manual_pages_are_sound() {
+    for page in ["btrfs-recv-rs.8", "sendstream.1", "btrfs-lineage.8"] {
+        let mut man = Command::new("man");
+        man.args(["--warnings", "--local-file", "-Tutf8", "-Z"]);
+        man.arg(in_repository(&format!("docs/{page}")));
+        print_of(man.env("LC_ALL", "C.UTF-8"));
+    }
 }

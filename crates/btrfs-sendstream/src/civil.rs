@@ -23,3 +23,19 @@ pub(crate) fn date(days: i64) -> (i64, i64, i64) {
     };
     (cycle * 400 + year + next_year, month, day_of_month)
 }
+
+/// The day, counted from 1970-01-01, of a year, month and day of the month:
+/// the other way round.
+#[cfg(feature = "serde")]
+pub(crate) fn day(year: i64, month: i64, day_of_month: i64) -> i64 {
+    const DAYS_IN_400_YEARS: i64 = 146_097;
+    // Counted from March.
+    let (month, year) = match month {
+        3.. => (month - 3, year),
+        _ => (month + 9, year - 1),
+    };
+    let (cycle, year) = (year.div_euclid(400), year.rem_euclid(400));
+    let days_of_year = (153 * month + 2) / 5 + day_of_month - 1;
+    let days = cycle * DAYS_IN_400_YEARS + year * 365 + year / 4 - year / 100 + days_of_year;
+    days - 719_468
+}

@@ -36,6 +36,8 @@ mod filesystem;
 mod harness;
 pub mod history;
 mod inputs;
+#[cfg(feature = "manual")]
+mod manual;
 mod namespace;
 mod property;
 pub mod raw;
@@ -51,6 +53,8 @@ pub use example::{examples_of, run_example};
 pub use filesystem::{Builder, LoopFilesystem, Mount};
 pub use harness::{Test, main};
 pub use inputs::fuzz_inputs;
+#[cfg(feature = "manual")]
+pub use manual::Manual;
 pub use namespace::{enter as enter_namespace, scratch_dir};
 pub use property::property_runner;
 pub use sample::{Sample, SentSample};

@@ -87,6 +87,23 @@ pub fn set_read_only(path: &Path, read_only: bool) {
     ]);
 }
 
+/// Sets or removes the read-only flag by the ioctl and nothing else: a received
+/// UUID stays.
+pub fn flip(path: &Path, read_only: bool) {
+    // BTRFS_IOC_SUBVOL_SETFLAGS
+    const PROGRAM: &str = "\
+        my ($path, $flags) = @ARGV; \
+        sysopen(my $root, $path, 0) or die \"$path: $!\"; \
+        my $args = pack('Q', $flags); \
+        ioctl($root, 0x4008941A, $args) or die \"$path: $!\";";
+    let flags = if read_only { "2" } else { "0" };
+    let arguments = ["-e", PROGRAM].map(OsStr::new);
+    let arguments = arguments
+        .into_iter()
+        .chain([path.as_os_str(), flags.as_ref()]);
+    tool::run("perl", arguments).unwrap_or_else(|error| panic!("{error}"));
+}
+
 /// Sets the received UUID, written with or without hyphens, and the sender's
 /// transaction number, by the ioctl and nothing else: it stays writable if it
 /// is. Perl does it, as no command of btrfs-progs does.

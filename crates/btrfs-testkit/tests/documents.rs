@@ -89,7 +89,7 @@ fn options(text: &str) -> BTreeSet<String> {
     options.collect()
 }
 
-/// The options that a manual page explains. Other tests compare both pages
+/// The options that a manual page explains. Other tests compare the pages
 /// with the tables that the commands parse.
 fn explained(page: &str) -> BTreeSet<String> {
     let text = read(page).replace("\\-", "-");
@@ -104,6 +104,7 @@ fn explained(page: &str) -> BTreeSet<String> {
 fn every_option_they_name_exists() {
     let mut known = explained("docs/btrfs-recv-rs.8");
     known.extend(explained("docs/sendstream.1"));
+    known.extend(explained("docs/btrfs-lineage.8"));
     assert!(known.len() > 40, "{known:?}");
     let others = OTHER_OPTIONS.iter().flat_map(|(_, options)| *options);
     known.extend(others.map(|&option| option.to_owned()));

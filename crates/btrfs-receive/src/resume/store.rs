@@ -24,7 +24,7 @@ use btrfs_ioctl::{self as sys, ROOT_INODE};
 
 /// The directory of all unfinished receives, in the directory that subvolumes
 /// are received in.
-pub(super) const FOLDER: &str = "btrfs-recv-rs.unfinished";
+pub(super) const FOLDER: &str = btrfs_lineage::STATE_DIRECTORY;
 
 const JOURNAL: &str = "journal";
 const NEW_JOURNAL: &str = "journal.new";

@@ -265,7 +265,7 @@ impl Messages {
         self.fallbacks(name, &subvolume.fallbacks);
         self.excluded(name, &subvolume.excluded);
         self.vouched_sources(subvolume);
-        self.writable_sources(name, subvolume.parent.as_ref(), &subvolume.clone_sources);
+        self.doubtful_sources(name, subvolume.parent.as_ref(), &subvolume.clone_sources);
         self.losses(name, &subvolume.losses);
     }
 
@@ -496,7 +496,7 @@ impl Observer for Messages {
                 if parent.unverified {
                     self.vouched_parent(name, parent);
                 }
-                self.writable_parent(name, parent);
+                self.doubtful_parent(name, parent);
             }
             Event::Comparing { new, offset } => self.comparing(new.name.as_bytes(), offset),
             Event::StartsAgain(error) => self.starts_again(error),

@@ -1,4 +1,4 @@
-//! Warnings about the effect of options and about writable sources.
+//! Warnings about the effect of options and about doubtful sources.
 
 use std::fmt;
 
@@ -82,47 +82,54 @@ impl Messages {
         }
     }
 
-    /// The parent is writable, and was not named by the user.
-    pub(crate) fn writable_parent(&mut self, name: &[u8], parent: &SourceUsed) {
-        if !may_differ(parent) {
+    /// The parent may not be what the sender's is, and was not named by the user.
+    pub(crate) fn doubtful_parent(&mut self, name: &[u8], parent: &SourceUsed) {
+        let Some(doubt) = doubt(parent) else {
             return;
-        }
+        };
         let line = self
             .line
             .text("WARNING: ")
             .name(name)
             .text(": its parent is ");
-        source(line, parent)
-            .text(", which is writable and may have changed since it was received; if more than ")
-            .text("access times changed, the subvolume is wrong, but marked as received")
-            .write_stderr();
+        let line = source(line, parent);
+        match doubt {
+            Doubt::Writable => line
+                .text(", which is writable and may have changed since it was received; if more ")
+                .text("than access times changed, the subvolume is wrong, but marked as received"),
+            Doubt::Changed { inode } => changed(line, inode),
+        }
+        .write_stderr();
     }
 
-    /// Clone sources are writable, and were not named by the user. The parent
-    /// is not printed twice.
-    pub(crate) fn writable_sources<'a>(
+    /// Clone sources may not be what the sender's are, and were not named by the
+    /// user. The parent is not printed twice.
+    pub(crate) fn doubtful_sources<'a>(
         &mut self,
         name: &[u8],
         parent: Option<&SourceUsed>,
         sources: impl IntoIterator<Item = &'a SourceUsed>,
     ) {
-        let warned_of = parent.filter(|it| may_differ(it));
+        let warned_of = parent.filter(|it| doubt(it).is_some());
         let warned_of = warned_of.map(|it| it.subvolume_id);
-        let writable = sources
+        let doubtful = sources
             .into_iter()
-            .filter(|used| may_differ(used) && Some(used.subvolume_id) != warned_of);
-        for used in writable.take(MAX_WARNINGS) {
+            .filter(|used| Some(used.subvolume_id) != warned_of)
+            .filter_map(|used| Some((used, doubt(used)?)));
+        for (used, doubt) in doubtful.take(MAX_WARNINGS) {
             let line = self
                 .line
                 .text("WARNING: ")
                 .name(name)
                 .text(": cloned from ");
-            source(line, used)
-                .text(
-                    ", which is writable and may have changed since it was received; if its data ",
-                )
-                .text("changed, the subvolume is wrong, but marked as received")
-                .write_stderr();
+            let line = source(line, used);
+            match doubt {
+                Doubt::Writable => line
+                    .text(", which is writable and may have changed since it was received; if its ")
+                    .text("data changed, the subvolume is wrong, but marked as received"),
+                Doubt::Changed { inode } => changed(line, inode),
+            }
+            .write_stderr();
         }
     }
 
@@ -152,9 +159,29 @@ impl Messages {
     }
 }
 
-/// Whether a writable source that nobody named may hold something else.
-fn may_differ(used: &SourceUsed) -> bool {
-    used.may_have_changed && !used.unverified
+/// Why a source that nobody named may hold something else than the sender's.
+enum Doubt {
+    Writable,
+    Changed { inode: u64 },
+}
+
+fn doubt(used: &SourceUsed) -> Option<Doubt> {
+    if used.unverified {
+        None
+    } else if used.may_have_changed {
+        Some(Doubt::Writable)
+    } else {
+        let inode = used.changed_inode?;
+        Some(Doubt::Changed { inode })
+    }
+}
+
+fn changed(line: &mut Line, inode: u64) -> &mut Line {
+    line.format(format_args!(
+        ", which was made writable and changed after it was received (inode {inode}), and is \
+         read-only again; unless the sender's has the same changes, the subvolume is wrong, but \
+         marked as received"
+    ))
 }
 
 fn source<'a>(line: &'a mut Line, used: &SourceUsed) -> &'a mut Line {

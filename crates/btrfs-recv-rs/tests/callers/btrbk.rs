@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use btrfs_testkit::{LoopFilesystem, Sample, Test, assert_same_tree, subvolume};
+use btrfs_testkit::{LoopFilesystem, Sample, Test, assert_same_tree, files, subvolume};
 
 use crate::shim::write_program;
 
@@ -22,6 +22,14 @@ pub(crate) fn tests() -> Vec<Test> {
             with("backs_up_in_increments", backs_up_in_increments),
             with("goes_on_after_a_change_of_direction", changes_direction),
             with("cleans_up_a_failed_transfer", cleans_up),
+            with(
+                "goes_on_where_btrfs_receive_ends",
+                goes_on_where_another_ends,
+            ),
+            with(
+                "goes_on_when_a_lost_relation_is_good_again",
+                relation_is_good_again,
+            ),
         ]);
     }
     let body = || restores_raw_targets(&Btrbk::new(Backend::Shim));
@@ -48,7 +56,7 @@ pub(crate) struct Btrbk {
 impl Btrbk {
     pub(crate) fn new(backend: Backend) -> Self {
         let place = tempfile::tempdir().unwrap();
-        for name in ["ours", "real", "cut"] {
+        for name in ["ours", "real", "cut", "progs"] {
             fs::create_dir(place.path().join(name)).unwrap();
         }
         let btrbk = Self { backend, place };
@@ -71,6 +79,7 @@ impl Btrbk {
                     btrbk.join("ours/btrfs").display()
                 );
                 btrbk.program("cut/btrfs", &cut);
+                btrbk.program("progs/btrfs", &format!("exec {real} \"$@\"\n"));
             }
             Backend::Programs => {
                 symlink(command, btrbk.join("ours/btrfs-receive")).unwrap();
@@ -87,6 +96,8 @@ impl Btrbk {
                 }
                 let cut = format!("{real} send \"$@\" | head -c 300000\n");
                 btrbk.program("cut/btrfs-send", &cut);
+                let receive = format!("exec {real} receive \"$@\"\n");
+                btrbk.program("progs/btrfs-receive", &receive);
             }
         }
         btrbk
@@ -251,6 +262,69 @@ fn changes_direction(btrbk: &Btrbk) {
     change(&work, 2);
     let (_, copy) = btrbk.backup(first.path(), &backup);
     assert_incremental(&copy, true);
+}
+
+/// The same where btrfs-progs receives at the end, and a file is cloned from the
+/// parent; then the command does.
+fn goes_on_where_another_ends(btrbk: &Btrbk) {
+    let first = host();
+    let (second, backup) = target();
+    change(&first.path().join("work"), 1);
+    let (_, copy) = btrbk.backup(first.path(), &backup);
+    let work = subvolume::snapshot_writable(&copy, &second.path().join("work"));
+    change(&work, 2);
+    let returned = first.path().join("returned");
+    fs::create_dir(&returned).unwrap();
+    let (_, copy) = btrbk.backup(second.path(), &returned);
+    let work = first.path().join("work");
+    fs::rename(&work, first.path().join("old")).unwrap();
+    subvolume::snapshot_writable(&copy, &work);
+    files::reflink(&work.join("round-2"), &work.join("clone")).unwrap();
+    let before = names(&backup);
+    let to = backup.to_str().unwrap();
+    let output = btrbk.run("run", first.path(), to, &["progs", "ours", "real"]);
+    if output.status.success() {
+        // A later btrfs-progs finds the source, too.
+        return;
+    }
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("did not find source subvol"));
+    assert_eq!(names(&backup), before);
+    let output = btrbk.run("resume", first.path(), to, &["ours", "real"]);
+    let (_, copy) = assert_backed_up(&output, first.path(), &backup);
+    assert_incremental(&copy, true);
+}
+
+/// `btrfs property set -f` made the backup writable, which removes the received UUID:
+/// btrbk sends everything again, until the copy is marked as received again.
+fn relation_is_good_again(btrbk: &Btrbk) {
+    let from = host();
+    let (_to, backup) = target();
+    let (snapshot, copy) = btrbk.backup(from.path(), &backup);
+    subvolume::set_read_only(&copy, false);
+    subvolume::set_read_only(&copy, true);
+    assert_eq!(subvolume::facts(&copy).received_uuid, None);
+    change(&from.path().join("work"), 1);
+    let target = backup.to_str().unwrap();
+    let output = btrbk.run("run", from.path(), target, &["ours", "real"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("exists, but is not a receive target"));
+    let full = latest(&backup);
+    assert_incremental(&full, false);
+    subvolume::delete(&full);
+    mark_again(&copy, &snapshot);
+    let output = btrbk.run("resume", from.path(), target, &["ours", "real"]);
+    let (_, resumed) = assert_backed_up(&output, from.path(), &backup);
+    let parent = subvolume::facts(&resumed).parent_uuid;
+    assert_eq!(parent, Some(subvolume::facts(&copy).uuid));
+}
+
+/// Marks a copy as received from a snapshot once more, as it holds the same.
+fn mark_again(copy: &Path, snapshot: &Path) {
+    assert_same_tree(snapshot, copy);
+    subvolume::set_read_only(copy, false);
+    subvolume::stamp(copy, &subvolume::facts(snapshot).uuid, 0);
+    subvolume::flip(copy, true);
 }
 
 fn cleans_up(btrbk: &Btrbk) {

@@ -1,9 +1,10 @@
 //! What the options say that `btrfs receive` does not have.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use btrfs_sendstream::{CloneRange, Command, StreamPath, SubvolumeName, Version};
-use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
+use btrfs_testkit::{LoopFilesystem, Test, files, subvolume, test};
 use uuid::Uuid;
 
 use crate::support::{Sent, encode, names_in, receive, text};
@@ -16,7 +17,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(what_is_unfinished_is_deleted),
         test!(a_parent_that_is_vouched_for_is_warned_of),
         test!(a_writable_parent_is_warned_of_if_it_may_have_changed),
-        test!(a_writable_clone_source_is_warned_of_if_it_may_have_changed),
+        test!(a_read_only_parent_is_warned_of_if_it_was_changed),
+        test!(a_clone_source_is_warned_of_if_it_may_have_changed),
         test!(a_source_that_is_none_is_refused),
     ]
 }
@@ -161,7 +163,61 @@ fn a_writable_parent_is_warned_of_if_it_may_have_changed() {
     }
 }
 
-fn a_writable_clone_source_is_warned_of_if_it_may_have_changed() {
+/// Made writable by the ioctl alone, so that it has its received UUID still.
+fn a_read_only_parent_is_warned_of_if_it_was_changed() {
+    let sent = Sent::small();
+    let to = LoopFilesystem::new();
+    assert!(receive(&sent.full, &[], to.path()).status.success());
+    let parent = to.path().join("first");
+    for changes in [false, true] {
+        subvolume::flip(&parent, false);
+        if changes {
+            std::fs::write(parent.join("other"), b"other").unwrap();
+        }
+        subvolume::flip(&parent, true);
+        let inode = std::fs::metadata(&parent).unwrap().ino();
+        let warning = format!(
+            "WARNING: second: its parent is first (subvolume {}), which was made writable and \
+             changed after it was received (inode {inode}), and is read-only again; unless the \
+             sender's has the same changes, the subvolume is wrong, but marked as received\n",
+            subvolume::facts(&parent).id
+        );
+        let expected = if changes { &*warning } else { "" };
+        let output = receive(&sent.incremental, &["--dry-run"], to.path());
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(text(&output).1, expected);
+        let output = receive(&sent.incremental, &["-q", "--json"], to.path());
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(text(&output).1, expected);
+        let key = format!("\"may_have_changed\":false,\"changed_inode\":{inode}}}");
+        assert_eq!(text(&output).0.contains(&key), changes, "{output:?}");
+        subvolume::delete(&to.path().join("second"));
+    }
+    // Data that is not on disk yet: it is, in the snapshot.
+    subvolume::delete(&parent);
+    assert!(receive(&sent.full, &[], to.path()).status.success());
+    subvolume::flip(&parent, false);
+    files::write(&parent.join("file"), 0, &[b'x'; 65_536]).unwrap();
+    subvolume::flip(&parent, true);
+    let output = receive(&sent.incremental, &["-q"], to.path());
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        text(&output).1.contains("changed after it was received"),
+        "{output:?}"
+    );
+    subvolume::delete(&to.path().join("second"));
+    // There is an equal of it that was not changed.
+    assert!(
+        receive(&sent.full, &["--name=copy"], to.path())
+            .status
+            .success()
+    );
+    let output = receive(&sent.incremental, &["-q"], to.path());
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(text(&output).1, "");
+}
+
+fn a_clone_source_is_warned_of_if_it_may_have_changed() {
     let from = Uuid::from_u128(77);
     let to = LoopFilesystem::new();
     let source = subvolume::create(&to.path().join("source"));
@@ -208,6 +264,20 @@ fn a_writable_clone_source_is_warned_of_if_it_may_have_changed() {
         assert_eq!(text(&output).1, expected);
         subvolume::delete(&to.path().join("clone"));
         std::fs::write(source.join("another"), b"").unwrap();
+    }
+    // Read-only, and changed.
+    subvolume::flip(&source, true);
+    let id = subvolume::facts(&source).id;
+    let inode = std::fs::metadata(&source).unwrap().ino();
+    let warning = format!(
+        "WARNING: clone: cloned from source (subvolume {id}), which was made writable and changed \
+         after it was received (inode {inode}), and is read-only again; unless the sender's has the \
+         same changes, the subvolume is wrong, but marked as received\n"
+    );
+    for options in [["--dry-run"], ["-q"]] {
+        let output = receive(&stream, &options, to.path());
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(text(&output).1, warning);
     }
 }
 

@@ -13,6 +13,7 @@ mod time;
 use std::fmt::{self, Octal};
 
 use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::{CommandKind, Error, ErrorKind, Position, StreamPath, SubvolumeName, Version};
@@ -53,6 +54,46 @@ pub fn optional_text<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     bytes.as_deref().map(Text).serialize(serializer)
+}
+
+/// Deserialises what [`text`] writes.
+///
+/// # Errors
+/// It is neither a string nor an object with an even number of hexadecimal
+/// digits under `hex`.
+pub fn read_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        Digits { hex: String },
+    }
+    match Either::deserialize(deserializer)? {
+        Either::Text(text) => Ok(text.into()),
+        Either::Digits { hex } => unhex(&hex)
+            .ok_or_else(|| D::Error::custom("`hex` is not an even number of hexadecimal digits")),
+    }
+}
+
+/// Deserialises what [`optional_text`] writes.
+///
+/// # Errors
+/// Those of [`read_text`].
+pub fn read_optional_text<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Bytes>, D::Error> {
+    read_text(deserializer).map(Some)
+}
+
+fn unhex(digits: &str) -> Option<Bytes> {
+    let digits: Option<Vec<u8>> = digits
+        .chars()
+        .map(|digit| digit.to_digit(16).and_then(|it| u8::try_from(it).ok()))
+        .collect();
+    let digits = digits?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let bytes = pairs.iter().map(|[high, low]| high << 4 | low);
+    rest.is_empty().then(|| bytes.collect())
 }
 
 /// Serialises what a value displays.

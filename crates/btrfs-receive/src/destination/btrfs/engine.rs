@@ -129,7 +129,10 @@ impl Engine {
         let mut used = parent.used();
         // What is in the snapshot counts, not what the parent was a moment
         // before; and before its root is closed, which is a change too.
-        let look = |fd: &OwnedFd| used.may_have_changed = !parent.is_unchanged_in(fd);
+        let look = |fd: &OwnedFd| {
+            used.may_have_changed = !parent.is_unchanged_in(fd);
+            used.changed_inode = parent.changed_inode_before(fd);
+        };
         let (fd, deferred) =
             subvolume::snapshot(&self.destination, name, new, &*parent, look, flags)?;
         let parent = Some(used);

@@ -11,7 +11,7 @@ use crate::error::Cause;
 use crate::plan::op::NewSubvolume;
 
 /// What is appended to the name of a subvolume while it is built aside.
-pub(crate) const SUFFIX: &[u8] = b".receiving";
+pub(crate) const SUFFIX: &[u8] = btrfs_lineage::RECEIVING;
 
 /// Whether a subvolume has its name from the beginning, or only once it is
 /// complete.

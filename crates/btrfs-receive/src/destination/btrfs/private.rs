@@ -27,7 +27,7 @@ mod left;
 pub(crate) use left::is_unguessable;
 
 /// What a subvolume is called in a private directory.
-pub(super) const INSIDE: &[u8] = b"subvolume";
+pub(super) const INSIDE: &[u8] = btrfs_lineage::INSIDE;
 
 /// `NAME.receiving-` and 16 hexadecimal digits that nobody can foresee.
 pub(super) fn unguessable(new: &NewSubvolume) -> Vec<u8> {

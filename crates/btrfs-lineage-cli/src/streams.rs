@@ -1,0 +1,99 @@
+//! Stored streams as an inventory.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use btrfs_lineage::btrfs_sendstream::Bytes;
+use btrfs_lineage::{Inventory, StoredSubvolume};
+use btrfs_sendstream::NewSubvolume;
+use btrfs_sendstream::inspect::{Verifier, VerifyOptions, first_subvolume};
+use sendstream_common::report;
+use sendstream_common::stored::{Stored, no_stream_in};
+use sendstream_common::text::{escaped, strerror};
+
+use crate::{Failure, say};
+
+/// What the END command of every stream consists of, its checksum included.
+const END: [u8; 10] = [0, 0, 0, 0, 0x15, 0, 0x50, 0x6c, 0xc9, 0x9d];
+
+/// What the streams in a directory hold. What is not counted is said.
+pub(crate) fn inventory(directory: &Path, verify: bool) -> Result<Inventory, Failure> {
+    let paths = [directory.to_owned()];
+    let stored = Stored::find(&paths).map_err(Failure::Other)?;
+    for skipped in stored.skipped.iter().filter(|it| it.is_error()) {
+        say(&format!("warning: {skipped}"));
+    }
+    if stored.files.is_empty() {
+        say(&format!("warning: {}", no_stream_in(&paths)));
+    }
+    let mut all_read = !stored.skipped.iter().any(|it| it.is_error());
+    let mut streams = Vec::new();
+    for file in &stored.files {
+        let found = if verify {
+            whole(file)
+        } else {
+            ends(file).map(Vec::from_iter)
+        };
+        match found {
+            Ok(found) => streams.extend(found.into_iter().map(|subvolume| StoredSubvolume {
+                file: Bytes::copy_from_slice(file.as_os_str().as_bytes()),
+                subvolume,
+            })),
+            Err(text) => {
+                all_read = false;
+                say(&format!(
+                    "warning: {}: {text}; it does not count",
+                    shown(file)
+                ));
+            }
+        }
+    }
+    let (mut inventory, left_out) = Inventory::of_streams(&streams);
+    for stream in left_out.into_iter().filter_map(|place| streams.get(place)) {
+        say(&format!(
+            "warning: {}: the stream of its parent is missing; it does not count",
+            escaped(&stream.file)
+        ));
+    }
+    inventory.complete &= all_read;
+    Ok(inventory)
+}
+
+fn shown(file: &Path) -> String {
+    escaped(file.as_os_str().as_bytes())
+}
+
+/// The first subvolume of a stream that has an end.
+fn ends(file: &PathBuf) -> Result<Option<NewSubvolume>, String> {
+    let io = |error: io::Error| strerror(&error);
+    let mut input = File::open(file).map_err(io)?;
+    let first = first_subvolume(&mut input).map_err(|error| error.to_string())?;
+    let mut end = [0; END.len()];
+    let whole = input
+        .seek(SeekFrom::End(-(END.len() as i64)))
+        .and_then(|_| input.read_exact(&mut end))
+        .is_ok();
+    if !whole || end != END {
+        return Err("it has no end: it was cut off, or something follows it".to_owned());
+    }
+    Ok(first)
+}
+
+/// All subvolumes of a file that can be received.
+fn whole(file: &PathBuf) -> Result<Vec<NewSubvolume>, String> {
+    let mut how = VerifyOptions::default();
+    // As a receive of the set looks at them.
+    how.names = false;
+    how.allow_unknown = true;
+    let input = File::open(file).map_err(|error| strerror(&error))?;
+    let report = Verifier::new(how).verify(input);
+    for problem in report::problems(Some(file), &report) {
+        say(&format!("warning: {problem}"));
+    }
+    let good = report.subvolumes.iter().filter(|it| it.good);
+    Ok(good
+        .map(|it| NewSubvolume::new(it.name.clone(), it.uuid, it.ctransid, it.parent))
+        .collect())
+}

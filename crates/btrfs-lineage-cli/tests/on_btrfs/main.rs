@@ -1,0 +1,21 @@
+//! The command on real btrfs.
+
+mod inventory;
+mod json;
+mod plan;
+mod support;
+mod topologies;
+mod transfers;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let tests = [
+        inventory::tests(),
+        json::tests(),
+        plan::tests(),
+        topologies::tests(),
+        transfers::tests(),
+    ];
+    btrfs_testkit::main(tests.into_iter().flatten())
+}
