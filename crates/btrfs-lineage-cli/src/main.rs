@@ -2,7 +2,9 @@
 //! receive.
 
 mod args;
+mod digest;
 mod inventory;
+mod progress;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -19,6 +21,21 @@ enum Failure {
     /// A path that cannot be used.
     #[error("{}: {}", path.display(), strerror(error))]
     Path { path: PathBuf, error: io::Error },
+    /// There is no digest of a subvolume.
+    #[error("{}: {error}{}", path.display(), digest::advice(error))]
+    Digest {
+        path: PathBuf,
+        error: btrfs_lineage::digest::DigestError,
+    },
+    /// A file with digests that cannot be read.
+    #[error("{}: {error}", path.display())]
+    Document {
+        path: PathBuf,
+        error: btrfs_lineage::digest::DocumentError,
+    },
+    /// A file with another number of digests than one.
+    #[error("{}: {count} digests where one is expected", path.display())]
+    SeveralDocuments { path: PathBuf, count: usize },
     /// Standard output could not be written.
     #[error("standard output: {}", strerror(error))]
     Output { error: io::Error },
@@ -57,6 +74,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.request {
         Request::Inventory(options) => inventory::run(options),
+        Request::Digest(options) => digest::run(options),
     }
 }
 

@@ -62,6 +62,8 @@
 
 mod candidate;
 mod choice;
+#[cfg(feature = "digest")]
+pub mod digest;
 mod lookup;
 mod mount;
 mod no_source;

@@ -1,0 +1,12 @@
+//! `btrfs-lineage digest` and `adopt` on a real btrfs.
+
+mod digests;
+mod histories;
+mod support;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let tests = [digests::tests(), histories::tests()];
+    btrfs_testkit::main(tests.into_iter().flatten())
+}

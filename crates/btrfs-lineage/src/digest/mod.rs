@@ -1,0 +1,209 @@
+//! A digest of everything that send carries of a subvolume.
+//!
+//! Two subvolumes with the same digest are the same to whoever receives what
+//! was sent from them: names, types, modes, owners, modification times,
+//! contents, extended attributes with ACLs and capabilities, hard links, device
+//! numbers and targets of symbolic links. The digest does not depend on how
+//! extents lie on disk, on compression, inode numbers or the order in which
+//! files were created. `docs/digest.md` of the repository describes the
+//! serialisation completely, and says what is not part of it and why.
+//!
+//! ```no_run
+//! use btrfs_lineage::digest::{DigestOptions, digest};
+//!
+//! let snapshot = std::fs::File::open("/snapshots/monday")?;
+//! let document = digest(&snapshot, DigestOptions::default())?;
+//! println!("{}", document.sha256);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Memory
+//! For the names of the directories from the root to the one that is being
+//! read, and of those that threads are still at work in: 150 bytes and the name,
+//! each. For each name of a file that has several: 50 bytes. For each thread:
+//! 256 KiB. With [`DigestOptions::tree`] also 500 bytes for each name. It does
+//! not depend on the size of files.
+//!
+//! # Open files
+//! One for each directory from the root to the one that is being read, of which
+//! there are at most 2048, and at most 300 more.
+
+mod compare;
+mod content;
+mod document;
+mod error;
+mod inode;
+mod record;
+mod root_change;
+mod walk;
+
+use std::fmt;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use btrfs_ioctl::{self as sys, Key, ROOT_INODE};
+use btrfs_sendstream::SourceId;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+
+pub use compare::{Difference, differences};
+pub use document::{
+    Attribute, Device, DigestDocument, DocumentError, Kind, Name, SentAs, Time, TreeEntry,
+    read_documents,
+};
+pub use error::DigestError;
+pub use root_change::RootChange;
+
+use error::Problem;
+use inode::stat_of;
+
+/// The version of the serialisation, which the digest depends on.
+pub const FORMAT: u32 = 1;
+
+/// Most threads that are started.
+const MAX_THREADS: usize = 64;
+
+/// A SHA-256, shown as 64 hexadecimal digits.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Sha(pub [u8; 32]);
+
+impl fmt::Display for Sha {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How a digest is computed.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct DigestOptions {
+    /// Threads that read and hash, the caller's among them; at most 64. 0, the
+    /// default, means as many as there are processors.
+    pub threads: usize,
+    /// Whether to list every name with its metadata and digests. Default
+    /// `false`.
+    pub tree: bool,
+    /// Whether to read a writable subvolume. If it changes meanwhile, the
+    /// digest may be that of no state it ever was in. Default `false`.
+    pub allow_writable: bool,
+    /// Changes of the root that are to come: the digest is that of the
+    /// subvolume after them. Default: none.
+    pub root_changes: Vec<RootChange>,
+    /// What was read so far. Default: nobody looks.
+    pub progress: Arc<DigestProgress>,
+}
+
+/// How far a digest is; shared with whoever shows it, or ends it.
+#[derive(Debug, Default)]
+pub struct DigestProgress {
+    bytes: AtomicU64,
+    names: AtomicU64,
+    cancelled: AtomicBool,
+}
+
+impl DigestProgress {
+    /// Bytes of files that were read.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Names that were read.
+    pub fn names(&self) -> u64 {
+        self.names.load(Ordering::Relaxed)
+    }
+
+    /// Ends the computation with [`DigestError::Cancelled`]. Can be called from
+    /// a signal handler.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn read(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn named(&self, names: u64) {
+        self.names.fetch_add(names, Ordering::Relaxed);
+    }
+}
+
+/// Computes the digest of the subvolume with this root directory.
+///
+/// Nothing in the subvolume leads out of it: symbolic links are read and not
+/// followed, devices and FIFOs are not opened, and what is mounted on a file or
+/// directory is an error. Access times stay as they are, where the process may
+/// ask for that.
+///
+/// # Errors
+/// See [`DigestError`]. `CAP_SYS_ADMIN` in the initial user namespace is
+/// needed, and whatever it takes to read every file.
+pub fn digest(root: impl AsFd, options: DigestOptions) -> Result<DigestDocument, DigestError> {
+    let at_root = |problem: Problem| problem.at(Vec::new());
+    let root =
+        fcntl_dupfd_cloexec(root, 3).map_err(|errno| at_root(Problem::of("fcntl")(errno)))?;
+    if stat_of(&root).map_err(at_root)?.st_ino != ROOT_INODE {
+        return Err(DigestError::NotASubvolume);
+    }
+    let info = sys::subvolume_info(&root).map_err(|errno| match errno {
+        Errno::NOTTY => DigestError::NotASubvolume,
+        errno => at_root(Problem::of("BTRFS_IOC_GET_SUBVOL_INFO")(errno)),
+    })?;
+    if !info.read_only && !options.allow_writable {
+        return Err(DigestError::Writable);
+    }
+    may_read_everything(&root, info.id)?;
+    let received_uuid = Some(info.received_uuid).filter(|uuid| !uuid.is_nil());
+    let result = walk::run(root, &options)?;
+    Ok(DigestDocument {
+        format: FORMAT,
+        sha256: result.sha256,
+        uuid: info.uuid,
+        received_uuid,
+        ctransid: info.ctransid,
+        stransid: received_uuid.map(|_| info.stransid),
+        read_only: info.read_only,
+        sent_as: SourceId {
+            uuid: received_uuid.unwrap_or(info.uuid),
+            ctransid: info.ctransid,
+        }
+        .into(),
+        names: result.names,
+        nested_subvolumes: result.nested,
+        tree: result.tree,
+    })
+}
+
+/// `trusted.*` attributes are hidden from those without `CAP_SYS_ADMIN` in the
+/// initial user namespace. So are trees, with an error.
+fn may_read_everything(root: impl AsFd, id: u64) -> Result<(), DigestError> {
+    let key = Key {
+        objectid: ROOT_INODE,
+        item_type: sys::INODE_ITEM,
+        offset: 0,
+    };
+    let searched = sys::tree_search(root, id, key, key, |_| std::ops::ControlFlow::Break(()));
+    match searched {
+        Ok(()) => Ok(()),
+        Err(Errno::PERM) => Err(DigestError::NotPermitted),
+        Err(errno) => Err(Problem::of("BTRFS_IOC_TREE_SEARCH_V2")(errno).at(Vec::new())),
+    }
+}
+
+/// After a panic there is no digest, whatever is behind the lock.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}
