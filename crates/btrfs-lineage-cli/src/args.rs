@@ -25,6 +25,8 @@ pub(crate) enum Request {
     Inventory(Inventory),
     /// Print a digest of everything that send carries of a subvolume.
     Digest(Digest),
+    /// Make a copy that was not received a parent for incremental streams.
+    Adopt(Adopt),
 }
 
 #[derive(Debug, clap::Args)]
@@ -68,5 +70,42 @@ pub(crate) struct Digest {
     pub(crate) writable: bool,
     /// Show at most N differences; 0 means all.
     #[arg(long, value_name = "N", default_value_t = 20, requires = "compare")]
+    pub(crate) max_differences: usize,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A copy made by rsync or cp has the content of a sent subvolume, but no received \
+                  UUID, and incremental streams do not find it. If SUBVOLUME has the digest in \
+                  DOCUMENT, it is replaced by a read-only snapshot of itself that has the received \
+                  UUID. Make DOCUMENT on the sender:\n\n    \
+                  btrfs-lineage digest --json --tree SNAPSHOT > DOCUMENT\n\n\
+                  Exit status: 0 if SUBVOLUME is adopted (with --dry-run: would be), 1 if it \
+                  differs or something failed, 2 if the command line is wrong."
+)]
+pub(crate) struct Adopt {
+    /// The copy.
+    pub(crate) subvolume: PathBuf,
+    /// The digest of the original: what `digest --json` printed. With --tree,
+    /// differences can be named.
+    #[arg(long, value_name = "DOCUMENT")]
+    pub(crate) digest: PathBuf,
+    /// Make the copy read-only, if it is writable.
+    #[arg(long)]
+    pub(crate) make_read_only: bool,
+    /// Replace another received UUID that the copy has.
+    #[arg(long)]
+    pub(crate) replace_received_uuid: bool,
+    /// Only compare, and say what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Read with N threads; 0 means as many as there are processors.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) threads: usize,
+    /// Show at most N differences; 0 means all.
+    #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) max_differences: usize,
 }

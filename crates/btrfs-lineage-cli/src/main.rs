@@ -1,6 +1,7 @@
 //! Finds out how the subvolumes of btrfs filesystems are related by send and
 //! receive.
 
+mod adopt;
 mod args;
 mod digest;
 mod inventory;
@@ -26,6 +27,12 @@ enum Failure {
     Digest {
         path: PathBuf,
         error: btrfs_lineage::digest::DigestError,
+    },
+    /// A copy was not adopted.
+    #[error("{}: not adopted: {error}{}", path.display(), adopt::advice(error))]
+    Adopt {
+        path: PathBuf,
+        error: Box<btrfs_lineage::adopt::AdoptError>,
     },
     /// A file with digests that cannot be read.
     #[error("{}: {error}", path.display())]
@@ -75,6 +82,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.request {
         Request::Inventory(options) => inventory::run(options),
         Request::Digest(options) => digest::run(options),
+        Request::Adopt(options) => adopt::run(options),
     }
 }
 

@@ -60,6 +60,8 @@
 //!   since files are cloned one after another. If the source is changed
 //!   meanwhile, the clones may hold the old data or the new.
 
+#[cfg(feature = "digest")]
+pub mod adopt;
 mod candidate;
 mod choice;
 #[cfg(feature = "digest")]

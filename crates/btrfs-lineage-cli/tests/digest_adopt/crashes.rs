@@ -1,0 +1,139 @@
+//! An adoption that ends at any system call.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use btrfs_testkit::{Test, subvolume, test};
+
+use crate::adoptions::Hosts;
+use crate::support::{COMMAND, document};
+
+/// The calls of an adoption that change something, or that it depends on.
+const CALLS: [&str; 10] = [
+    "ioctl",
+    "openat",
+    "mkdirat",
+    "flock",
+    "renameat2",
+    "unlinkat",
+    "fsync",
+    "syncfs",
+    "pread64",
+    "getdents64",
+];
+
+pub(crate) fn tests() -> Vec<Test> {
+    let all = ["signal=KILL", "error=EIO", "error=EPERM"];
+    let tests = all.into_iter().flat_map(|fault| {
+        [
+            test!(nothing_false_is_marked, fault, true).needs("strace"),
+            test!(nothing_false_is_marked, fault, false).needs("strace"),
+        ]
+    });
+    tests.collect()
+}
+
+/// `equal`: whether the copy is to be adopted or to be refused.
+fn nothing_false_is_marked(fault: &'static str, equal: bool) {
+    let hosts = Hosts::with(
+        |work| {
+            std::fs::create_dir(work.join("directory")).unwrap();
+            std::fs::write(work.join("directory/file"), "text").unwrap();
+        },
+        |_| {},
+    );
+    let original = hosts.copy("cp");
+    if !equal {
+        std::fs::write(original.join("more"), "text").unwrap();
+    }
+    subvolume::set_read_only(&original, true);
+    let copy = hosts.to.path().join("run");
+    let mut ends = 0;
+    for call in CALLS {
+        for k in 1.. {
+            subvolume::snapshot_read_only(&original, &copy);
+            let inject = format!("inject={call}:{fault}:when={k}");
+            let was_injected = adopt_with(&hosts, &copy, call, &inject);
+            let adopted = check(&hosts, hosts.to.path(), &inject);
+            assert!(equal || adopted == 0, "{inject}: {adopted} are marked");
+            // Whoever tries again succeeds.
+            let (status, stdout, stderr) = hosts.adopt(&[], &copy);
+            assert_eq!(
+                status,
+                Some(i32::from(!equal)),
+                "{inject}: {stdout}{stderr}"
+            );
+            check(&hosts, hosts.to.path(), &inject);
+            let facts = subvolume::facts(&copy);
+            assert!(facts.read_only);
+            assert_eq!(facts.received_uuid.is_some(), equal);
+            for path in subvolumes(hosts.to.path()) {
+                if path != original {
+                    subvolume::delete(&path);
+                }
+            }
+            for entry in std::fs::read_dir(hosts.to.path()).unwrap() {
+                let path = entry.unwrap().path();
+                assert!(path == original, "{inject}: {path:?} is left");
+            }
+            if !was_injected {
+                break;
+            }
+            ends += 1;
+        }
+    }
+    eprintln!("{fault}, equal: {equal}: ended at {ends} calls");
+    assert!(ends > 20);
+}
+
+/// Whether the fault came.
+fn adopt_with(hosts: &Hosts, copy: &Path, call: &str, inject: &str) -> bool {
+    let log = hosts.from.path().join("log");
+    let output = Command::new("strace")
+        .args(["-f", "-qq", "--seccomp-bpf", "-o"])
+        .arg(&log)
+        .args(["-e", &format!("trace={call}"), "-e", inject])
+        .args([COMMAND, "adopt", "--threads=1", "--digest"])
+        .arg(&hosts.saved)
+        .arg(copy)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    drop(output);
+    let log = std::fs::read_to_string(&log).unwrap();
+    log.contains("INJECTED") || log.contains("killed by SIGKILL")
+}
+
+/// Everything that is marked as received is the same as what was sent, and
+/// read-only or out of reach. Returns how many are marked.
+fn check(hosts: &Hosts, directory: &Path, inject: &str) -> usize {
+    let expected = document(&hosts.first).sha256;
+    let mut marked = 0;
+    for path in subvolumes(directory) {
+        let facts = subvolume::facts(&path);
+        if facts.received_uuid.is_none() {
+            continue;
+        }
+        marked += 1;
+        assert_eq!(document(&path).sha256, expected, "{inject}: {path:?}");
+        let around = path.parent().unwrap();
+        let is_private = around != directory && around.metadata().unwrap().mode() & 0o777 == 0o700;
+        assert!(facts.read_only || is_private, "{inject}: {path:?}");
+    }
+    marked
+}
+
+/// Every subvolume in `directory`, and in private directories there.
+fn subvolumes(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.metadata().unwrap().ino() == 256 {
+            found.push(path);
+        } else {
+            found.extend(subvolumes(&path));
+        }
+    }
+    found
+}
