@@ -229,13 +229,15 @@ pub fn adopt(
     };
     let is_adopted =
         info.read_only && (info.received_uuid, info.stransid) == (wanted.uuid, wanted.ctransid);
+    if !options.dry_run {
+        adopting.clean();
+    }
     if is_adopted || options.dry_run {
         adopting.compare(&adopting.root)?;
         if is_adopted {
             adoption.outcome = AdoptOutcome::AlreadyAdopted;
         }
     } else {
-        adopting.clean();
         let (id, uuid, left) = adopting.replace()?;
         adoption.outcome = AdoptOutcome::Adopted;
         (adoption.subvolume_id, adoption.uuid) = (id, uuid);
@@ -243,7 +245,8 @@ pub fn adopt(
     }
     for name in adopting.leftovers() {
         if adoption.left.iter().all(|left| *left.name != *name) {
-            let reason = "left by an adoption that was interrupted".to_owned();
+            let reason =
+                "left by an adoption that was interrupted or could not delete it".to_owned();
             let name = name.into();
             adoption.left.push(Left { name, reason });
         }

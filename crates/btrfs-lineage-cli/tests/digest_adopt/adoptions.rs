@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -35,8 +36,12 @@ pub(crate) struct Hosts {
 impl Hosts {
     /// With every kind of file.
     fn new() -> Self {
+        Self::of(Sample::default())
+    }
+
+    fn of(sample: Sample) -> Self {
         let build = |work: &Path| {
-            Sample::default().build(work);
+            sample.build(work);
             // A copying program would make a directory of it.
             subvolume::delete(&work.join("nested subvolume"));
             for entry in std::fs::read_dir(work.join("sparse")).unwrap() {
@@ -47,7 +52,7 @@ impl Hosts {
                 }
             }
         };
-        Self::with(build, |work| Sample::default().change(work))
+        Self::with(build, |work| sample.change(work))
     }
 
     pub(crate) fn with(build: impl FnOnce(&Path), change: impl FnOnce(&Path)) -> Self {
@@ -115,7 +120,11 @@ fn names_in(directory: &Path) -> Vec<String> {
 }
 
 fn a_copy_becomes_a_parent(with: &'static str) {
-    let hosts = Hosts::new();
+    let hosts = Hosts::of(Sample {
+        // What rsync creates inherits the compression of the directory.
+        root_inheritance: with != "rsync",
+        ..Sample::default()
+    });
     let copy = hosts.copy(with);
     assert!(hosts.receive_change().is_err());
 
@@ -240,8 +249,9 @@ fn what_changes_meanwhile_is_not_deleted() {
     let open = std::fs::File::options();
     let open = open.clone().append(true).open(copy.join("file")).unwrap();
     subvolume::set_read_only(&copy, true);
-    // When the copies have exchanged their names, which has to be on disk
+    // Stopped when both have exchanged their names, which has to be on disk
     // before the old one is deleted.
+    let before = copy.metadata().unwrap().dev();
     let mut adopting = Command::new("strace")
         .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync"])
         .args(["-e", "inject=fsync:signal=STOP:when=1"])
@@ -250,11 +260,19 @@ fn what_changes_meanwhile_is_not_deleted() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let stopped = wait_for(|| process_that_stopped(&copy));
+    while copy.metadata().unwrap().dev() == before {
+        assert!(adopting.try_wait().unwrap().is_none());
+        std::thread::yield_now();
+    }
     (&open).write_all(b"more").unwrap();
     drop(open);
-    let number = Pid::from_raw(stopped).unwrap();
-    kill_process(number, Signal::CONT).unwrap();
+    // It may not have stopped yet.
+    while adopting.try_wait().unwrap().is_none() {
+        if let Some(number) = process_that_adopts(&copy) {
+            let _ = kill_process(number, Signal::CONT);
+        }
+        std::thread::yield_now();
+    }
     let mut stderr = String::new();
     let mut pipe = adopting.stderr.take().unwrap();
     pipe.read_to_string(&mut stderr).unwrap();
@@ -267,26 +285,14 @@ fn what_changes_meanwhile_is_not_deleted() {
     assert_eq!(std::fs::read(old).unwrap(), b"textmore");
 }
 
-/// The process that adopts `copy`, if it is stopped.
-fn process_that_stopped(copy: &Path) -> Option<i32> {
+fn process_that_adopts(copy: &Path) -> Option<Pid> {
     let is_it = |directory: &Path| {
         let line = std::fs::read(directory.join("cmdline")).unwrap_or_default();
         let mut words = line.split(|&byte| byte == 0);
-        let status = std::fs::read_to_string(directory.join("status")).unwrap_or_default();
         words.next() == Some(COMMAND.as_bytes())
             && words.any(|word| word == copy.as_os_str().as_bytes())
-            && (status.contains("T (stopped)"))
     };
     let processes = std::fs::read_dir("/proc").unwrap().map_while(Result::ok);
-    let mut stopped = processes.filter(|process| is_it(&process.path()));
-    stopped.next()?.file_name().to_str()?.parse().ok()
-}
-
-fn wait_for<T>(mut what: impl FnMut() -> Option<T>) -> T {
-    loop {
-        if let Some(found) = what() {
-            return found;
-        }
-        std::thread::yield_now();
-    }
+    let mut found = processes.filter(|process| is_it(&process.path()));
+    Pid::from_raw(found.next()?.file_name().to_str()?.parse().ok()?)
 }
