@@ -310,11 +310,13 @@ impl Adopting<'_> {
     /// # Errors
     /// The digest of the subvolume is another.
     fn compare(&self, root: &OwnedFd) -> Result<(), AdoptError> {
-        let mut how = DigestOptions::default();
-        how.threads = self.options.threads;
-        how.tree = self.document.tree.is_some();
-        how.allow_writable = true;
-        how.progress = Arc::clone(&self.options.progress);
+        let how = DigestOptions {
+            threads: self.options.threads,
+            tree: self.document.tree.is_some(),
+            allow_writable: true,
+            progress: Arc::clone(&self.options.progress),
+            ..DigestOptions::default()
+        };
         let found = digest(root, how)?;
         if found.sha256 == self.document.sha256 {
             return Ok(());

@@ -141,7 +141,7 @@ pub use btrfs_sendstream;
 pub use confine::fuzzing::confine as fuzz_confine;
 
 pub use btrfs_sendstream::decompress::DecodeError;
-pub use destination::btrfs::{BtrfsDestination, BtrfsDestinationBuilder};
+pub use destination::btrfs::{BeforeSeal, BtrfsDestination, BtrfsDestinationBuilder};
 pub use destination::directory::{DirectoryDestination, DirectoryDestinationBuilder};
 pub use destination::{Begun, DeferredAttributes, Destination, Finished};
 pub use error::{

@@ -44,7 +44,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use btrfs_ioctl::{self as sys, Key, ROOT_INODE};
 use btrfs_sendstream::SourceId;
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 pub use compare::{Difference, differences};
 pub use document::{
@@ -104,10 +105,19 @@ pub struct DigestOptions {
 pub struct DigestProgress {
     bytes: AtomicU64,
     names: AtomicU64,
-    cancelled: AtomicBool,
+    cancelled: Arc<AtomicBool>,
 }
 
 impl DigestProgress {
+    /// One that ends the computation when `flag` is set, as
+    /// [`cancel`](Self::cancel) does.
+    pub fn cancelled_by(flag: Arc<AtomicBool>) -> Self {
+        Self {
+            cancelled: flag,
+            ..Self::default()
+        }
+    }
+
     /// Bytes of files that were read.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -149,8 +159,15 @@ impl DigestProgress {
 /// needed, and whatever it takes to read every file.
 pub fn digest(root: impl AsFd, options: DigestOptions) -> Result<DigestDocument, DigestError> {
     let at_root = |problem: Problem| problem.at(Vec::new());
-    let root =
-        fcntl_dupfd_cloexec(root, 3).map_err(|errno| at_root(Problem::of("fcntl")(errno)))?;
+    // Not the caller's description, which has a position of its own in the
+    // directory.
+    let root = inode::open(root, b".", OFlags::DIRECTORY).map_err(|problem| match problem {
+        Problem::System {
+            errno: Errno::NOTDIR,
+            ..
+        } => DigestError::NotASubvolume,
+        problem => at_root(problem),
+    })?;
     if stat_of(&root).map_err(at_root)?.st_ino != ROOT_INODE {
         return Err(DigestError::NotASubvolume);
     }
