@@ -11,6 +11,18 @@ const OTHER_OPTIONS: &[(&str, &[&str])] = &[
         &["--compressed-data", "--no-data", "--proto", "--verbose"],
     ),
     ("Synology's btrfs", &["--without-syno-features"]),
+    ("rsync", &["--modify-window", "--numeric-ids"]),
+    (
+        "btrfs-lineage",
+        &[
+            "--compare",
+            "--make-read-only",
+            "--replace-received-uuid",
+            "--threads",
+            "--tree",
+            "--writable",
+        ],
+    ),
     (
         "cargo",
         &[

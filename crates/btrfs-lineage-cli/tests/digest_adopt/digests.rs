@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(writable_ones_are_refused),
         test!(what_is_mounted_is_refused),
         test!(differences_are_named),
+        test!(the_json_is_documented),
     ]
 }
 
@@ -251,4 +252,77 @@ fn differences_are_named() {
     let (status, (stdout, stderr)) = compare(&short, &work);
     assert_eq!((status, &*stdout), (Some(1), ""));
     assert!(stderr.contains("--tree"), "{stderr}");
+}
+
+/// Every key is in `docs/json.md`.
+fn the_json_is_documented() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/json.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (_, page) = page.split_once("## Digests").unwrap();
+    let filesystem = LoopFilesystem::new();
+    let (_, snapshot) = sample(&filesystem);
+    let received = LoopFilesystem::new();
+    receive(&Sender::new(&snapshot).to_vec(), received.path()).unwrap();
+    let saved = filesystem.path().join("saved");
+    let mut printed = Vec::new();
+    for (args, paths) in [
+        (&["digest", "--json", "--tree"][..], &[&snapshot][..]),
+        (&["digest", "--json"], &[&received.path().join("first")]),
+        (
+            &[
+                "digest",
+                "--json",
+                "--writable",
+                "--max-differences=1",
+                "--compare",
+            ],
+            &[&snapshot, &filesystem.path().join("work/nested subvolume")],
+        ),
+    ] {
+        let paths: Vec<&Path> = paths.iter().map(|path| path.as_path()).collect();
+        let output = run(args, &paths);
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        printed.push(value);
+        if args.contains(&"--tree") {
+            std::fs::write(&saved, &output.stdout).unwrap();
+        }
+    }
+    assert_eq!(printed[1]["sha256"], printed[0]["sha256"]);
+    assert_eq!(printed[1]["received_uuid"], printed[0]["uuid"]);
+    assert_eq!(printed[1]["sent_as"]["uuid"], printed[0]["uuid"]);
+    assert_eq!(printed[2]["same"], false);
+    let adopt = format!("--digest={}", saved.display());
+    for (path, dry) in [("first", "--dry-run"), ("first", "--threads=2")] {
+        let path = received.path().join(path);
+        let output = run(&["adopt", "--json", &adopt, dry], &[&path]);
+        printed.push(serde_json::from_slice(&output.stdout).unwrap());
+    }
+    let other = subvolume::create(&received.path().join("other"));
+    let output = run(&["adopt", "--json", "--make-read-only", &adopt], &[&other]);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["outcome"], "differs");
+    printed.push(value);
+    let mut keys = std::collections::BTreeSet::new();
+    printed.iter().for_each(|value| collect(value, &mut keys));
+    assert!(keys.len() > 35, "{keys:?}");
+    let missing: Vec<_> = keys
+        .iter()
+        .filter(|key| !page.contains(&format!("`{key}`")))
+        // Of names that are no text; said once for all.
+        .filter(|key| *key != "hex")
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+fn collect(value: &serde_json::Value, keys: &mut std::collections::BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (key, value) in fields {
+                keys.insert(key.clone());
+                collect(value, keys);
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect(item, keys)),
+        _ => {}
+    }
 }

@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(what_is_the_same_is_complete, "--resumable"),
         test!(what_differs_is_not_complete),
         test!(the_root_counts),
+        test!(a_changed_parent_is_found),
         test!(a_file_that_is_none_is_refused),
     ]
 }
@@ -156,6 +157,31 @@ fn the_root_counts() {
             btrfs_testkit::assert_same_tree(&second, &received);
         }
     }
+}
+
+/// Another state of the parent, which no UUID tells from the right one.
+fn a_changed_parent_is_found() {
+    let (from, to) = (LoopFilesystem::new(), LoopFilesystem::new());
+    let work = subvolume::create(&from.path().join("work"));
+    std::fs::write(work.join("file"), "text").unwrap();
+    let first = subvolume::snapshot_read_only(&work, &from.path().join("first"));
+    std::fs::write(work.join("more"), "text").unwrap();
+    let second = subvolume::snapshot_read_only(&work, &from.path().join("second"));
+    let output = receive(&Sender::new(&first).to_vec(), &[], to.path());
+    assert!(output.status.success());
+    let parent = to.path().join("first");
+    let uuid = subvolume::facts(&parent).received_uuid.unwrap();
+    subvolume::set_read_only(&parent, false);
+    std::fs::write(parent.join("file"), "next").unwrap();
+    subvolume::stamp(&parent, &uuid, 7);
+    subvolume::set_read_only(&parent, true);
+    let stream = Sender::new(&second).parent(&first).to_vec();
+    let file = save(&from, &[line(&second, true)]);
+    let output = receive(&stream, &[&file], to.path());
+    let stderr = text(&output).1;
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("file: content: expected "), "{stderr}");
+    assert!(!is_complete(&to.path().join("second")));
 }
 
 fn a_file_that_is_none_is_refused() {
