@@ -3,8 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt::{self, Display};
 
-use super::Name;
-use super::document::{Device, TreeEntry};
+use super::document::{Device, Name, TreeEntry};
 
 /// Something that is not the same in two trees.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

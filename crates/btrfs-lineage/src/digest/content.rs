@@ -14,8 +14,10 @@ use rustix::io::{Errno, pread};
 use sha2::{Digest as _, Sha256};
 
 use super::error::Problem;
+use super::options::DigestProgress;
 use super::record::{Record, Recorded};
-use super::{DigestProgress, Sha, lock, wait};
+use super::sha::Sha;
+use super::sync::{lock, wait};
 
 /// Bytes in a chunk.
 const CHUNK: u64 = 1 << 20;

@@ -9,14 +9,17 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{FORMAT, Sha};
+use super::sha::Sha;
+
+/// The version of the serialisation, which the digest depends on.
+pub const FORMAT: u32 = 1;
 
 /// A digest, and which subvolume it is of. In JSON, `docs/json.md` of the
 /// repository describes the keys.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct DigestDocument {
-    /// The version of the serialisation: [`FORMAT`](super::FORMAT).
+    /// The version of the serialisation: [`FORMAT`].
     pub format: u32,
     /// The digest.
     pub sha256: Sha,
@@ -268,7 +271,7 @@ pub enum DocumentError {
         line: usize,
         /// What is wrong.
         #[source]
-        error: serde_json::Error,
+        error: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A document has another version of the serialisation.
     #[error("line {line}: the digest has format {format}, and only {FORMAT} is known")]
@@ -315,7 +318,10 @@ pub fn read_documents(mut input: impl BufRead) -> Result<Vec<DigestDocument>, Do
         if text.trim_ascii().is_empty() {
             continue;
         }
-        let malformed = |error| DocumentError::Malformed { line, error };
+        let malformed = |error: serde_json::Error| DocumentError::Malformed {
+            line,
+            error: error.into(),
+        };
         // What another version means is not known.
         let Version { format } = serde_json::from_slice(&text).map_err(malformed)?;
         if format != FORMAT {

@@ -8,9 +8,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::document::{Device, Kind, Time};
 use super::error::Problem;
 use super::record::{Inode, Record, Recorded, Xattr};
-use super::{Device, Kind, Time};
 
 /// The kernel does not send attributes whose name is the beginning of this
 /// one.

@@ -33,14 +33,17 @@ mod content;
 mod document;
 mod error;
 mod inode;
+mod node;
+mod options;
+mod pool;
 mod record;
 mod root_change;
+mod sha;
+mod sync;
 mod walk;
+mod worker;
 
-use std::fmt;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use btrfs_ioctl::{self as sys, Key, ROOT_INODE};
 use btrfs_sendstream::SourceId;
@@ -49,103 +52,16 @@ use rustix::io::Errno;
 
 pub use compare::{Difference, differences};
 pub use document::{
-    Attribute, Device, DigestDocument, DocumentError, Kind, Name, SentAs, Time, TreeEntry,
+    Attribute, Device, DigestDocument, DocumentError, FORMAT, Kind, Name, SentAs, Time, TreeEntry,
     read_documents,
 };
 pub use error::DigestError;
+pub use options::{DigestOptions, DigestProgress};
 pub use root_change::RootChange;
+pub use sha::Sha;
 
 use error::Problem;
 use inode::stat_of;
-
-/// The version of the serialisation, which the digest depends on.
-pub const FORMAT: u32 = 1;
-
-/// Most threads that are started.
-const MAX_THREADS: usize = 64;
-
-/// A SHA-256, shown as 64 hexadecimal digits.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Sha(pub [u8; 32]);
-
-impl fmt::Display for Sha {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Sha {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// How a digest is computed.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct DigestOptions {
-    /// Threads that read and hash, the caller's among them; at most 64. 0, the
-    /// default, means as many as there are processors.
-    pub threads: usize,
-    /// Whether to list every name with its metadata and digests. Default
-    /// `false`.
-    pub tree: bool,
-    /// Whether to read a writable subvolume. If it changes meanwhile, the
-    /// digest may be that of no state it ever was in. Default `false`.
-    pub allow_writable: bool,
-    /// Changes of the root that are to come: the digest is that of the
-    /// subvolume after them. Default: none.
-    pub root_changes: Vec<RootChange>,
-    /// What was read so far. Default: nobody looks.
-    pub progress: Arc<DigestProgress>,
-}
-
-/// How far a digest is; shared with whoever shows it, or ends it.
-#[derive(Debug, Default)]
-pub struct DigestProgress {
-    bytes: AtomicU64,
-    names: AtomicU64,
-    cancelled: Arc<AtomicBool>,
-}
-
-impl DigestProgress {
-    /// One that ends the computation when `flag` is set, as
-    /// [`cancel`](Self::cancel) does.
-    pub fn cancelled_by(flag: Arc<AtomicBool>) -> Self {
-        Self {
-            cancelled: flag,
-            ..Self::default()
-        }
-    }
-
-    /// Bytes of files that were read.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Names that were read.
-    pub fn names(&self) -> u64 {
-        self.names.load(Ordering::Relaxed)
-    }
-
-    /// Ends the computation with [`DigestError::Cancelled`]. Can be called from
-    /// a signal handler.
-    pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
-    }
-
-    fn read(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    fn named(&self, names: u64) {
-        self.names.fetch_add(names, Ordering::Relaxed);
-    }
-}
 
 /// Computes the digest of the subvolume with this root directory.
 ///
@@ -214,13 +130,4 @@ fn may_read_everything(root: impl AsFd, id: u64) -> Result<(), DigestError> {
         Err(Errno::PERM) => Err(DigestError::NotPermitted),
         Err(errno) => Err(Problem::of("BTRFS_IOC_TREE_SEARCH_V2")(errno).at(Vec::new())),
     }
-}
-
-/// After a panic there is no digest, whatever is behind the lock.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }

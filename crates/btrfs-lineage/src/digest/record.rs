@@ -4,8 +4,8 @@
 use rustix::fs::FileType;
 use sha2::{Digest as _, Sha256};
 
-use super::document::{Attribute, TreeEntry};
-use super::{Device, Kind, Sha, Time};
+use super::document::{Attribute, Device, Kind, Time, TreeEntry};
+use super::sha::Sha;
 
 /// What the digest of the subvolume begins with.
 const MAGIC: &[u8] = b"btrfs-lineage digest 1\n";
