@@ -10,7 +10,7 @@ use btrfs_lineage::adopt::{AdoptError, AdoptOptions, AdoptOutcome, Adoption, ado
 use btrfs_lineage::digest::{Difference, DigestError, DigestProgress, Sha};
 use sendstream_common::json;
 use sendstream_common::text::escaped;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::Adopt;
@@ -76,7 +76,7 @@ pub(crate) fn run(options: &Adopt) -> Result<ExitCode, Failure> {
 
 /// Ends the reading when a signal asks for it, so that nothing is left behind.
 fn end_on_signals(counters: Arc<DigestProgress>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
         for _ in &mut signals {
             counters.cancel();

@@ -3,8 +3,9 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use btrfs_testkit::{Test, subvolume, test};
+use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
 
 use crate::adoptions::Hosts;
 use crate::support::{COMMAND, document};
@@ -31,7 +32,7 @@ pub(crate) fn tests() -> Vec<Test> {
             test!(nothing_false_is_marked, fault, false).needs("strace"),
         ]
     });
-    tests.collect()
+    tests.chain([test!(a_power_cut_at_any_moment)]).collect()
 }
 
 /// `equal`: whether the copy is to be adopted or to be refused.
@@ -136,4 +137,57 @@ fn subvolumes(directory: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// Copies of the disk as it was at any moment of an adoption.
+fn a_power_cut_at_any_moment() {
+    const MOST_CHECKED: usize = 40;
+    let outer = LoopFilesystem::builder().size(3 << 30).build();
+    let build = |work: &Path| {
+        for number in 0..200 {
+            std::fs::write(work.join(format!("{number}")), vec![number; 20_000]).unwrap();
+        }
+    };
+    let mut hosts = Hosts::with(build, |_| {});
+    hosts.to = LoopFilesystem::builder().directory(outer.path()).build();
+    let copy = hosts.copy("cp");
+    let image = hosts.to.image().to_owned();
+    let done = AtomicBool::new(false);
+    let mut copies = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (status, _, stderr) = hosts.adopt(&["--make-read-only"], &copy);
+            assert_eq!(status, Some(0), "{stderr}");
+            done.store(true, Ordering::Relaxed);
+        });
+        loop {
+            // The last is from after the end.
+            let is_last = done.load(Ordering::Relaxed);
+            let to = outer.path().join(format!("copy {}", copies.len()));
+            let status = Command::new("cp")
+                .args(["--reflink=always", "--sparse=auto"])
+                .args([&image, &to])
+                .status();
+            assert!(status.unwrap().success());
+            copies.push(to);
+            if is_last {
+                break;
+            }
+        }
+    });
+    // Two filesystems of one UUID are not mounted at once.
+    drop(std::mem::replace(&mut hosts.to, LoopFilesystem::new()));
+    let step = copies.len().div_ceil(MOST_CHECKED);
+    let last = copies.len() - 1;
+    let some = (0..copies.len()).filter(|at| at % step == 0 || *at == last);
+    let marked: Vec<_> = some
+        .map(|at| {
+            let filesystem = LoopFilesystem::builder()
+                .existing_image(&copies[at])
+                .build();
+            check(&hosts, filesystem.path(), &format!("copy {at}"))
+        })
+        .collect();
+    eprintln!("marked as received in each copy: {marked:?}");
+    assert_eq!(marked.last(), Some(&1));
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use btrfs_lineage::digest::{DigestError, DigestOptions, digest};
 use btrfs_testkit::{LoopFilesystem, Sender, Test, files, reference_receive, subvolume, test};
 
 use crate::support::{document, document_with, program, receive, run, sample, text};
@@ -17,6 +18,9 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(what_is_mounted_is_refused),
         test!(differences_are_named),
         test!(the_json_is_documented),
+        test!(what_cannot_be_sent_is_refused),
+        test!(hidden_attributes_are_not_left_out),
+        test!(it_can_be_cancelled),
     ]
 }
 
@@ -325,4 +329,58 @@ fn collect(value: &serde_json::Value, keys: &mut std::collections::BTreeSet<Stri
         serde_json::Value::Array(items) => items.iter().for_each(|item| collect(item, keys)),
         _ => {}
     }
+}
+
+/// A path of more bytes than the kernel sends; one of as many is fine.
+fn what_cannot_be_sent_is_refused() {
+    use rustix::fs::{Mode, OFlags, mkdirat, openat};
+    let filesystem = LoopFilesystem::new();
+    let work = subvolume::create(&filesystem.path().join("work"));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut directory = rustix::fs::open(&work, flags, Mode::empty()).unwrap();
+    // 16 names of 255 bytes and the slashes between them.
+    let name = "x".repeat(255);
+    for _ in 0..16 {
+        mkdirat(&directory, &*name, Mode::RWXU).unwrap();
+        directory = openat(&directory, &*name, flags, Mode::empty()).unwrap();
+    }
+    document(&work);
+    mkdirat(&directory, "y", Mode::RWXU).unwrap();
+    let output = run(&["digest", "--writable"], &[&work]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output).1.contains("longer than 4095 bytes"),
+        "{output:?}"
+    );
+}
+
+/// `trusted.*` is hidden without CAP_SYS_ADMIN.
+fn hidden_attributes_are_not_left_out() {
+    let filesystem = LoopFilesystem::new();
+    let (_, snapshot) = sample(&filesystem);
+    let line = format!(
+        "'{}' digest '{}'",
+        crate::support::COMMAND,
+        snapshot.display()
+    );
+    let output = Command::new("capsh")
+        .args(["--drop=cap_sys_admin", "--", "-c", &line])
+        .output()
+        .unwrap();
+    let (stdout, stderr) = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{stdout}");
+    assert!(
+        stdout.is_empty() && stderr.contains("CAP_SYS_ADMIN"),
+        "{stderr}"
+    );
+}
+
+fn it_can_be_cancelled() {
+    let filesystem = LoopFilesystem::new();
+    let (_, snapshot) = sample(&filesystem);
+    let options = DigestOptions::default();
+    options.progress.cancel();
+    let root = std::fs::File::open(&snapshot).unwrap();
+    let result = digest(root, options);
+    assert!(matches!(result, Err(DigestError::Cancelled)), "{result:?}");
 }
