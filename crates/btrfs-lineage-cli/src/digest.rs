@@ -25,7 +25,7 @@ pub(crate) fn run(options: &Digest) -> Result<ExitCode, Failure> {
     let document = of_subvolume(path, options.tree, options)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let written = if options.json {
-        document.write(&mut out).and_then(|()| out.write_all(b"\n"))
+        json::write_line(&mut out, &document)
     } else {
         print(&mut out, path, &document)
     };

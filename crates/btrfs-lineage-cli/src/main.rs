@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use sendstream_common::text::{push_message, strerror};
 
 use args::{Args, Request};
@@ -66,7 +67,20 @@ impl Failure {
     }
 }
 
+/// Each directory on the way to the deepest one is open while it is read. A
+/// process starts with 1,024 descriptors and is commonly allowed many more.
+fn allow_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX).min(8192);
+    if limit.current.is_some_and(|current| current < most) {
+        limit.current = Some(most);
+        // Fewer do for most.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
 fn main() -> ExitCode {
+    allow_descriptors();
     match run(&Args::parse()) {
         Ok(status) => status,
         Err(failure) => {

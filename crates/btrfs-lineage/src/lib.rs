@@ -6,6 +6,10 @@
 //! when a stream comes back to where its parent was made. [`Resolver`] finds
 //! all of them wherever they lie, chooses, and says why.
 //!
+//! With the feature `digest`, the module `digest` computes a digest of
+//! everything that send carries of a subvolume, and the module `adopt` makes a
+//! copy that was not received a parent.
+//!
 //! # How it searches
 //! | privilege | UUID → ids | id → descriptor |
 //! |-|-|-|

@@ -1,10 +1,12 @@
 //! The digest itself.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
 
 use btrfs_lineage::digest::{DigestError, DigestOptions, digest};
 use btrfs_testkit::{LoopFilesystem, Sender, Test, files, reference_receive, subvolume, test};
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
 
 use crate::support::{document, document_with, program, receive, run, sample, text};
 
@@ -331,19 +333,27 @@ fn collect(value: &serde_json::Value, keys: &mut std::collections::BTreeSet<Stri
     }
 }
 
+/// So many directories in each other; the deepest one.
+fn nest(work: &Path, name: &str, depth: usize) -> OwnedFd {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut directory = rustix::fs::open(work, flags, Mode::empty()).unwrap();
+    for _ in 0..depth {
+        mkdirat(&directory, name, Mode::RWXU).unwrap();
+        directory = openat(&directory, name, flags, Mode::empty()).unwrap();
+    }
+    directory
+}
+
 /// A path of more bytes than the kernel sends; one of as many is fine.
 fn what_cannot_be_sent_is_refused() {
-    use rustix::fs::{Mode, OFlags, mkdirat, openat};
     let filesystem = LoopFilesystem::new();
+    let deep = subvolume::create(&filesystem.path().join("deep"));
+    nest(&deep, "x", 2_048);
+    let output = run(&["digest", "--writable"], &[&deep]);
+    assert!(output.status.success(), "{output:?}");
+    // With the slashes between them 4095 bytes.
     let work = subvolume::create(&filesystem.path().join("work"));
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut directory = rustix::fs::open(&work, flags, Mode::empty()).unwrap();
-    // 16 names of 255 bytes and the slashes between them.
-    let name = "x".repeat(255);
-    for _ in 0..16 {
-        mkdirat(&directory, &*name, Mode::RWXU).unwrap();
-        directory = openat(&directory, &*name, flags, Mode::empty()).unwrap();
-    }
+    let directory = nest(&work, &"x".repeat(255), 16);
     document(&work);
     mkdirat(&directory, "y", Mode::RWXU).unwrap();
     let output = run(&["digest", "--writable"], &[&work]);
