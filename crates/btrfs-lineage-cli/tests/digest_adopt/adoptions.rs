@@ -1,6 +1,7 @@
 //! Copies that become parents.
 
 use std::io::{Read, Write};
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -149,6 +150,7 @@ fn a_copy_becomes_a_parent(with: &'static str) {
     assert_eq!(facts.send_transid, document(&hosts.first).ctransid);
     btrfs_testkit::assert_same_tree(&hosts.first, &copy);
     assert_eq!(names_in(hosts.to.path()), ["copy"]);
+    assert_unchanged_since_received(&copy);
 
     let received = hosts.receive_change().unwrap();
     assert_eq!(document(&received).sha256, document(&hosts.second).sha256);
@@ -157,6 +159,22 @@ fn a_copy_becomes_a_parent(with: &'static str) {
     assert_eq!(status, Some(0));
     assert!(stdout.contains("was adopted before"), "{stdout}");
     assert_eq!(subvolume::facts(&copy), facts);
+}
+
+/// By which a receiver tells that nobody changed it.
+fn assert_unchanged_since_received(path: &Path) {
+    use btrfs_ioctl::{INODE_ITEM, Key, subvolume_info, tree_search};
+    let root = std::fs::File::open(path).unwrap();
+    let info = subvolume_info(&root).unwrap();
+    assert!(info.ctransid <= info.rtransid, "{info:?}");
+    tree_search(&root, info.id, Key::MIN, Key::MAX, |item| {
+        if item.key.item_type == INODE_ITEM {
+            let transid = u64::from_le_bytes(*item.data[8..].first_chunk().unwrap());
+            assert!(transid <= info.rtransid, "{info:?} {:?}", item.key);
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
 }
 
 /// As `btrfs property set -f ro false` takes it away.
