@@ -51,6 +51,12 @@ use crate::unchanged;
 /// What is between the name of the copy and the digits.
 const INFIX: &[u8] = b".adopting-";
 
+/// How many digits follow.
+const DIGITS: usize = 16;
+
+/// Most bytes in a name.
+const MAX_NAME: usize = 255;
+
 /// The writable snapshot in the private directory.
 const INSIDE: &[u8] = b"subvolume";
 
@@ -349,7 +355,7 @@ impl Adopting<'_> {
         let wanted = self.document.sent_as;
         sys::set_received_subvol(&inside, wanted.uuid, wanted.ctransid)
             .map_err(of("BTRFS_IOC_SET_RECEIVED_SUBVOL"))?;
-        let aside = unguessable(self.name, self.info.uuid);
+        let aside = unguessable(self.name);
         sys::snap_create(&self.directory, &aside, &inside, true)
             .map_err(of("BTRFS_IOC_SNAP_CREATE_V2"))?;
         let made = match self.exchange(&aside, &taken) {
@@ -450,8 +456,9 @@ impl Adopting<'_> {
             return HashSet::new();
         };
         let is_ours = |name: &[u8]| {
-            let digits = (name.strip_prefix(self.name)).and_then(|it| it.strip_prefix(INFIX));
-            digits.is_some_and(|it| it.len() == 16 && it.iter().all(u8::is_ascii_hexdigit))
+            let rest = name.strip_prefix(shortened(self.name));
+            let digits = rest.and_then(|it| it.strip_prefix(INFIX));
+            digits.is_some_and(|it| it.len() == DIGITS && it.iter().all(u8::is_ascii_hexdigit))
         };
         let names = entries.map_while(Result::ok);
         names
@@ -461,15 +468,16 @@ impl Adopting<'_> {
     }
 }
 
-/// A name that nobody can foresee, of a length that is permitted.
-fn unguessable(name: &[u8], uuid: Uuid) -> Vec<u8> {
+/// A name that nobody can foresee.
+fn unguessable(name: &[u8]) -> Vec<u8> {
     // The keys come from the kernel's random numbers.
-    let digits = format!("{:016x}", RandomState::new().hash_one(uuid));
-    let long = [name, INFIX, digits.as_bytes()].concat();
-    if long.len() <= 255 {
-        return long;
-    }
-    [uuid.to_string().as_bytes(), INFIX, digits.as_bytes()].concat()
+    let digits = format!("{:016x}", RandomState::new().hash_one(0));
+    [shortened(name), INFIX, digits.as_bytes()].concat()
+}
+
+/// As much of the name as leaves room for the rest.
+fn shortened(name: &[u8]) -> &[u8] {
+    name.get(..MAX_NAME - INFIX.len() - DIGITS).unwrap_or(name)
 }
 
 /// The root of a subvolume, by its name in a directory.
@@ -500,7 +508,7 @@ struct Private {
 impl Private {
     fn make(around: &OwnedFd, name: &[u8]) -> Result<Self, AdoptError> {
         let around = fcntl_dupfd_cloexec(around, 3).map_err(of("fcntl"))?;
-        let name = unguessable(name, Uuid::nil());
+        let name = unguessable(name);
         mkdirat(&around, &name[..], Mode::RWXU).map_err(of("mkdirat"))?;
         let fd = open_directory(&around, &name)
             .map_err(of("openat"))

@@ -51,6 +51,8 @@
 //!   handler.
 //! - [`BtrfsDestinationBuilder::choose_sources`] lets the caller choose parents
 //!   and clone sources; [`btrfs_lineage::Resolver`] finds them without a receive.
+//! - [`BtrfsDestinationBuilder::check_before_seal`] lets the caller check a
+//!   complete subvolume before it is marked as received.
 //! - [`Receiver::item`] applies commands one by one.
 //! - [`Planner`] converts commands to operations, for a [`Destination`] of your
 //!   own or for other uses.

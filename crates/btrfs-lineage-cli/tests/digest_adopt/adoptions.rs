@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_copy_becomes_a_parent, "rsync").needs("rsync"),
         test!(a_copy_becomes_a_parent, "cp"),
         test!(a_lost_received_uuid_comes_back),
+        test!(long_names_are_adopted),
         test!(another_received_uuid_is_not_lost_by_accident),
         test!(what_cannot_be_adopted_says_why),
         test!(what_changes_meanwhile_is_not_deleted).needs("strace"),
@@ -175,6 +176,19 @@ fn assert_unchanged_since_received(path: &Path) {
         ControlFlow::Continue(())
     })
     .unwrap();
+}
+
+fn long_names_are_adopted() {
+    let hosts = Hosts::with(
+        |work| std::fs::write(work.join("file"), "text").unwrap(),
+        |_| {},
+    );
+    let copy = hosts.copy("cp");
+    let long = copy.with_file_name("x".repeat(255));
+    std::fs::rename(&copy, &long).unwrap();
+    let (status, _, stderr) = hosts.adopt(&["--make-read-only"], &long);
+    assert_eq!((status, &*stderr), (Some(0), ""));
+    assert_eq!(names_in(hosts.to.path()), ["x".repeat(255)]);
 }
 
 /// As `btrfs property set -f ro false` takes it away.

@@ -6,12 +6,12 @@
 //! The thread that completes the last name of a directory hashes the directory
 //! and goes on with the one above.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use btrfs_ioctl::ROOT_INODE;
-use rustix::fs::{AtFlags, FileType, OFlags, RawDir, StatxAttributes, StatxFlags, statx};
+use rustix::fs::{AtFlags, FileType, OFlags, RawDir, StatxFlags, statx};
 
 use super::error::{DigestError, Problem};
 use super::inode::{open, stat_at, stat_of};
@@ -133,9 +133,11 @@ impl Walker<'_> {
         if (stat.st_dev, stat.st_ino) == (self.pool.device, entry.inode) {
             return self.enter(Some((Arc::clone(node), index)), opened, &[]);
         }
-        let is_mount = statx(&opened, "", AtFlags::EMPTY_PATH, StatxFlags::empty())
-            .is_ok_and(|it| it.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
-        if is_mount || ![ROOT_INODE, EMPTY_SUBVOLUME].contains(&stat.st_ino) {
+        let is_nested = || {
+            let (mount, around) = (mount_of(&opened), mount_of(directory));
+            mount.is_some() && mount == around
+        };
+        if ![ROOT_INODE, EMPTY_SUBVOLUME].contains(&stat.st_ino) || !is_nested() {
             return Err(Problem::Mounted);
         }
         self.pool.fill(node, vec![(index, Slot::Nested)]);
@@ -207,6 +209,20 @@ impl Walker<'_> {
         });
         Ok(())
     }
+}
+
+/// The mount that a descriptor belongs to, if that can be found out.
+fn mount_of(fd: &OwnedFd) -> Option<u64> {
+    if let Ok(found) = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+        && StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID)
+    {
+        return Some(found.stx_mnt_id);
+    }
+    // Before Linux 5.8.
+    let info = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+    let text = std::fs::read_to_string(info).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+    line.trim().parse().ok()
 }
 
 /// The names in a directory, sorted by their bytes.
