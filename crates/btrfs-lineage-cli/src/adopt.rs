@@ -133,7 +133,7 @@ fn print(text: &[u8]) -> Result<(), Failure> {
         .map_err(Failure::output)
 }
 
-/// What the shell can be told beside an error.
+/// What to do about an error, in the shell.
 pub(crate) fn advice(error: &AdoptError) -> &'static str {
     match error {
         AdoptError::Digest(DigestError::Writable) | AdoptError::Writable => {

@@ -79,7 +79,7 @@ fn of_subvolume(path: &Path, tree: bool, options: &Digest) -> Result<DigestDocum
     Ok(document)
 }
 
-/// What the shell can be told beside an error.
+/// What to do about an error, in the shell.
 pub(crate) fn advice(error: &DigestError) -> &'static str {
     match error {
         DigestError::Writable => {
