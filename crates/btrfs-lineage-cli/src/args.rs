@@ -52,7 +52,8 @@ pub(crate) struct Digest {
     #[arg(group = "of")]
     pub(crate) subvolume: Option<PathBuf>,
     /// Show what differs between two subvolumes, or between a subvolume and a
-    /// digest that was saved with --json --tree, or between two of these.
+    /// digest that was saved with --json --tree, or between two of these; `-`
+    /// is standard input.
     #[arg(long, num_args = 2, value_names = ["A", "B"], group = "of")]
     pub(crate) compare: Option<Vec<PathBuf>>,
     /// Print JSON.
@@ -78,16 +79,17 @@ pub(crate) struct Digest {
     after_help = "A copy made by rsync or cp has the content of a sent subvolume, but no received \
                   UUID, and incremental streams do not find it. If SUBVOLUME has the digest in \
                   DOCUMENT, it is replaced by a read-only snapshot of itself that has the received \
-                  UUID. Make DOCUMENT on the sender:\n\n    \
-                  btrfs-lineage digest --json --tree SNAPSHOT > DOCUMENT\n\n\
+                  UUID. The digest comes from the sender:\n\n    \
+                  ssh SENDER btrfs-lineage digest --json --tree SNAPSHOT |\n        \
+                  btrfs-lineage adopt SUBVOLUME --digest -\n\n\
                   Exit status: 0 if SUBVOLUME is adopted (with --dry-run: would be), 1 if it \
                   differs or something failed, 2 if the command line is wrong."
 )]
 pub(crate) struct Adopt {
     /// The copy.
     pub(crate) subvolume: PathBuf,
-    /// The digest of the original: what `digest --json` printed. With --tree,
-    /// differences can be named.
+    /// The digest of the original: what `digest --json` printed, or `-` for
+    /// standard input. With --tree, differences can be named.
     #[arg(long, value_name = "DOCUMENT")]
     pub(crate) digest: PathBuf,
     /// Make the copy read-only, if it is writable.

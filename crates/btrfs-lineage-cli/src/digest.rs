@@ -15,6 +15,9 @@ use crate::args::Digest;
 use crate::progress::Progress;
 use crate::{Failure, say};
 
+/// What stands for standard input in the place of a file.
+const STANDARD_INPUT: &str = "-";
+
 pub(crate) fn run(options: &Digest) -> Result<ExitCode, Failure> {
     if let Some([a, b]) = options.compare.as_deref() {
         return compare(a, b, options);
@@ -92,10 +95,15 @@ pub(crate) fn advice(error: &DigestError) -> &'static str {
     }
 }
 
-/// The one document in a file.
+/// The one document in a file, or on standard input.
 pub(crate) fn saved(path: &Path) -> Result<DigestDocument, Failure> {
-    let file = File::open(path).map_err(Failure::path(path))?;
-    let documents = read_documents(BufReader::new(file)).map_err(|error| Failure::Document {
+    let read = if path == Path::new(STANDARD_INPUT) {
+        read_documents(io::stdin().lock())
+    } else {
+        let file = File::open(path).map_err(Failure::path(path))?;
+        read_documents(BufReader::new(file))
+    };
+    let documents = read.map_err(|error| Failure::Document {
         path: path.to_owned(),
         error,
     })?;
@@ -123,6 +131,9 @@ struct Compared<'a> {
 
 fn compare(a: &Path, b: &Path, options: &Digest) -> Result<ExitCode, Failure> {
     let either = |path: &Path| {
+        if path == Path::new(STANDARD_INPUT) {
+            return saved(path);
+        }
         let meta = std::fs::metadata(path).map_err(Failure::path(path))?;
         if meta.is_dir() {
             of_subvolume(path, true, options)

@@ -235,6 +235,11 @@ fn differences_are_named() {
         assert_eq!(status, Some(0), "{stderr}");
         assert!(stdout.is_empty());
     }
+    // From another host.
+    let mut from_pipe = Command::new(crate::support::COMMAND);
+    from_pipe.args(["digest", "--compare", "-"]).arg(&before);
+    from_pipe.stdin(std::fs::File::open(&saved).unwrap());
+    assert!(from_pipe.status().unwrap().success());
     std::fs::write(work.join("c"), "next").unwrap();
     files::set_mode(&work.join("d"), 0o4711).unwrap();
     files::set_xattr(&work.join("e"), "user.new", b"value").unwrap();
