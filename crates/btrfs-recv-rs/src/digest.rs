@@ -15,6 +15,8 @@ use btrfs_lineage::digest::{
 use btrfs_receive::{BeforeSeal, Op};
 use uuid::Uuid;
 
+use crate::progress::Counters;
+
 /// Differences that a message names.
 const SHOWN: usize = 3;
 
@@ -23,6 +25,7 @@ pub(crate) struct Digests {
     file: PathBuf,
     documents: Vec<DigestDocument>,
     cancel: Arc<AtomicBool>,
+    counters: Arc<Counters>,
 }
 
 /// Why a subvolume is not complete.
@@ -60,11 +63,16 @@ impl fmt::Display for First<'_> {
 }
 
 impl Digests {
-    /// Reads `file`. The computations end when `cancel` is set.
+    /// Reads `file`. The computations end when `cancel` is set, and `counters`
+    /// show how far they are.
     ///
     /// # Errors
     /// It cannot be read; the text says why.
-    pub(crate) fn read(file: &Path, cancel: Arc<AtomicBool>) -> Result<Self, String> {
+    pub(crate) fn read(
+        file: &Path,
+        cancel: Arc<AtomicBool>,
+        counters: Arc<Counters>,
+    ) -> Result<Self, String> {
         let cannot = |error: &dyn fmt::Display| format!("--digest={}: {error}", file.display());
         let open = File::open(file).map_err(|error| cannot(&crate::messages::strerror(&error)))?;
         let documents = read_documents(BufReader::new(open)).map_err(|error| cannot(&error))?;
@@ -72,6 +80,7 @@ impl Digests {
             file: file.to_owned(),
             documents,
             cancel,
+            counters,
         })
     }
 
@@ -94,7 +103,10 @@ impl Digests {
         how.tree = expected.iter().any(|it| it.tree.is_some());
         how.root_changes = subvolume.pending().iter().filter_map(of_root).collect();
         how.progress = Arc::new(DigestProgress::cancelled_by(Arc::clone(&self.cancel)));
-        let found = digest(subvolume, how)?;
+        self.counters.comparing(Some(Arc::clone(&how.progress)));
+        let found = digest(subvolume, how);
+        self.counters.comparing(None);
+        let found = found?;
         if expected.iter().any(|it| it.sha256 == found.sha256) {
             return Ok(());
         }

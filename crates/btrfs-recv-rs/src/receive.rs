@@ -156,7 +156,7 @@ pub(crate) fn destination(
     cancel: &Cancel,
     messages: &mut Messages,
 ) -> Option<BtrfsDestination> {
-    let destination = match open_destination(options, cancel) {
+    let destination = match open_destination(options, cancel, messages) {
         Ok(destination) => destination,
         Err(Refused { text, to_do }) => {
             messages.refused(&text, to_do);
@@ -242,9 +242,9 @@ pub(crate) fn run(
     messages.input_size(size);
     // The lines of -v would be all that can be read.
     let may_draw = (options.progress || options.verbosity == 1) && !input.is_terminal();
-    let progress = Progress::start(options.progress, may_draw, size);
+    let counters = messages.counters();
+    let progress = Progress::start(counters, options.progress, may_draw, size);
     input.count(progress.counters());
-    messages.count(progress.counters());
     if input.is_terminal() {
         messages.warning(
             "reading the stream from a terminal; did you mean btrfs send SUBVOLUME | \
@@ -296,7 +296,11 @@ impl From<String> for Refused {
     }
 }
 
-fn open_destination(options: &Receive, cancel: &Cancel) -> Result<BtrfsDestination, Refused> {
+fn open_destination(
+    options: &Receive,
+    cancel: &Cancel,
+    messages: &mut Messages,
+) -> Result<BtrfsDestination, Refused> {
     let path = &options.destination;
     if let Some(mount) = &options.root_mount {
         check_root_mount(mount, path)?;
@@ -317,7 +321,7 @@ fn open_destination(options: &Receive, cancel: &Cancel) -> Result<BtrfsDestinati
         builder = builder.clone_source(&source.path, source.stands_for);
     }
     if let Some(file) = &options.digest {
-        let digests = Digests::read(file, cancel.flag())?;
+        let digests = Digests::read(file, cancel.flag(), messages.counters())?;
         builder = builder.check_before_seal(move |subvolume| digests.check(subvolume));
     }
     builder.open(path).map_err(refused)
