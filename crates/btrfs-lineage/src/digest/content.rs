@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
+use std::thread;
 
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::{Errno, pread};
@@ -199,6 +200,18 @@ struct Done {
     failed: bool,
 }
 
+/// Wakes those who wait for this thread, if it panics.
+struct OnPanic<'a>(&'a LargeFile);
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            lock(&self.0.done).failed = true;
+            self.0.progress.notify_all();
+        }
+    }
+}
+
 impl LargeFile {
     pub(super) fn new(file: OwnedFd, size: u64, record: Record, linked: Linked) -> Self {
         Self {
@@ -229,6 +242,7 @@ impl LargeFile {
         progress: &DigestProgress,
     ) -> Result<Option<(Recorded, Linked)>, Problem> {
         self.readers.fetch_add(1, Ordering::AcqRel);
+        let _on_panic = OnPanic(self);
         let read = self.segments(content, progress);
         let is_last = self.readers.fetch_sub(1, Ordering::AcqRel) == 1;
         let mut done = lock(&self.done);
