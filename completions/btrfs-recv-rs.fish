@@ -9,6 +9,7 @@ complete -c btrfs-recv-rs -l chain -r -F -d 'receive the streams in SOURCE, a fi
 complete -c btrfs-recv-rs -s m -x -a '(__fish_complete_directories)' -d 'the mount point that contains PATH'
 complete -c btrfs-recv-rs -l force-decompress -d 'decompress data instead of storing it compressed as sent'
 complete -c btrfs-recv-rs -l test-encoded -d 'test that compressed data can be decompressed; the kernel does not'
+complete -c btrfs-recv-rs -l digest -r -F -d 'complete a subvolume only if it has its digest in FILE, made by btrfs-lineage digest --json'
 complete -c btrfs-recv-rs -l sandbox -d 'drop unneeded access before reading the stream: network, other programs, other files'
 complete -c btrfs-recv-rs -l name -x -d 'create the subvolume as NAME instead of the name in the stream'
 complete -c btrfs-recv-rs -l on-error -x -a 'keep delete' -d 'keep (default) or delete an incomplete subvolume'

@@ -1,13 +1,16 @@
 //! Finds out how the subvolumes of btrfs filesystems are related by send and
 //! receive.
 
+mod adopt;
 mod args;
 mod audit;
+mod digest;
 mod explain;
 mod inventory;
 #[cfg(test)]
 mod manual;
 mod plan;
+mod progress;
 mod streams;
 
 use std::io::{self, Write};
@@ -15,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use sendstream_common::text::{push_message, strerror};
 
 use args::{Args, Request};
@@ -28,6 +32,27 @@ enum Failure {
     /// A path that cannot be used.
     #[error("{}: {}", path.display(), what(error))]
     Path { path: PathBuf, error: io::Error },
+    /// There is no digest of a subvolume.
+    #[error("{}: {error}{}", path.display(), digest::advice(error))]
+    Digest {
+        path: PathBuf,
+        error: btrfs_lineage::digest::DigestError,
+    },
+    /// A copy was not adopted.
+    #[error("{}: not adopted: {error}{}", path.display(), adopt::advice(error))]
+    Adopt {
+        path: PathBuf,
+        error: Box<btrfs_lineage::adopt::AdoptError>,
+    },
+    /// A file with digests that cannot be read.
+    #[error("{}: {error}", path.display())]
+    Document {
+        path: PathBuf,
+        error: btrfs_lineage::digest::DocumentError,
+    },
+    /// A file with another number of digests than one.
+    #[error("{}: {count} digests where one is expected", path.display())]
+    SeveralDocuments { path: PathBuf, count: usize },
     /// Standard output could not be written.
     #[error("standard output: {}", strerror(error))]
     Output { error: io::Error },
@@ -63,7 +88,20 @@ fn what(error: &io::Error) -> String {
     }
 }
 
+/// Each directory on the way to the deepest one is open while it is read. A
+/// process starts with 1,024 descriptors and is commonly allowed many more.
+fn allow_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX).min(8192);
+    if limit.current.is_some_and(|current| current < most) {
+        limit.current = Some(most);
+        // Fewer do for most.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
 fn main() -> ExitCode {
+    allow_descriptors();
     match run(&Args::parse()) {
         Ok(status) => status,
         Err(failure) => {
@@ -80,6 +118,8 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         Request::Inventory(options) => inventory::run(options),
         Request::Audit(options) => Ok(audit::run(options)),
         Request::Plan(options) => plan::run(options),
+        Request::Digest(options) => digest::run(options),
+        Request::Adopt(options) => adopt::run(options),
     }
 }
 

@@ -6,6 +6,10 @@
 //! when a stream comes back to where its parent was made. [`Resolver`] finds
 //! all of them wherever they lie, chooses, and says why.
 //!
+//! With the feature `digest`, the module `digest` computes a digest of
+//! everything that send carries of a subvolume, and the module `adopt` makes a
+//! copy that was not received a parent.
+//!
 //! # How it searches
 //! | privilege | UUID → ids | id → descriptor |
 //! |-|-|-|
@@ -63,20 +67,23 @@
 //! - For a **clone source** it is looked up when the subvolume is complete,
 //!   since files are cloned one after another. If the source is changed
 //!   meanwhile, the clones may hold the old data or the new.
-
 //!
 //! # Changes since the receive
 //! A read-only subvolume can be made writable, changed, and made read-only again,
 //! without losing its received UUID. [`since_received`] finds out whether a
 //! subvolume was changed, and [`SinceReceived::Unchanged`] says what it cannot see.
 //! A resolver looks at each candidate with the received UUID wanted, but reads at most
-//! 1 MiB of metadata for it; the report has the result
+//! 64 KiB of metadata for it; the report has the result
 //! ([`SourceUsed::changed_inode`]). A changed source serves if there is no better
 //! one: the stream may have been made from a copy with the same changes.
 
+#[cfg(feature = "digest")]
+pub mod adopt;
 mod audit;
 mod candidate;
 mod choice;
+#[cfg(feature = "digest")]
+pub mod digest;
 mod inventory;
 mod lookup;
 mod mount;

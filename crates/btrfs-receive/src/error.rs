@@ -348,6 +348,11 @@ pub enum Cause {
         /// Where in the file the data is missing, in bytes.
         offset: u64,
     },
+    /// The check of the caller failed:
+    /// [`check_before_seal`](crate::BtrfsDestinationBuilder::check_before_seal).
+    /// The subvolume is complete and on disk, but not marked as received.
+    #[error(transparent)]
+    CheckFailed(Box<dyn std::error::Error + Send + Sync>),
     /// An error of a [`Destination`](crate::Destination) outside this
     /// crate.
     #[error(transparent)]

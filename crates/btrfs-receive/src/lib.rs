@@ -51,6 +51,8 @@
 //!   handler.
 //! - [`BtrfsDestinationBuilder::choose_sources`] lets the caller choose parents
 //!   and clone sources; [`btrfs_lineage::Resolver`] finds them without a receive.
+//! - [`BtrfsDestinationBuilder::check_before_seal`] lets the caller check a
+//!   complete subvolume before it is marked as received.
 //! - [`Receiver::item`] applies commands one by one.
 //! - [`Planner`] converts commands to operations, for a [`Destination`] of your
 //!   own or for other uses.
@@ -141,7 +143,7 @@ pub use btrfs_sendstream;
 pub use confine::fuzzing::confine as fuzz_confine;
 
 pub use btrfs_sendstream::decompress::DecodeError;
-pub use destination::btrfs::{BtrfsDestination, BtrfsDestinationBuilder};
+pub use destination::btrfs::{BeforeSeal, BtrfsDestination, BtrfsDestinationBuilder};
 pub use destination::directory::{DirectoryDestination, DirectoryDestinationBuilder};
 pub use destination::{Begun, DeferredAttributes, Destination, Finished};
 pub use error::{

@@ -4,6 +4,7 @@ mod advice;
 mod args;
 mod btrfs;
 mod chain;
+mod digest;
 mod dry_run;
 mod dump;
 mod extract;

@@ -13,6 +13,7 @@ use btrfs_receive::{
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::args::{Receive, Resume};
+use crate::digest::Digests;
 use crate::input::Input;
 use crate::messages::{Messages, strerror};
 use crate::progress::Progress;
@@ -89,7 +90,7 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
         messages.error(text);
         return false;
     }
-    match destination(options, messages) {
+    match destination(options, &cancel, messages) {
         Some(destination) => match receiver(destination, options, how(options, cancel), file) {
             Ok(mut receiver) => run(&mut *receiver, input, options, messages),
             Err(error) => {
@@ -150,8 +151,12 @@ pub(crate) fn receiver(
 }
 
 /// The destination; `None` if it cannot be opened, which was said.
-pub(crate) fn destination(options: &Receive, messages: &mut Messages) -> Option<BtrfsDestination> {
-    let destination = match open_destination(options) {
+pub(crate) fn destination(
+    options: &Receive,
+    cancel: &Cancel,
+    messages: &mut Messages,
+) -> Option<BtrfsDestination> {
+    let destination = match open_destination(options, cancel, messages) {
         Ok(destination) => destination,
         Err(Refused { text, to_do }) => {
             messages.refused(&text, to_do);
@@ -179,7 +184,10 @@ pub(crate) fn reach<'a>(options: &'a Receive, files: &[&'a Path]) -> Reach<'a> {
     Reach {
         destination: &options.destination,
         state: (options.resume.as_ref()).and_then(|resume| resume.state_dir.as_deref()),
-        sources: parent.chain(clones).chain(files.iter().copied()).collect(),
+        sources: (parent.chain(clones))
+            .chain(options.digest.as_deref())
+            .chain(files.iter().copied())
+            .collect(),
         filesystem: if options.confine_sources {
             Filesystem::IfPermitted
         } else {
@@ -234,9 +242,9 @@ pub(crate) fn run(
     messages.input_size(size);
     // The lines of -v would be all that can be read.
     let may_draw = (options.progress || options.verbosity == 1) && !input.is_terminal();
-    let progress = Progress::start(options.progress, may_draw, size);
+    let counters = messages.counters();
+    let progress = Progress::start(counters, options.progress, may_draw, size);
     input.count(progress.counters());
-    messages.count(progress.counters());
     if input.is_terminal() {
         messages.warning(
             "reading the stream from a terminal; did you mean btrfs send SUBVOLUME | \
@@ -288,7 +296,11 @@ impl From<String> for Refused {
     }
 }
 
-fn open_destination(options: &Receive) -> Result<BtrfsDestination, Refused> {
+fn open_destination(
+    options: &Receive,
+    cancel: &Cancel,
+    messages: &mut Messages,
+) -> Result<BtrfsDestination, Refused> {
     let path = &options.destination;
     if let Some(mount) = &options.root_mount {
         check_root_mount(mount, path)?;
@@ -307,6 +319,10 @@ fn open_destination(options: &Receive) -> Result<BtrfsDestination, Refused> {
     }
     for source in &options.clone_sources {
         builder = builder.clone_source(&source.path, source.stands_for);
+    }
+    if let Some(file) = &options.digest {
+        let digests = Digests::read(file, cancel.flag(), messages.counters())?;
+        builder = builder.check_before_seal(move |subvolume| digests.check(subvolume));
     }
     builder.open(path).map_err(refused)
 }

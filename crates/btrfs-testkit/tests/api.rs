@@ -53,8 +53,9 @@ const LIBRARIES: [Library; 4] = [
     },
     Library {
         name: "btrfs-lineage",
-        features: "",
-        allowed: &[],
+        features: "digest",
+        // Documents are read and written by whatever serde can.
+        allowed: &["serde", "serde_core"],
     },
     Library {
         name: "btrfs-receive",

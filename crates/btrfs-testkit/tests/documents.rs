@@ -11,6 +11,7 @@ const OTHER_OPTIONS: &[(&str, &[&str])] = &[
         &["--compressed-data", "--no-data", "--proto", "--verbose"],
     ),
     ("Synology's btrfs", &["--without-syno-features"]),
+    ("rsync", &["--modify-window", "--numeric-ids"]),
     (
         "cargo",
         &[

@@ -12,9 +12,17 @@ use serde_json::ser::{Formatter, Serializer};
 pub fn line(value: &impl Serialize) -> Vec<u8> {
     let mut line = Vec::new();
     // Writing to a vector does not fail, and all keys are text.
-    let _ = value.serialize(&mut Serializer::with_formatter(&mut line, OneLine));
-    line.push(b'\n');
+    let _ = write_line(&mut line, value);
     line
+}
+
+/// Writes `value` as [`line`] does, without holding all of it.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_line(mut out: impl io::Write, value: &impl Serialize) -> io::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(&mut out, OneLine))?;
+    out.write_all(b"\n")
 }
 
 /// A line with an `event`.

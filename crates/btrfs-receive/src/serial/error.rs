@@ -143,6 +143,7 @@ impl<'a> Details<'a> {
             | Cause::Limit { .. }
             | Cause::NothingToFinish
             | Cause::ThreadPanicked
+            | Cause::CheckFailed(_)
             | Cause::Other(_)
             | Cause::OutOfRange { .. }
             | Cause::RootItself
@@ -182,6 +183,7 @@ fn kind(cause: &Cause) -> &'static str {
         Cause::ThreadPanicked => "thread_panicked",
         Cause::StampStays { .. } => "stamp_stays",
         Cause::DataLost { .. } => "data_lost",
+        Cause::CheckFailed(_) => "check_failed",
         Cause::Other(_) => "other",
         Cause::OutOfRange { .. } => "out_of_range",
         Cause::Escape { .. } => "escape",

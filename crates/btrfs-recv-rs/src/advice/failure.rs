@@ -95,6 +95,11 @@ fn on_cause(failure: &Failure, cause: &Cause) -> Option<Advice> {
             "the disk failed or is full",
             "look at dmesg and btrfs device stats before receiving again",
         ),
+        Cause::CheckFailed(_) => Advice::new(
+            "data was damaged on its way, something was excluded, the parent here differs from \
+             the sender's, or the digest is of another state",
+            "send and receive it again; btrfs-lineage digest --compare shows what differs",
+        ),
         Cause::ModeNotSet { .. } if !has(CapabilitySet::FSETID) => permission("fsetid"),
         Cause::NoProc { .. } => Advice::to_do("mount the proc filesystem on /proc"),
         Cause::Escape { .. } => Advice::new(

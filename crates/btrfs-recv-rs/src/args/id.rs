@@ -18,6 +18,7 @@ pub(crate) enum Id {
     Parent,
     CloneSource,
     Atomic,
+    Digest,
     Resumable,
     CheckpointEvery,
     StateDir,

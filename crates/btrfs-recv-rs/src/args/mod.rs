@@ -111,6 +111,8 @@ pub(crate) struct Receive {
     pub(crate) clone_sources: Vec<CloneSource>,
     /// Whether a subvolume appears under its name only when it is complete.
     pub(crate) atomic: bool,
+    /// The file with the digests that subvolumes must have.
+    pub(crate) digest: Option<PathBuf>,
     /// How to make the receive resumable, if it is to be.
     pub(crate) resume: Option<Resume>,
     /// Whether to show progress where nobody looks, too.
@@ -143,6 +145,7 @@ impl Default for Receive {
             parent: None,
             clone_sources: Vec::new(),
             atomic: false,
+            digest: None,
             resume: None,
             progress: false,
             size: None,

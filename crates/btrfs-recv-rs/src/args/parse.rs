@@ -144,6 +144,7 @@ impl Given {
                 self.receive.clone_sources.push(source);
             }
             Id::Atomic => self.receive.atomic = true,
+            Id::Digest => self.receive.digest = Some(value.into()),
             Id::Resumable => _ = self.resume(),
             Id::CheckpointEvery => self.resume().every(value)?,
             Id::StateDir => self.resume().state_dir = Some(value.into()),

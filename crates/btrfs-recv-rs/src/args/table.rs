@@ -189,6 +189,22 @@ const RECEIVING: &[Opt] = &[
     )
     .modes(BTRFS_MODES),
     Opt::new(
+        Id::Digest,
+        "digest",
+        "complete a subvolume only if it has its digest in FILE, made by btrfs-lineage digest --json",
+    )
+    .value("FILE", Hint::File)
+    .modes(&[Mode::Receive, Mode::Chain])
+    .manual(
+        "Complete a subvolume only if it has the digest that the sender's has. <FILE> is what \
+         `btrfs-lineage digest --json` printed for the sender's subvolume; with several \
+         subvolumes, one line for each. When everything is written to disk, all of the \
+         subvolume is read. If its digest is another, or <FILE> has none for it, the subvolume \
+         fails: it is not marked as received. If the digest was made with `--tree`, the message \
+         names the first differences. A subvolume that is skipped because it is complete in \
+         <PATH> is not read. Needs CAP_SYS_ADMIN.",
+    ),
+    Opt::new(
         Id::Sandbox,
         "sandbox",
         "drop unneeded access before reading the stream: network, other programs, other files",

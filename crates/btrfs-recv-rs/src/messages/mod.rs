@@ -142,9 +142,9 @@ impl Messages {
         self
     }
 
-    /// Has the subvolume and its files counted.
-    pub(crate) fn count(&mut self, counters: &Arc<Counters>) {
-        self.counters = Some(Arc::clone(counters));
+    /// What the subvolume and its files are counted in, from now on.
+    pub(crate) fn counters(&mut self) -> Arc<Counters> {
+        Arc::clone(self.counters.get_or_insert_default())
     }
 
     /// Sets the size of the input.

@@ -18,6 +18,9 @@ pub(super) struct State {
     pub(super) files: u64,
     /// Bytes a second.
     pub(super) rate: u64,
+    /// Bytes of the complete subvolume that were read for its digest, while it
+    /// is computed.
+    pub(super) compared: Option<u64>,
 }
 
 impl State {
@@ -27,6 +30,7 @@ impl State {
         let room = width.saturating_sub(1);
         // What matters most stays longest.
         let full = [
+            self.compared(),
             self.share(),
             Some(self.amount()),
             self.rate(),
@@ -49,7 +53,15 @@ impl State {
         format!("{text}  {}", shortened(&name, left))
     }
 
+    fn compared(&self) -> Option<String> {
+        Some(format!("comparing: {} read", bytes(self.compared?)))
+    }
+
     fn share(&self) -> Option<String> {
+        // Nothing arrives meanwhile.
+        if self.compared.is_some() {
+            return None;
+        }
         let size = self.size.filter(|&size| size > 0)?;
         let percent = u128::from(self.bytes.min(size)) * 100 / u128::from(size);
         Some(format!("{percent:3}%"))
@@ -63,10 +75,16 @@ impl State {
     }
 
     fn rate(&self) -> Option<String> {
+        if self.compared.is_some() {
+            return None;
+        }
         Some(format!("{}/s", bytes(self.rate)))
     }
 
     fn left(&self) -> Option<String> {
+        if self.compared.is_some() {
+            return None;
+        }
         let left = self.size?.saturating_sub(self.bytes);
         let seconds = left.checked_div(self.rate)?;
         let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
@@ -123,6 +141,7 @@ mod tests {
             size,
             files: 12_345,
             rate: 200 << 20,
+            compared: None,
         }
     }
 
@@ -142,6 +161,17 @@ mod tests {
             "1.0 GiB  200.0 MiB/s  12345 files  home.20261123T1200"
         );
         assert_eq!(unknown.fitted(40), "1.0 GiB  200.0 MiB/s  12345 files");
+    }
+
+    #[test]
+    fn shows_that_it_compares() {
+        let mut comparing = state(Some(1 << 30));
+        comparing.compared = Some(3 << 20);
+        assert_eq!(
+            comparing.fitted(80),
+            "comparing: 3.0 MiB read  1.0 GiB of 1.0 GiB  12345 files  home.20261123T1200"
+        );
+        assert_eq!(comparing.fitted(30), "comparing: 3.0 MiB read");
     }
 
     #[test]

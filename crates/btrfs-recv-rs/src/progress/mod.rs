@@ -13,6 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use btrfs_lineage::digest::DigestProgress;
+
 use line::State;
 use rate::Rate;
 
@@ -41,6 +43,8 @@ pub(crate) struct Counters {
     bytes: AtomicU64,
     files: AtomicU64,
     name: Mutex<Vec<u8>>,
+    /// The digest of the complete subvolume that is being computed.
+    comparing: Mutex<Option<Arc<DigestProgress>>>,
     is_over: Mutex<bool>,
     over: Condvar,
 }
@@ -61,6 +65,12 @@ impl Counters {
         *lock(&self.name) = name.to_vec();
     }
 
+    /// A complete subvolume is read once more, for its digest; `None` when that
+    /// is over.
+    pub(crate) fn comparing(&self, progress: Option<Arc<DigestProgress>>) {
+        *lock(&self.comparing) = progress;
+    }
+
     fn state(&self, rate: &mut Rate, size: Option<u64>) -> State {
         let bytes = self.bytes.load(Ordering::Relaxed);
         State {
@@ -68,6 +78,7 @@ impl Counters {
             bytes,
             size,
             files: self.files.load(Ordering::Relaxed),
+            compared: lock(&self.comparing).as_ref().map(|it| it.bytes()),
             rate: rate.at(Instant::now(), bytes),
         }
     }
@@ -94,8 +105,12 @@ impl Progress {
     /// Shows progress of a receive of `size` bytes, if that is known: if
     /// `asked` for in any case, else where a person looks at standard error
     /// and `may_draw` between the messages.
-    pub(crate) fn start(asked: bool, may_draw: bool, size: Option<u64>) -> Self {
-        let counters = Arc::new(Counters::default());
+    pub(crate) fn start(
+        counters: Arc<Counters>,
+        asked: bool,
+        may_draw: bool,
+        size: Option<u64>,
+    ) -> Self {
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let on_screen = io::stderr().is_terminal() && !is_dumb;
         let form = match (on_screen && may_draw, asked) {

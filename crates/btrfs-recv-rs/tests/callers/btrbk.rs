@@ -2,11 +2,14 @@
 //!
 //! What btrbk prints is printed here too.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use btrfs_lineage::adopt::{AdoptOptions, adopt};
+use btrfs_lineage::digest::{DigestOptions, digest};
 use btrfs_testkit::{LoopFilesystem, Sample, Test, assert_same_tree, files, subvolume};
 
 use crate::shim::write_program;
@@ -30,6 +33,7 @@ pub(crate) fn tests() -> Vec<Test> {
                 "goes_on_when_a_lost_relation_is_good_again",
                 relation_is_good_again,
             ),
+            with("goes_on_after_an_adoption", adopts),
         ]);
     }
     let body = || restores_raw_targets(&Btrbk::new(Backend::Shim));
@@ -325,6 +329,44 @@ fn mark_again(copy: &Path, snapshot: &Path) {
     subvolume::set_read_only(copy, false);
     subvolume::stamp(copy, &subvolume::facts(snapshot).uuid, 0);
     subvolume::flip(copy, true);
+}
+
+/// The copy has lost its received UUID, and btrbk sends everything again. When
+/// the copy is adopted, it goes on in increments.
+fn adopts(btrbk: &Btrbk) {
+    let from = host();
+    let (_to, backup) = target();
+    let (snapshot, copy) = btrbk.backup(from.path(), &backup);
+    lose_received_uuid(&copy);
+    change(&from.path().join("work"), 1);
+    let target = backup.to_str().unwrap();
+    let output = btrbk.run("run", from.path(), target, &["ours", "real"]);
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("is not a receive target of"));
+    let everything = latest(&backup);
+    assert_incremental(&everything, false);
+    subvolume::delete(&everything);
+
+    let of = File::open(&snapshot).unwrap();
+    let document = digest(of, DigestOptions::default()).unwrap();
+    let directory = File::open(&backup).unwrap();
+    let name = copy.file_name().unwrap().as_bytes();
+    adopt(&directory, name, &document, &AdoptOptions::default()).unwrap();
+    change(&from.path().join("work"), 2);
+    btrbk.backup(from.path(), &backup);
+    let copies = names(&backup);
+    assert!(copies.len() > 1);
+    for copy in &copies {
+        assert_incremental(copy, true);
+    }
+}
+
+fn lose_received_uuid(copy: &Path) {
+    subvolume::set_read_only(copy, false);
+    subvolume::stamp(copy, &"0".repeat(32), 0);
+    subvolume::set_read_only(copy, true);
+    assert_eq!(subvolume::facts(copy).received_uuid, None);
 }
 
 fn cleans_up(btrbk: &Btrbk) {

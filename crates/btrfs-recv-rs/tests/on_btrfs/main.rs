@@ -1,6 +1,7 @@
 //! The command on a real btrfs.
 
 mod chain;
+mod digest;
 mod errors;
 mod hostile;
 mod json;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let tests = [
         chain::tests(),
+        digest::tests(),
         errors::tests(),
         hostile::tests(),
         json::tests(),

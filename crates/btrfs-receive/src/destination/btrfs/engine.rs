@@ -11,6 +11,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use tracing::debug;
 
 use super::budget::Share;
+use super::check::{BeforeSeal, Check};
 use super::construction::Construction;
 use super::content::ContentWriter;
 use super::content_thread::Content;
@@ -41,6 +42,7 @@ pub(super) struct Engine {
     /// This thread has a umask of its own, which is 0.
     private_umask: bool,
     progress: Progress,
+    check: Check,
     pub(super) content: Content,
     finder: SourceFinder,
     pub(super) construction: Option<Construction>,
@@ -55,6 +57,7 @@ impl Engine {
         encoding: Encoding,
         finder: SourceFinder,
         progress: Progress,
+        check: Check,
         content: Content,
     ) -> Self {
         let has =
@@ -66,6 +69,7 @@ impl Engine {
             keeps_set_id: has(CapabilitySet::FSETID),
             private_umask: false,
             progress,
+            check,
             content,
             finder,
             construction: None,
@@ -225,8 +229,15 @@ impl Engine {
             sources: &mut sources,
             finder: &mut self.finder,
         };
+        let before = BeforeSeal {
+            root: &root,
+            new: &new,
+            pending: &opening,
+        };
+        let check = || self.check.run(&before);
         let mut open_up = opening.iter();
-        let id = sealing.seal(|| open_up.try_for_each(|step| namespace.apply(step, &mut tools)))?;
+        let open_up = || open_up.try_for_each(|step| namespace.apply(step, &mut tools));
+        let id = sealing.seal(check, open_up)?;
         let mut fallbacks = self.content.fallbacks();
         fallbacks += namespace.flags.take_fallbacks();
         if !fallbacks.is_none() {

@@ -8,6 +8,7 @@
 //! inodes of an incremental stream before their turn comes ([`prefetch`]).
 
 mod budget;
+mod check;
 #[cfg(feature = "resume")]
 pub(crate) mod checkpoint;
 mod construction;
@@ -38,6 +39,8 @@ use rustix::io::Errno;
 use rustix::io::fcntl_dupfd_cloexec;
 use uuid::Uuid;
 
+pub use self::check::BeforeSeal;
+use self::check::Check;
 use self::engine::Engine;
 pub(crate) use self::naming::Naming;
 use self::pipeline::Pipeline;
@@ -95,6 +98,7 @@ pub struct BtrfsDestinationBuilder {
     clone_sources: Vec<(PathBuf, Option<Uuid>)>,
     walk: bool,
     naming: Naming,
+    check: Check,
 }
 
 impl BtrfsDestinationBuilder {
@@ -156,6 +160,22 @@ impl BtrfsDestinationBuilder {
         self
     }
 
+    /// Calls `check` for each subvolume when all of it is applied and on disk,
+    /// before it is marked as received. If that returns an error, the subvolume
+    /// fails with [`Cause::CheckFailed`](crate::Cause::CheckFailed): it stays
+    /// writable and without received UUID. It is called on a thread of the
+    /// destination; if it panics, nothing more is applied or finished. Default:
+    /// no check.
+    pub fn check_before_seal(
+        mut self,
+        check: impl FnMut(&BeforeSeal<'_>) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+        + Send
+        + 'static,
+    ) -> Self {
+        self.check = Check::new(check);
+        self
+    }
+
     /// Takes this subvolume for the parent that the first incremental stream
     /// names, and for what that stream clones from its parent; whatever its
     /// UUIDs are, and **even if it is writable**.
@@ -200,13 +220,14 @@ impl BtrfsDestinationBuilder {
         self.open_fd(fd, directory)
     }
 
-    fn open_fd(self, fd: OwnedFd, directory: &Path) -> Result<BtrfsDestination, OpenError> {
+    fn open_fd(mut self, fd: OwnedFd, directory: &Path) -> Result<BtrfsDestination, OpenError> {
         match sys::fs_info(&fd) {
             Ok(_) => {}
             Err(Errno::NOTTY) => return Err(OpenError::not_btrfs(directory)),
             Err(errno) => return Err(OpenError::new("BTRFS_IOC_FS_INFO", directory, errno)),
         }
         let (encoding, naming) = (self.encoding, self.naming);
+        let check = std::mem::take(&mut self.check);
         // Without openat2 nothing would confine it.
         let prefetcher = Prefetcher::new(!self.walk);
         let finder = self.sources(&fd, directory)?;
@@ -214,7 +235,7 @@ impl BtrfsDestinationBuilder {
         let directory_fd = fcntl_dupfd_cloexec(&fd, 3)
             .map_err(|errno| OpenError::new("fcntl", directory, errno))?;
         let progress = prefetcher.progress();
-        let engine = |content| Engine::new(fd, naming, encoding, finder, progress, content);
+        let engine = |content| Engine::new(fd, naming, encoding, finder, progress, check, content);
         let pipeline =
             Pipeline::start(engine).map_err(|error| OpenError::new("thread", directory, error))?;
         Ok(BtrfsDestination {

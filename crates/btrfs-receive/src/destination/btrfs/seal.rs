@@ -59,20 +59,22 @@ struct Marked {
 }
 
 impl Sealing<'_> {
-    /// Puts every byte on disk and does the rest. `open_up` lets others enter
-    /// the root, as far as they are to. Returns the id of the subvolume.
+    /// Puts every byte on disk and does the rest. `check` sees the subvolume
+    /// before it is marked; `open_up` lets others enter the root, as far as they
+    /// are to. Returns the id of the subvolume.
     ///
     /// # Errors
     /// [`Destination::finish`](crate::Destination::finish) says what is left.
     pub(super) fn seal(
         self,
+        check: impl FnOnce() -> Result<(), Cause>,
         open_up: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
         let Marked {
             id,
             rtransid,
             unfinished,
-        } = self.mark().map_err(|cause| self.failed(cause))?;
+        } = self.mark(check).map_err(|cause| self.failed(cause))?;
         let open_up = || {
             open_up()?;
             if unfinished {
@@ -97,12 +99,13 @@ impl Sealing<'_> {
     }
 
     /// Puts every byte on disk and marks the subvolume as received, if it has
-    /// its name still.
-    fn mark(&self) -> Result<Marked, Cause> {
+    /// its name still and the caller agrees.
+    fn mark(&self, check: impl FnOnce() -> Result<(), Cause>) -> Result<Marked, Cause> {
         let new = self.new;
         debug!(name = %new.name, "everything is applied: writing it to disk");
         syncfs(self.root).map_err(named("syncfs"))?;
         self.accepted.verify()?;
+        check()?;
         let id = sys::subvolume_info(self.root)
             .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
             .id;
