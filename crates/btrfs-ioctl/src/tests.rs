@@ -167,7 +167,12 @@ fn data_is_cloned_and_written_encoded() {
             encryption: 0,
         };
         let encoded = File::create(fs.path().join("encoded")).unwrap();
-        assert_eq!(encoded_write(&encoded, &range, &data), Ok(data.len()));
+        let written = encoded_write(&encoded, &range, &data);
+        if written == Err(Errno::NOTTY) {
+            // Before Linux 5.18.
+            return;
+        }
+        assert_eq!(written, Ok(data.len()));
         assert_eq!(std::fs::read(fs.path().join("encoded")).unwrap(), plain);
         let encrypted = EncodedRange {
             encryption: 1,

@@ -89,6 +89,8 @@ impl Place {
         Sample::default().build(&work);
         let monday = take("monday");
         Sample::default().change(&work);
+        // Of a nested subvolume, cp leaves a directory.
+        subvolume::delete(&work.join("nested subvolume"));
         let tuesday = take("tuesday");
         fs::write(work.join("wednesday"), b"file").unwrap();
         take("wednesday");

@@ -1,6 +1,8 @@
 //! Files with fs-verity: what the kernel measures is what the sender's did.
 
+use btrfs_receive::btrfs_sendstream::inode_flags;
 use btrfs_testkit::{LoopFilesystem, Test, files, subvolume, test};
+use rustix::fs::{IFlags, ioctl_getflags};
 use sha2::{Digest as _, Sha256};
 
 use crate::resume::{Log, receiver};
@@ -12,6 +14,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(verity_is_measured, 4096, 32),
         test!(verity_with_a_signature_nobody_knows),
         test!(verity_of_the_parent_stays),
+        test!(verity_for_an_immutable_file_of_the_parent),
         test!(verity_keeps_content_as_it_is),
         test!(verity_after_an_interruption),
     ];
@@ -70,16 +73,13 @@ fn verity_with_a_signature_nobody_knows() {
     assert!(facts.received_uuid.is_none() && !facts.read_only);
 }
 
-/// An immutable file, too, and clones of it.
+/// Under another name too; and it is cloned from.
 fn verity_of_the_parent_stays() {
     let to = LoopFilesystem::new();
     let first = Script::full("first")
         .file("file")
         .write("file", 0, &[7; 8192])
         .verity("file", 4096, b"", b"")
-        .file("immutable")
-        .write("immutable", 0, DATA)
-        .attributes("immutable", 1 << 6)
         .end();
     receive(&first, to.path());
     let first = to.path().join("first");
@@ -88,7 +88,6 @@ fn verity_of_the_parent_stays() {
         .file("clone")
         .clone_own("renamed", "clone", (0, 0, 4096))
         .clone_from((UUID, 7), "file", "clone", (0, 4096, 4096))
-        .verity("immutable", 4096, b"salt", b"")
         .end();
     receive(&second, to.path());
     let second = to.path().join("second");
@@ -96,11 +95,43 @@ fn verity_of_the_parent_stays() {
     assert!(before.is_some());
     assert_eq!(files::verity_digest(&second.join("renamed")), before);
     assert_eq!(std::fs::read(second.join("clone")).unwrap(), [7; 8192]);
-    assert_eq!(
-        files::verity_digest(&second.join("immutable")),
-        Some(digest(DATA, 4096, b"salt"))
-    );
-    assert_eq!(files::verity_digest(&first.join("immutable")), None);
+}
+
+/// Linux 6.12 sets no flag of a file that has fs-verity, and 7.2 does: before, the
+/// file cannot be as it was sent, and the receive fails.
+fn verity_for_an_immutable_file_of_the_parent() {
+    let to = LoopFilesystem::new();
+    let first = Script::full("first")
+        .file("file")
+        .write("file", 0, DATA)
+        .attributes("file", inode_flags::IMMUTABLE)
+        .end();
+    receive(&first, to.path());
+    let first = to.path().join("first");
+    let second = Script::change_of(&first, "second")
+        .verity("file", 4096, b"salt", b"")
+        .end();
+    let result = try_receive(&second, to.path());
+    let second = to.path().join("second");
+    let measured = files::verity_digest(&second.join("file"));
+    assert_eq!(measured, Some(digest(DATA, 4096, b"salt")));
+    assert_eq!(files::verity_digest(&first.join("file")), None);
+    match result {
+        Ok(_) => {
+            let file = std::fs::File::open(second.join("file")).unwrap();
+            assert!(ioctl_getflags(file).unwrap().contains(IFlags::IMMUTABLE));
+        }
+        Err(error) => {
+            let failure = error.first_failure.unwrap();
+            assert_eq!(failure.operation, "finish");
+            let text = failure.to_string();
+            assert!(
+                text.contains("FS_IOC_FSSETXATTR: Operation not supported"),
+                "{text}"
+            );
+            assert_eq!(subvolume::facts(&second).received_uuid, None);
+        }
+    }
 }
 
 fn verity_keeps_content_as_it_is() {
