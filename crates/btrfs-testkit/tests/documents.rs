@@ -10,6 +10,7 @@ const OTHER_OPTIONS: &[(&str, &[&str])] = &[
         "btrfs",
         &["--compressed-data", "--no-data", "--proto", "--verbose"],
     ),
+    ("kernels/run", &["--part"]),
     ("Synology's btrfs", &["--without-syno-features"]),
     ("rsync", &["--modify-window", "--numeric-ids"]),
     (
