@@ -146,6 +146,9 @@ pub(crate) fn advice(error: &AdoptError) -> &'static str {
         AdoptError::OtherReceivedUuid { .. } => {
             "; use --replace-received-uuid if nothing needs that any more"
         }
+        AdoptError::OriginalWritable => {
+            "; make the original read-only, and compute its digest again"
+        }
         AdoptError::Itself => "; it is found by its own UUID and needs no received UUID",
         AdoptError::HoldsSubvolumes => "; move them out of it first",
         AdoptError::NotAnEntry => "; mount the top level of the filesystem and use the path there",

@@ -33,7 +33,7 @@ pub(crate) enum Request {
     /// `unfinished` (its receive was interrupted at the very end). UUIDs are shortened to
     /// eight digits; --json has them whole.
     ///
-    /// What could not be seen is said on standard error: subvolumes outside of this
+    /// Standard error says what could not be seen: subvolumes outside of this
     /// mount need CAP_DAC_READ_SEARCH, and whether one was changed needs CAP_SYS_ADMIN.
     Inventory(Inventory),
     /// Find what will go wrong with later sends and receives, and say what to do.
@@ -64,15 +64,16 @@ pub(crate) enum Request {
     /// A parent is read-only and has the same content on both sides, as far as UUIDs
     /// and transaction ids prove it. Of several, the nearest to the snapshot is taken: by
     /// parent UUIDs, then by ctransid, then by time of creation. Those that come next
-    /// and have a history in common with the snapshot are clone sources.
+    /// and share history with the snapshot are clone sources.
     ///
     /// The exit status is 3 if there is no parent. Nothing is printed then: send all of
-    /// the snapshot, without -p. Standard error says why. If it is 1, something failed,
-    /// and nothing should be sent.
+    /// the snapshot, without -p. Standard error says why. It is 4 if the receiver has the
+    /// snapshot already: nothing has to be sent. If it is 1, something failed, and nothing
+    /// should be sent.
     Plan(Plan),
     /// Print a digest of everything that send carries of a subvolume.
     Digest(Digest),
-    /// Make a copy that was not received a parent for incremental streams.
+    /// Turn a copy that was not received into a parent for incremental streams.
     Adopt(Adopt),
 }
 

@@ -32,6 +32,7 @@ impl Explanation<'_> {
             }
         }
         match self.plan.parent.and_then(|id| self.plan.candidate(id)) {
+            _ if !self.plan.already_there.is_empty() => {}
             Some(parent) => self.say_parent(parent, all),
             None => self.say_none(all),
         }
@@ -42,14 +43,14 @@ impl Explanation<'_> {
     fn say_what_is_there(&self) {
         for id in self.plan.already_there.iter().take(MAX_SHOWN) {
             say(&format!(
-                "note: the receiver has the snapshot already: {}",
+                "the receiver has the snapshot already, nothing has to be sent: {}",
                 self.name_there(*id)
             ));
         }
         for id in self.plan.other_states_there.iter().take(MAX_SHOWN) {
             say(&format!(
                 "warning: the snapshot will have the same received UUID as {} on the receiver, \
-                 which may hold other data: a later receive can take the wrong one as parent",
+                 which may hold other data: a later receive may use the wrong one as its parent",
                 self.name_there(*id)
             ));
         }
@@ -97,7 +98,7 @@ impl Explanation<'_> {
                 format!("the receiver has none of the {count} other read-only subvolumes")
             }
             (_, 1) => "the only one that the receiver has cannot be used".to_owned(),
-            (_, _) => "none that the receiver has can be used".to_owned(),
+            (_, _) => "none of the receiver's subvolumes can be used".to_owned(),
         };
         say(&format!(
             "no parent: {why}. Send all of the snapshot, without -p"

@@ -20,6 +20,9 @@ use crate::{Failure, streams};
 /// The exit status if all of the snapshot has to be sent.
 const FULL: u8 = 3;
 
+/// The exit status if the receiver has the snapshot already.
+const ALREADY_THERE: u8 = 4;
+
 /// Most bytes of an inventory that are read: 65,536 subvolumes with paths of
 /// 4096 bytes, twice.
 const MAX_INVENTORY: u64 = 512 << 20;
@@ -31,7 +34,12 @@ pub(crate) fn run(options: &Plan) -> Result<ExitCode, Failure> {
     how.max_clone_sources = options.clone_sources;
     how.trust_relayed = options.trust_relayed;
     let (found, paths) = here.plan(&there, how, &options.snapshot)?;
-    let arguments = arguments(&found, &paths);
+    let is_there = !found.already_there.is_empty();
+    // In an archive, a parent may need the very stream that would be replaced.
+    let arguments = match is_there {
+        true => Vec::new(),
+        false => arguments(&found, &paths),
+    };
     let mut out = io::stdout().lock();
     let written = if options.json {
         out.write_all(&json::line(&Printed::new(&arguments, &found)))
@@ -49,6 +57,7 @@ pub(crate) fn run(options: &Plan) -> Result<ExitCode, Failure> {
     }
     .say(options.explain);
     Ok(match found.parent {
+        _ if is_there => ExitCode::from(ALREADY_THERE),
         Some(_) => ExitCode::SUCCESS,
         None => ExitCode::from(FULL),
     })
@@ -92,6 +101,10 @@ impl Here {
         near: &Path,
     ) -> Result<(btrfs_lineage::Plan, BTreeMap<u64, PathBuf>), Failure> {
         let near = near.canonicalize().unwrap_or_else(|_| near.to_owned());
+        let snapshot = self.inventory.get(self.snapshot);
+        if snapshot.is_some_and(|it| it.changed_since_received == Some(true)) {
+            return Err(changed(&near));
+        }
         loop {
             let found = plan(self.snapshot, &self.inventory, there, &how)
                 .map_err(|error| self.refused(&error, &near))?;
@@ -134,6 +147,16 @@ impl Here {
             error => format!("{name}: {error}"),
         })
     }
+}
+
+/// It would be sent with the received UUID of what it was once.
+fn changed(snapshot: &Path) -> Failure {
+    Failure::Other(format!(
+        "{} was changed since it was received, and would be sent under the UUID of the original: \
+         receivers would take it for that. Take a writable snapshot of it (btrfs subvolume \
+         snapshot), and send a read-only snapshot of that one",
+        shown(snapshot)
+    ))
 }
 
 /// Whether it was taken, or could have been.

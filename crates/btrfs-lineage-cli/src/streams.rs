@@ -76,7 +76,7 @@ fn ends(file: &PathBuf) -> Result<Option<NewSubvolume>, String> {
         .and_then(|_| input.read_exact(&mut end))
         .is_ok();
     if !whole || end != END {
-        return Err("it has no end: it was cut off, or something follows it".to_owned());
+        return Err("it has no end command: it was cut off, or something follows it".to_owned());
     }
     Ok(first)
 }

@@ -40,6 +40,7 @@ use rustix::fs::{
     renameat_with, syncfs, unlinkat,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::geteuid;
 use uuid::Uuid;
 
 use crate::digest::{
@@ -169,6 +170,10 @@ pub enum AdoptError {
     /// Other subvolumes are in it, and would be separated from it.
     #[error("other subvolumes are in it")]
     HoldsSubvolumes,
+    /// The original was writable when its digest was computed: what it is sent
+    /// as later may be something else.
+    #[error("the digest was computed from a writable subvolume")]
+    OriginalWritable,
     /// The document names no UUID to be found by.
     #[error("the document has no UUID")]
     NoUuid,
@@ -282,6 +287,9 @@ impl Adopting<'_> {
         if wanted.is_nil() {
             return Err(AdoptError::NoUuid);
         }
+        if !document.read_only {
+            return Err(AdoptError::OriginalWritable);
+        }
         if info.uuid == document.uuid || info.uuid == wanted {
             return Err(AdoptError::Itself);
         }
@@ -324,6 +332,10 @@ impl Adopting<'_> {
             ..DigestOptions::default()
         };
         let found = digest(root, how)?;
+        if found.nested_subvolumes > 0 {
+            // As a directory of a snapshot, which no stream removes.
+            return Err(AdoptError::HoldsSubvolumes);
+        }
         if found.sha256 == self.document.sha256 {
             return Ok(());
         }
@@ -344,9 +356,10 @@ impl Adopting<'_> {
         // What somebody has just written has to be on disk, or be known not to
         // be.
         syncfs(&self.root).map_err(of("syncfs"))?;
-        let private = Private::make(&self.directory, self.name)?;
+        let mut private = Private::make(&self.directory, self.name)?;
         sys::snap_create(&private.fd, INSIDE, &self.root, false)
             .map_err(of("BTRFS_IOC_SNAP_CREATE_V2"))?;
+        private.is_filled = true;
         let (inside, taken) = subvolume(&private.fd, INSIDE)?;
         if taken.parent_uuid != self.info.uuid {
             return Err(AdoptError::Moved);
@@ -446,7 +459,7 @@ impl Adopting<'_> {
     /// interrupted.
     fn clean(&self) {
         for name in self.leftovers() {
-            drop(Private::left(&self.directory, name));
+            drop(Private::left(&self.directory, name, &self.info));
         }
     }
 
@@ -498,11 +511,23 @@ fn open_directory(directory: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedF
     openat(directory, name, flags, Mode::empty())
 }
 
+/// Whether nobody but this user can enter a directory. In a set-group-ID
+/// directory it has that bit, too.
+fn is_private(directory: &OwnedFd) -> bool {
+    fstat(directory).is_ok_and(|found| {
+        found.st_ino != ROOT_INODE
+            && found.st_uid == geteuid().as_raw()
+            && found.st_mode & 0o777 == 0o700
+    })
+}
+
 /// A directory of mode 0700, removed when dropped, with the subvolume in it.
 struct Private {
     around: OwnedFd,
     name: Vec<u8>,
     fd: OwnedFd,
+    /// Whether the subvolume in it was made by an adoption.
+    is_filled: bool,
 }
 
 impl Private {
@@ -515,30 +540,52 @@ impl Private {
             .inspect_err(|_| {
                 let _ = unlinkat(&around, &name[..], AtFlags::REMOVEDIR);
             })?;
+        if !is_private(&fd) {
+            // Whoever owns the directory around it has put another in its place.
+            return Err(AdoptError::Moved);
+        }
         // Tells who finds it that it is in use.
         let _ = flock(&fd, FlockOperation::NonBlockingLockExclusive);
-        Ok(Self { around, name, fd })
+        Ok(Self {
+            around,
+            name,
+            fd,
+            is_filled: false,
+        })
     }
 
-    /// One whose process was killed.
-    fn left(around: &OwnedFd, name: Vec<u8>) -> Option<Self> {
+    /// One whose process was killed while it adopted `copy`. Anybody can give
+    /// that name to a directory, so what is in it has to be a snapshot of the
+    /// copy, or what the copy is a snapshot of by now.
+    fn left(around: &OwnedFd, name: Vec<u8>, copy: &SubvolumeInfo) -> Option<Self> {
         let fd = open_directory(around, &name).ok()?;
-        let found = fstat(&fd).ok()?;
-        if found.st_ino == ROOT_INODE || found.st_mode & 0o7777 != 0o700 {
+        if !is_private(&fd) {
             return None;
         }
         flock(&fd, FlockOperation::NonBlockingLockExclusive).ok()?;
+        let is_filled = match subvolume(&fd, INSIDE) {
+            Ok((_, inside)) => {
+                if inside.parent_uuid != copy.uuid && inside.uuid != copy.parent_uuid {
+                    return None;
+                }
+                true
+            }
+            Err(_) => false,
+        };
         Some(Self {
             around: fcntl_dupfd_cloexec(around, 3).ok()?,
             name,
             fd,
+            is_filled,
         })
     }
 }
 
 impl Drop for Private {
     fn drop(&mut self) {
-        let _ = sys::snap_destroy(&self.fd, INSIDE);
+        if self.is_filled {
+            let _ = sys::snap_destroy(&self.fd, INSIDE);
+        }
         let _ = unlinkat(&self.around, &self.name[..], AtFlags::REMOVEDIR);
     }
 }

@@ -16,7 +16,7 @@ pub fn line(value: &impl Serialize) -> Vec<u8> {
     line
 }
 
-/// Writes `value` as [`line`] does, without holding all of it.
+/// Writes `value` as [`line()`] does, without holding all of it.
 ///
 /// # Errors
 /// Those of the writer.

@@ -112,9 +112,8 @@ impl Advice {
         let path = self.path(subvolume);
         let message = format!(
             "{}: changed after it was received\n\
-             inode {inode} was changed last at {}; the received UUID is {}\n\
-             An incremental stream based on it gives another result than on the sending side, or \
-             fails.",
+             inode {inode} was last changed at {}; the received UUID is {}\n\
+             An incremental stream based on it gives a different result from the sender's, or fails.",
             self.shown(subvolume),
             self.at(at),
             subvolume.state.received_uuid,
@@ -147,7 +146,7 @@ impl Advice {
         let path = self.path(subvolume);
         let so_far = match since {
             SinceReceived::Changed { inode, at } => {
-                format!("inode {inode} was changed last at {}", self.at(at))
+                format!("inode {inode} was last changed at {}", self.at(at))
             }
             SinceReceived::Unchanged => "nothing in it was changed so far".to_owned(),
             _ => "whether it was changed is not known".to_owned(),
@@ -155,7 +154,7 @@ impl Advice {
         let message = format!(
             "{}: writable, but has a received UUID\n\
              {so_far}; the received UUID is {}\n\
-             Later receives take it for a copy that never changes.",
+             Later receives will assume that it is unchanged.",
             self.shown(subvolume),
             subvolume.state.received_uuid,
         );
@@ -186,7 +185,7 @@ impl Advice {
         copies: &[ReceivedCopy],
     ) -> (String, Vec<ToDo>) {
         let verdict = match difference {
-            Difference::None => "they hold the same, as far as is known",
+            Difference::None => "as far as can be told, their content is the same",
             Difference::Certain => "they DIFFER: some were changed",
             _ => "they may differ",
         };
@@ -218,7 +217,7 @@ impl Advice {
         }
         let to_do = match difference {
             Difference::None => vec![ToDo {
-                purpose: "nothing has to be done; delete what is not needed".to_owned(),
+                purpose: "nothing has to be done; delete any that you do not need".to_owned(),
                 command: None,
             }],
             _ => vec![

@@ -72,7 +72,7 @@ fn changed_since_it_was_received() {
     let sent = Sent::new();
     receive(By::Ours, &sent.full, to.path());
     change(&monday, |it| fs::remove_file(it.join("top")).unwrap());
-    let printed = assert_found(to.path(), &["inode 256 was changed"]);
+    let printed = assert_found(to.path(), &["inode 256 was last changed"]);
     carry_out(&printed, "to receive it again");
     receive(By::Ours, &sent.full, to.path());
     assert_clean(to.path());
@@ -91,7 +91,7 @@ fn writable_with_a_received_uuid() {
     subvolume::flip(&monday, false);
     fs::write(monday.join("new"), b"new").unwrap();
     to.sync();
-    let printed = assert_found(to.path(), &["writable, but", "was changed last at 20"]);
+    let printed = assert_found(to.path(), &["writable, but", "was last changed at 20"]);
     assert!(!printed.contains("to use it as a copy"), "{printed}");
     carry_out(&printed, "to keep it writable");
     let facts = subvolume::facts(&monday);
@@ -106,7 +106,11 @@ fn one_received_uuid_several_times() {
     let begin = format!("received UUID {uuid}: 2 subvolumes have it, and ");
     assert_found(
         to.path(),
-        &[&begin, "they hold the same", "nothing has to be done"],
+        &[
+            &begin,
+            "their content is the same",
+            "nothing has to be done",
+        ],
     );
     change(&monday, |it| sh(it, "echo x >>d/f1"));
     assert_found(

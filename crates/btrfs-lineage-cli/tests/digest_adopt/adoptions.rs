@@ -1,9 +1,10 @@
 //! Copies that become parents.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -21,6 +22,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(long_names_are_adopted),
         test!(another_received_uuid_is_not_lost_by_accident),
         test!(what_cannot_be_adopted_says_why),
+        test!(what_no_adoption_made_is_not_deleted),
+        test!(a_writable_original_is_refused),
         test!(what_changes_meanwhile_is_not_deleted).needs("strace"),
     ]
 }
@@ -119,6 +122,35 @@ fn names_in(directory: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Whoever owns the directory can give that name to what is another's.
+fn what_no_adoption_made_is_not_deleted() {
+    let hosts = Hosts::new();
+    let copy = hosts.copy("cp");
+    let name = copy.file_name().unwrap().to_str().unwrap();
+    let other = copy.with_file_name(format!("{name}.adopting-0123456789abcdef"));
+    fs::create_dir(&other).unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o700)).unwrap();
+    let precious = subvolume::create(&other.join("subvolume"));
+    fs::write(precious.join("file"), b"precious").unwrap();
+    let (status, stdout, stderr) = hosts.adopt(&["--make-read-only"], &copy);
+    assert_eq!(status, Some(0), "{stdout}{stderr}");
+    assert_eq!(fs::read(precious.join("file")).unwrap(), b"precious");
+}
+
+/// What its UUID stands for may be something else by now.
+fn a_writable_original_is_refused() {
+    let hosts = Hosts::new();
+    let copy = hosts.copy("cp");
+    let document = fs::read_to_string(&hosts.saved).unwrap();
+    let changed = document.replace("\"read_only\":true", "\"read_only\":false");
+    assert_ne!(document, changed);
+    fs::write(&hosts.saved, changed).unwrap();
+    let (status, _, stderr) = hosts.adopt(&["--make-read-only"], &copy);
+    assert_eq!(status, Some(1));
+    assert!(stderr.contains("from a writable subvolume"), "{stderr}");
+    assert_eq!(subvolume::facts(&copy).received_uuid, None);
 }
 
 fn a_copy_becomes_a_parent(with: &'static str) {

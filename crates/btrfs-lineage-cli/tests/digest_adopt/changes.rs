@@ -216,6 +216,7 @@ fn a_thousand_changes_are_refused() {
     let mut expected = document(&work);
     expected.uuid = Uuid::from_u128(1);
     expected.sent_as.uuid = expected.uuid;
+    expected.read_only = true;
     let directory = File::open(filesystem.path()).unwrap();
     let mut options = AdoptOptions::default();
     options.make_read_only = true;

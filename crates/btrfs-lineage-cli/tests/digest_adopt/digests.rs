@@ -81,12 +81,14 @@ fn threads_make_no_difference() {
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("file"), "x").unwrap();
     }
-    let one = document_with(&work, |options| {
+    // A writable one has another ctransid each time that something is written back.
+    let still = subvolume::snapshot_read_only(&work, &work.with_file_name("still"));
+    let one = document_with(&still, |options| {
         options.threads = 1;
         options.tree = true;
     });
     for threads in [2, 3, 8] {
-        let many = document_with(&work, |options| {
+        let many = document_with(&still, |options| {
             options.threads = threads;
             options.tree = true;
         });

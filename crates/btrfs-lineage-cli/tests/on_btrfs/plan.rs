@@ -202,6 +202,9 @@ fn stored_streams_are_a_receiver() {
     store("b.stream", &second);
     assert_eq!(planned("d", &[]).0, "-p c -c b -c a\n");
     assert_eq!(planned("d", &["--verify"]).0, "-p c -c b -c a\n");
+    // Incremental to what needs it, it would leave nothing that can be restored.
+    let (text, output) = planned("a", &[]);
+    assert_eq!((&text[..], output.status.code()), ("", Some(4)));
     // Damage inside is seen by reading all of it.
     let mut damaged = second.clone();
     let middle = damaged.len() / 2;
@@ -277,8 +280,17 @@ fn what_is_said_and_what_it_exits_with() {
 
     from.transfer("b", &to);
     let output = plan(&from.at("b"), &to.inventory(), &[]);
-    let text = "note: the receiver has the snapshot already: b";
+    let text = "the receiver has the snapshot already, nothing has to be sent: b";
     assert!(said(&output).contains(text), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(4));
+    assert!(output.stdout.is_empty());
+
+    // It would be sent under the UUID of the original.
+    let output = plan(&to.at("a"), &from.inventory(), &[]);
+    let text = "was changed since it was received";
+    assert!(said(&output).contains(text), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
 
     let output = plan(&from.at("work"), &to.inventory(), &[]);
     assert_eq!(output.status.code(), Some(1));
@@ -397,5 +409,5 @@ fn inventories_that_are_none() {
     let mut command = lineage(["plan", "--against", "-"]);
     let input = fs::File::open(host.inventory()).unwrap();
     let output = command.arg(&snapshot).stdin(input).output().unwrap();
-    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(4), "{}", said(&output));
 }

@@ -47,7 +47,7 @@ use std::os::fd::AsFd;
 
 use btrfs_ioctl::{self as sys, Key, ROOT_INODE};
 use btrfs_sendstream::SourceId;
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, syncfs};
 use rustix::io::Errno;
 
 pub use compare::{Difference, differences};
@@ -87,6 +87,9 @@ pub fn digest(root: impl AsFd, options: DigestOptions) -> Result<DigestDocument,
     if stat_of(&root).map_err(at_root)?.st_ino != ROOT_INODE {
         return Err(DigestError::NotASubvolume);
     }
+    // What was written shortly before it became read-only changes ctransid when
+    // it is written to disk.
+    syncfs(&root).map_err(|errno| at_root(Problem::of("syncfs")(errno)))?;
     let info = sys::subvolume_info(&root).map_err(|errno| match errno {
         Errno::NOTTY => DigestError::NotASubvolume,
         errno => at_root(Problem::of("BTRFS_IOC_GET_SUBVOL_INFO")(errno)),
