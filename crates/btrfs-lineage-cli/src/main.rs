@@ -13,13 +13,13 @@ mod plan;
 mod progress;
 mod streams;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use sendstream_common::text::{push_message, strerror};
+use sendstream_common::text::{self, strerror};
 
 use args::{Args, Request};
 
@@ -123,15 +123,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Prints a message on standard error. A failure to do so cannot be reported.
+/// Prints a message on standard error.
 fn say(text: &str) {
-    let mut out = b"btrfs-lineage: ".to_vec();
-    for (index, line) in text.lines().enumerate() {
-        if index > 0 {
-            out.push(b'\n');
-        }
-        push_message(&mut out, line.as_bytes());
-    }
-    out.push(b'\n');
-    let _ = io::stderr().write_all(&out);
+    text::say("btrfs-lineage", text);
 }

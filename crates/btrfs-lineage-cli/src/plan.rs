@@ -36,9 +36,10 @@ pub(crate) fn run(options: &Plan) -> Result<ExitCode, Failure> {
     let (found, paths) = here.plan(&there, how, &options.snapshot)?;
     let is_there = !found.already_there.is_empty();
     // In an archive, a parent may need the very stream that would be replaced.
-    let arguments = match is_there {
-        true => Vec::new(),
-        false => arguments(&found, &paths),
+    let arguments = if is_there {
+        Vec::new()
+    } else {
+        arguments(&found, &paths)
     };
     let mut out = io::stdout().lock();
     let written = if options.json {

@@ -1,7 +1,7 @@
 //! Text for messages: names without control characters, errors, sizes.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use btrfs_sendstream::inspect::push_escaped_unless;
@@ -18,6 +18,20 @@ pub fn escaped(bytes: &[u8]) -> String {
     let mut text = Vec::new();
     push_message(&mut text, bytes);
     String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Prints a message of `program` on standard error. A failure to do so cannot
+/// be reported.
+pub fn say(program: &str, text: &str) {
+    let mut out = format!("{program}: ").into_bytes();
+    for (index, line) in text.lines().enumerate() {
+        if index > 0 {
+            out.push(b'\n');
+        }
+        push_message(&mut out, line.as_bytes());
+    }
+    out.push(b'\n');
+    let _ = io::stderr().write_all(&out);
 }
 
 /// What `strerror` says, without the number that [`io::Error`] adds.

@@ -13,13 +13,13 @@ mod split;
 mod transforms;
 mod verify;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use btrfs_sendstream::transform::TransformError;
 use clap::Parser;
 use sendstream_common::foreign::Foreign;
-use sendstream_common::text::push_message;
+use sendstream_common::text;
 
 use args::{Args, Request};
 use output::Destination;
@@ -93,17 +93,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints a message on standard error. A failure to do so cannot be reported.
+/// Prints a message on standard error.
 fn say(text: &str) {
-    let mut out = b"sendstream: ".to_vec();
-    for (index, line) in text.lines().enumerate() {
-        if index > 0 {
-            out.push(b'\n');
-        }
-        push_message(&mut out, line.as_bytes());
-    }
-    out.push(b'\n');
-    let _ = io::stderr().write_all(&out);
+    text::say("sendstream", text);
 }
 
 /// Carries out a request; returns whether all is well with what was looked at.
