@@ -8,14 +8,18 @@ use std::process::{Command, ExitCode};
 use btrfs_receive::{BtrfsDestination, Receiver};
 use btrfs_testkit::Compared;
 
-use crate::bare;
+use crate::{bare, slow_disk};
 
 /// `--child WHAT ARGUMENTS`.
 pub(crate) fn main(arguments: Vec<String>) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
         ["synced", directory, program, rest @ ..] => synced(Path::new(directory), program, rest),
-        ["library", directory] => library(Path::new(directory)),
+        ["library", directory] => library(Path::new(directory), None),
+        ["library", directory, lanes] => library(Path::new(directory), Some(lanes)),
+        ["slow-disk", image, point, delay] => {
+            slow_disk::serve(Path::new(image), Path::new(point), delay)
+        }
         ["bare", stream, directory] => bare::replay(Path::new(stream), Path::new(directory)),
         ["compare", expected, found, "all"] => compare(expected, found, true),
         ["compare", expected, found, _] => compare(expected, found, false),
@@ -47,9 +51,13 @@ fn synced(directory: &Path, program: &str, arguments: &[&str]) -> Result<(), Str
     rustix::fs::syncfs(&filesystem).map_err(|errno| format!("syncfs: {errno}"))
 }
 
-/// Receives standard input with the library.
-fn library(directory: &Path) -> Result<(), String> {
-    let destination = BtrfsDestination::open(directory).map_err(|error| error.to_string())?;
+/// Receives standard input with the library, with so many lanes.
+fn library(directory: &Path, lanes: Option<&str>) -> Result<(), String> {
+    let builder = BtrfsDestination::builder();
+    if lanes.is_some() {
+        return Err("this library has no lanes".to_owned());
+    }
+    let destination = builder.open(directory).map_err(|error| error.to_string())?;
     Receiver::new(destination)
         .receive(std::io::stdin(), &mut ())
         .map(drop)

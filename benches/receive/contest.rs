@@ -1,31 +1,26 @@
 //! One workload: ours, the reference and the floors, interleaved.
 
-use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use btrfs_testkit::{LoopFilesystem, Sender, scratch_dir, subvolume};
 use wait4::Wait4;
 
 use crate::options::Options;
+use crate::slow_disk::SlowFilesystem;
+use crate::table::{Column, lines};
 use crate::workload::{Copy, FIRST, Then, Workload};
 
 /// Size of each filesystem; the image is sparse.
 const FILESYSTEM: u64 = 12 << 30;
 
-pub(crate) const HEADING: &str = "\
-Medians. Ratios are the reference's time divided by ours: over 1 is faster.
-Floors are given as our wall time divided by theirs: under 1 is below the floor.
-
-workload     |  ours s |   ref s | wall ratio | cpu ratio | ours MiB | ref MiB | / copy | / bare
--------------|---------|---------|------------|-----------|----------|---------|--------|-------";
-
 /// The programs that compete.
 pub(crate) struct Tools {
     me: PathBuf,
     ours: Vec<String>,
+    before: Option<Vec<String>>,
     reference: Vec<String>,
 }
 
@@ -34,15 +29,20 @@ impl Tools {
         let me = std::env::current_exe().map_err(|error| error.to_string())?;
         let text = |path: &Path| path.display().to_string();
         let ours = match &options.ours {
-            _ if options.library => vec![text(&me), "--child".into(), "library".into()],
+            _ if options.library || !options.lanes.is_empty() => {
+                vec![text(&me), "--child".into(), "library".into()]
+            }
             Some(path) => vec![text(path), "-q".into()],
             None => vec![text(&built(&me)?), "-q".into()],
         };
+        let before = options.before.as_ref();
+        let before = before.map(|path| vec![text(path), "-q".into()]);
         let reference = std::env::var("REF").unwrap_or_else(|_| "btrfs".to_owned());
         let reference = vec![reference, "receive".into(), "-q".into()];
         Ok(Self {
             me,
             ours,
+            before,
             reference,
         })
     }
@@ -64,15 +64,7 @@ impl Tools {
 
     /// What receives into `directory`: the program and its arguments.
     pub(crate) fn ours(&self, directory: &Path) -> Vec<String> {
-        let mut command = self.ours.clone();
-        command.push(directory.display().to_string());
-        command
-    }
-
-    fn reference(&self, directory: &Path) -> Vec<String> {
-        let mut command = self.reference.clone();
-        command.push(directory.display().to_string());
-        command
+        into(&self.ours, directory)
     }
 
     /// A child of this program.
@@ -81,6 +73,12 @@ impl Tools {
         command.arg("--child").args(arguments);
         command
     }
+}
+
+fn into(command: &[String], directory: &Path) -> Vec<String> {
+    let mut command = command.to_vec();
+    command.push(directory.display().to_string());
+    command
 }
 
 /// The command's binary beside this one, brought up to date.
@@ -101,10 +99,34 @@ fn built(me: &Path) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Side {
+/// Who takes part in each round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
     Ours,
+    /// The library, with so many lanes.
+    Lanes(usize),
+    /// Another build of ours.
+    Before,
     Reference,
+    /// A plain copy.
+    Copy,
+    /// The bare calls.
+    Bare,
+}
+
+impl Side {
+    fn all(options: &Options) -> Vec<Self> {
+        let mut sides: Vec<Self> = options.lanes.iter().copied().map(Self::Lanes).collect();
+        if sides.is_empty() {
+            sides.push(Self::Ours);
+        }
+        sides.extend(options.before.is_some().then_some(Self::Before));
+        sides.push(Self::Reference);
+        if options.floors {
+            sides.extend([Self::Copy, Self::Bare]);
+        }
+        sides
+    }
 }
 
 /// What one run took.
@@ -113,6 +135,8 @@ pub(crate) struct Cost {
     pub(crate) wall: f64,
     pub(crate) cpu: f64,
     pub(crate) peak_mib: f64,
+    /// Reads of a slow disk.
+    pub(crate) reads: Option<u64>,
 }
 
 /// A workload made ready: its stream, the tree it stands for, and an image to
@@ -124,6 +148,8 @@ struct Prepared {
     snapshot: PathBuf,
     stream: PathBuf,
     base: PathBuf,
+    /// How long each read of the disk takes.
+    delay: Option<Duration>,
 }
 
 impl Drop for Prepared {
@@ -132,30 +158,25 @@ impl Drop for Prepared {
     }
 }
 
-/// Runs a workload and gives its line of the table.
+/// Runs a workload and gives its lines of the table.
 pub(crate) fn run(workload: &Workload, tools: &Tools, options: &Options) -> Result<String, String> {
     let prepared = prepare(workload, tools, options)?;
-    let mut costs: [Vec<Cost>; 4] = Default::default();
+    let sides = Side::all(options);
+    let mut columns: Vec<_> = sides.iter().copied().map(Column::new).collect();
     for run in 0..options.runs {
-        let mut turn = [0, 1, 2, 3];
+        let mut turn: Vec<_> = columns.iter_mut().collect();
         // Nobody is always the first.
-        turn.rotate_left(run % 4);
-        for side in turn {
-            let cost = match side {
-                0 => Some(receive(&prepared, tools, Side::Ours, run == 0)?),
-                1 => Some(receive(&prepared, tools, Side::Reference, run == 0)?),
-                2 if options.floors => copy(&prepared, workload, tools)?,
-                3 if options.floors => Some(bare(&prepared, tools)?),
-                _ => None,
+        turn.rotate_left(run % sides.len());
+        for column in turn {
+            let cost = match column.side {
+                Side::Copy => copy(&prepared, workload, tools)?,
+                Side::Bare => bare(&prepared, tools)?,
+                side => Some(receive(&prepared, tools, side, run == 0)?),
             };
-            costs[side].extend(cost);
+            column.costs.extend(cost);
         }
     }
-    Ok(Line {
-        name: workload.name,
-        costs,
-    }
-    .to_string())
+    Ok(lines(workload.name, &columns))
 }
 
 fn prepare(workload: &Workload, tools: &Tools, options: &Options) -> Result<Prepared, String> {
@@ -174,7 +195,7 @@ fn prepare(workload: &Workload, tools: &Tools, options: &Options) -> Result<Prep
     if let Some(then) = workload.then {
         before.push(snapshot);
         match then {
-            Then::Changed(change) => change(&work, options.scale),
+            Then::Changed(change) | Then::InFull(change) => change(&work, options.scale),
             Then::Other(fill) => {
                 // `btrfs send` takes clone sources of other subvolumes only
                 // beside a parent.
@@ -187,9 +208,11 @@ fn prepare(workload: &Workload, tools: &Tools, options: &Options) -> Result<Prep
         snapshot = subvolume::snapshot_read_only(&work, &source.path().join("second"));
     }
     source.sync();
-    let base = base(&room, &before, tools)?;
+    let base = base(&room, &before, workload.quota, tools)?;
     let mut sender = Sender::new(&snapshot);
-    if let Some((parent, sources)) = before.split_last() {
+    if let Some((parent, sources)) = before.split_last()
+        && !matches!(workload.then, Some(Then::InFull(_)))
+    {
         sender = sender.parent(parent);
         for source in sources {
             sender = sender.clone_source(source);
@@ -206,31 +229,31 @@ fn prepare(workload: &Workload, tools: &Tools, options: &Options) -> Result<Prep
         snapshot,
         stream,
         base,
+        delay: workload.read_ms.map(Duration::from_millis),
     })
 }
 
 /// The filesystem that each run begins with; the snapshots are there already.
-fn base(room: &Path, before: &[PathBuf], tools: &Tools) -> Result<PathBuf, String> {
+fn base(room: &Path, before: &[PathBuf], quota: bool, tools: &Tools) -> Result<PathBuf, String> {
     let io = |error: std::io::Error| error.to_string();
     let base = room.join("base");
     File::create(&base)
         .and_then(|file| file.set_len(FILESYSTEM))
         .map_err(io)?;
-    // It has much to say that concerns nobody here.
-    let made = Command::new("mkfs.btrfs")
-        .arg("--quiet")
-        .arg(&base)
-        .output();
-    let made = made.map_err(io)?;
-    if !made.status.success() {
-        return Err(String::from_utf8_lossy(&made.stderr).into_owned());
+    quiet(Command::new("mkfs.btrfs").arg("--quiet").arg(&base))?;
+    if quota {
+        let filesystem = mount(&base);
+        for words in [&["enable"][..], &["rescan", "-w"]] {
+            let mut command = Command::new("btrfs");
+            quiet(command.arg("quota").args(words).arg(filesystem.path()))?;
+        }
     }
     if !before.is_empty() {
         let first = room.join("first-stream");
         let snapshots = before.iter().map(PathBuf::as_path);
         send(&Sender::several(snapshots), &first)?;
         let filesystem = mount(&base);
-        let mut command = words(&tools.reference(filesystem.path()));
+        let mut command = words(&into(&tools.reference, filesystem.path()));
         let input = File::open(&first).map_err(io)?;
         let status = command.stdin(input).status().map_err(io)?;
         if !status.success() {
@@ -238,6 +261,18 @@ fn base(room: &Path, before: &[PathBuf], tools: &Tools) -> Result<PathBuf, Strin
         }
     }
     Ok(base)
+}
+
+/// Runs a command that has much to say that concerns nobody here.
+fn quiet(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!(
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    ))
 }
 
 fn send(sender: &Sender, to: &Path) -> Result<(), String> {
@@ -260,10 +295,25 @@ fn words(command: &[String]) -> Command {
     words
 }
 
+/// The filesystem of one run.
+enum Mounted {
+    Fast(LoopFilesystem),
+    Slow(SlowFilesystem),
+}
+
+impl Mounted {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Fast(filesystem) => filesystem.path(),
+            Self::Slow(filesystem) => filesystem.path(),
+        }
+    }
+}
+
 impl Prepared {
     /// A filesystem like the base, for one run.
-    fn fresh(&self) -> Result<LoopFilesystem, String> {
-        let image = self.room.join("run");
+    fn fresh(&self, tools: &Tools) -> Result<Mounted, String> {
+        let image = self.image();
         let _ = std::fs::remove_file(&image);
         let mut command = Command::new("cp");
         command.arg("--sparse=always").arg(&self.base).arg(&image);
@@ -272,7 +322,14 @@ impl Prepared {
             other => return Err(format!("{command:?}: {other:?}")),
         }
         rustix::fs::sync();
-        Ok(mount(&image))
+        Ok(match self.delay {
+            Some(delay) => Mounted::Slow(SlowFilesystem::mount(&tools.me, &image, delay)?),
+            None => Mounted::Fast(mount(&image)),
+        })
+    }
+
+    fn image(&self) -> PathBuf {
+        self.room.join("run")
     }
 
     fn stream(&self) -> Result<File, String> {
@@ -293,24 +350,44 @@ pub(crate) fn measure(mut command: Command) -> Result<Cost, String> {
         wall,
         cpu: (used.rusage.utime + used.rusage.stime).as_secs_f64(),
         peak_mib: used.rusage.maxrss as f64 / f64::from(1 << 20),
+        reads: None,
     })
 }
 
 fn receive(prepared: &Prepared, tools: &Tools, side: Side, compare: bool) -> Result<Cost, String> {
-    let filesystem = prepared.fresh()?;
-    let directory = filesystem.path().display().to_string();
-    let mut command = tools.child(&["synced", &directory]);
-    let (program, what) = match side {
-        Side::Ours => (tools.ours(filesystem.path()), "all"),
-        Side::Reference => (tools.reference(filesystem.path()), "but the root's times"),
+    let mounted = prepared.fresh(tools)?;
+    let directory = mounted.path().display().to_string();
+    let mut program = match side {
+        Side::Reference => into(&tools.reference, mounted.path()),
+        Side::Before => into(
+            tools.before.as_ref().ok_or("no other build")?,
+            mounted.path(),
+        ),
+        _ => tools.ours(mounted.path()),
     };
+    if let Side::Lanes(lanes) = side {
+        program.push(lanes.to_string());
+    }
+    let mut command = tools.child(&["synced", &directory]);
     command.args(program);
     command.stdin(prepared.stream()?);
-    let cost = measure(command)?;
+    let mut cost = measure(command)?;
+    let filesystem = match mounted {
+        Mounted::Fast(filesystem) => filesystem,
+        // The comparison reads everything, and would take very long there.
+        Mounted::Slow(filesystem) => {
+            cost.reads = Some(filesystem.unmount()?);
+            mount(&prepared.image())
+        }
+    };
     if compare {
         let name = prepared.snapshot.file_name().unwrap_or_default();
         let found = filesystem.path().join(name).display().to_string();
         let expected = prepared.snapshot.display().to_string();
+        let what = match side {
+            Side::Reference => "but the root's times",
+            _ => "all",
+        };
         let compared = measure(tools.child(&["compare", &expected, &found, what]));
         compared.map_err(|error| format!("{side:?}: {error}"))?;
     }
@@ -322,9 +399,10 @@ fn copy(prepared: &Prepared, workload: &Workload, tools: &Tools) -> Result<Optio
     let Some(copy) = workload.copy else {
         return Ok(None);
     };
-    let filesystem = prepared.fresh()?;
-    let directory = filesystem.path().display().to_string();
+    let mounted = prepared.fresh(tools)?;
+    let directory = mounted.path().display().to_string();
     let mut command = tools.child(&["synced", &directory]);
+    let stream = prepared.stream.display();
     let from = prepared.snapshot.display();
     match copy {
         Copy::Cp => command.args(["cp", "-a", &from.to_string(), &directory]),
@@ -335,81 +413,34 @@ fn copy(prepared: &Prepared, workload: &Workload, tools: &Tools) -> Result<Optio
             &format!("if={from}/large"),
             &format!("of={directory}/large"),
         ]),
+        Copy::Raw => command.args([
+            "dd",
+            "bs=1M",
+            "status=none",
+            &format!("if={stream}"),
+            &format!("of={directory}/raw"),
+        ]),
     };
     measure(command).map(Some)
 }
 
 /// The bare calls of the stream; the child measures itself, without the
 /// decoding before.
-fn bare(prepared: &Prepared, tools: &Tools) -> Result<Cost, String> {
-    let filesystem = prepared.fresh()?;
+fn bare(prepared: &Prepared, tools: &Tools) -> Result<Option<Cost>, String> {
     let stream = prepared.stream.display().to_string();
-    let directory = filesystem.path().display().to_string();
+    let mounted = prepared.fresh(tools)?;
+    let directory = mounted.path().display().to_string();
     let mut command = tools.child(&["bare", &stream, &directory]);
     let output = command.stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut numbers = text.split_whitespace().map(str::parse::<f64>);
     match (numbers.next(), numbers.next()) {
-        (Some(Ok(wall)), Some(Ok(cpu))) => Ok(Cost {
+        (Some(Ok(wall)), Some(Ok(cpu))) => Ok(Some(Cost {
             wall,
             cpu,
-            peak_mib: 0.0,
-        }),
+            ..Cost::default()
+        })),
         _ => Err(format!("the bare calls failed: {}", output.status)),
-    }
-}
-
-/// A line of the table.
-struct Line {
-    name: &'static str,
-    costs: [Vec<Cost>; 4],
-}
-
-impl Line {
-    /// Median over runs of one side's number.
-    fn median(&self, side: usize, number: fn(&Cost) -> f64) -> f64 {
-        median(self.costs[side].iter().map(number).collect())
-    }
-
-    /// Median over runs of the quotient of two sides; what ran in the same
-    /// round is compared.
-    fn ratio(&self, over: usize, under: usize, number: fn(&Cost) -> f64) -> Option<f64> {
-        let pairs = self.costs[over].iter().zip(&self.costs[under]);
-        let ratios: Vec<f64> = pairs.map(|(a, b)| number(a) / number(b)).collect();
-        (!ratios.is_empty()).then(|| median(ratios))
-    }
-}
-
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (wall, cpu, peak) = (
-            |cost: &Cost| cost.wall,
-            |cost: &Cost| cost.cpu,
-            |cost: &Cost| cost.peak_mib,
-        );
-        let show = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
-        write!(
-            f,
-            "{:<12} | {:>7.2} | {:>7.2} | {:>10} | {:>9} | {:>8.1} | {:>7.1} | {:>6} | {:>6}",
-            self.name,
-            self.median(0, wall),
-            self.median(1, wall),
-            show(self.ratio(1, 0, wall)),
-            show(self.ratio(1, 0, cpu)),
-            self.median(0, peak),
-            self.median(1, peak),
-            show(self.ratio(0, 2, wall)),
-            show(self.ratio(0, 3, wall)),
-        )
-    }
-}
-
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    match numbers.len() {
-        0 => 0.0,
-        len if len % 2 == 1 => numbers[len / 2],
-        len => (numbers[len / 2 - 1] + numbers[len / 2]) / 2.0,
     }
 }

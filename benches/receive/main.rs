@@ -9,6 +9,8 @@ mod child;
 mod contest;
 mod options;
 mod scale;
+mod slow_disk;
+mod table;
 mod workload;
 
 use std::process::ExitCode;
@@ -56,10 +58,13 @@ fn run(options: &Options) -> Result<(), String> {
     if options.clones > 0 {
         scale::clones(&tools, options)?;
     }
-    if options.inodes > 0 || options.clones > 0 {
+    if options.long > 0 {
+        scale::long(&tools, options)?;
+    }
+    if options.inodes > 0 || options.clones > 0 || options.long > 0 {
         return Ok(());
     }
-    println!("{}", contest::HEADING);
+    println!("{}", table::HEADING);
     for workload in workload::ALL {
         if options.wants(workload.name) {
             println!("{}", contest::run(workload, &tools, options)?);

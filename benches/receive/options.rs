@@ -8,13 +8,15 @@ cargo bench -p benches --bench receive -- [OPTIONS]      (as root)
 
   --runs N         runs of each side; medians of ratios are printed [5]
   --scale F        size of the workloads, 1 for the full one [1]
-  --only A,B       these workloads only: small, incremental, clones,
-                   own-clones, large, medium, compressed
+  --only A,B       these workloads only; all are listed in benches/README.md
   --ours FILE      the command to measure [target/release/btrfs-recv-rs,
                    built if need be]
+  --before FILE    another build of the command, to compare with
   --library        measure the library instead of the command
+  --lanes N,M      measure the library with each of these numbers of lanes
   --inodes N       instead: one stream of N inodes, made on the fly
   --clones N       instead: one stream of N clones, made on the fly
+  --long GIB       instead: one stream of so much data, made on the fly
   --no-floors      leave out cp, dd and the bare system calls
 
 Environment:
@@ -28,9 +30,12 @@ pub(crate) struct Options {
     pub(crate) scale: f64,
     pub(crate) only: Vec<String>,
     pub(crate) ours: Option<PathBuf>,
+    pub(crate) before: Option<PathBuf>,
     pub(crate) library: bool,
+    pub(crate) lanes: Vec<usize>,
     pub(crate) inodes: u64,
     pub(crate) clones: u64,
+    pub(crate) long: u64,
     pub(crate) floors: bool,
 }
 
@@ -42,9 +47,12 @@ impl Options {
             scale: 1.0,
             only: Vec::new(),
             ours: None,
+            before: None,
             library: false,
+            lanes: Vec::new(),
             inodes: 0,
             clones: 0,
+            long: 0,
             floors: true,
         };
         while let Some(argument) = arguments.next() {
@@ -58,9 +66,16 @@ impl Options {
                 "--scale" => options.scale = number(&value()?)?,
                 "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
                 "--ours" => options.ours = Some(value()?.into()),
+                "--before" => options.before = Some(value()?.into()),
+                "--lanes" => {
+                    let lanes = value()?;
+                    let lanes = lanes.split(',').map(number).collect::<Result<_, _>>();
+                    options.lanes = lanes?;
+                }
                 "--library" => options.library = true,
                 "--inodes" => options.inodes = number(&value()?)?,
                 "--clones" => options.clones = number(&value()?)?,
+                "--long" => options.long = number(&value()?)?,
                 "--no-floors" => options.floors = false,
                 // What cargo adds.
                 "--bench" => {}

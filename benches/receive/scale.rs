@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use benches::{UUID, inode, path, subvol};
+use benches::{UUID, WRITE_LEN, inode, path, subvol};
 use btrfs_sendstream::{Bytes, CloneRange, CommandBuf, Version, Writer};
 use btrfs_testkit::{LoopFilesystem, scratch_dir};
 use wait4::Wait4;
@@ -21,10 +21,15 @@ const SOURCE_BLOCKS: u64 = 8192;
 
 const BLOCK: u64 = 4096;
 
+/// Sizes of filesystems; the images are sparse.
+const LARGE: u64 = 64 << 30;
+/// Deleted data takes room until the kernel needs that room.
+const SMALL: u64 = 6 << 30;
+
 /// Files, a thousand in each directory, every one with owner, mode and times.
 pub(crate) fn inodes(tools: &Tools, options: &Options) -> Result<(), String> {
     println!("{} inodes", options.inodes);
-    feed(tools, options.inodes, |number, send| {
+    feed(tools, LARGE, options.inodes, |number, send| {
         let directory = format!("directory-{}", number / GROUP);
         if number.is_multiple_of(GROUP) {
             let id = 1 << 40 | number;
@@ -39,7 +44,7 @@ pub(crate) fn inodes(tools: &Tools, options: &Options) -> Result<(), String> {
 pub(crate) fn clones(tools: &Tools, options: &Options) -> Result<(), String> {
     println!("{} clones", options.clones);
     let source = path("source");
-    feed(tools, options.clones, |number, send| {
+    feed(tools, LARGE, options.clones, |number, send| {
         if number == 0 {
             send(inode(257, source.clone(), false).into())?;
             for block in 0..SOURCE_BLOCKS {
@@ -68,6 +73,50 @@ pub(crate) fn clones(tools: &Tools, options: &Options) -> Result<(), String> {
     })
 }
 
+/// Bytes of data in one file of the long stream, and how many such files there
+/// are at once.
+const FILE: u64 = 8 << 20;
+const FILES: u64 = 64;
+
+/// Data without end: files are written, and each is deleted when 64 later ones
+/// are there, so that the disk holds half a GiB of it.
+pub(crate) fn long(tools: &Tools, options: &Options) -> Result<(), String> {
+    println!("{} GiB", options.long);
+    // Nothing that compresses, and not the same in any two blocks of a file.
+    let mut state = 0x5eed_u64;
+    let data: Bytes = (0..FILE / 8)
+        .flat_map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        })
+        .collect();
+    feed(
+        tools,
+        SMALL,
+        options.long << 30 >> FILE.ilog2(),
+        |number, send| {
+            let name = |number| path(&format!("file-{number}"));
+            send(inode(257 + number, name(number), false).into())?;
+            let mut offset = 0;
+            while offset < data.len() {
+                let end = data.len().min(offset + WRITE_LEN);
+                send(vec![CommandBuf::Write {
+                    path: name(number),
+                    offset: offset as u64,
+                    data: data.slice(offset..end),
+                }])?;
+                offset = end;
+            }
+            if let Some(old) = number.checked_sub(FILES) {
+                send(vec![CommandBuf::Unlink { path: name(old) }])?;
+            }
+            Ok(())
+        },
+    )
+}
+
 type Send<'a> = dyn FnMut(Vec<CommandBuf>) -> Result<(), String> + 'a;
 
 /// Receives what `make` sends for the numbers up to `count`, and prints time
@@ -75,10 +124,11 @@ type Send<'a> = dyn FnMut(Vec<CommandBuf>) -> Result<(), String> + 'a;
 /// time is the receiver's.
 fn feed(
     tools: &Tools,
+    size: u64,
     count: u64,
     make: impl Fn(u64, &mut Send<'_>) -> Result<(), String>,
 ) -> Result<(), String> {
-    let filesystem = LoopFilesystem::builder().size(64 << 30).build();
+    let filesystem = LoopFilesystem::builder().size(size).build();
     let command = tools.ours(filesystem.path());
     let mut child = Command::new(&command[0])
         .args(&command[1..])
@@ -90,27 +140,30 @@ fn feed(
     let text = |error: btrfs_sendstream::Error| error.to_string();
     writer.header(Version::V1).map_err(text)?;
     writer.command(&subvol()).map_err(text)?;
-    println!("done |  seconds | µs/command | resident MiB");
+    println!("done |  seconds | µs/command | MB/s | resident MiB");
     let (begin, mut last) = (Instant::now(), Instant::now());
-    let (mut commands, mut rates) = (0_u64, Vec::new());
+    let (mut commands, mut bytes, mut rates) = (0_u64, 0_u64, Vec::new());
     for number in 0..count {
         make(number, &mut |batch| {
             commands += batch.len() as u64;
+            bytes += batch.iter().map(data_len).sum::<u64>();
             batch
                 .iter()
                 .try_for_each(|command| writer.command(command))
                 .map_err(text)
         })?;
         if (number + 1).is_multiple_of((count / 10).max(1)) {
-            let micros = last.elapsed().as_secs_f64() * 1e6 / commands.max(1) as f64;
+            let seconds = last.elapsed().as_secs_f64();
+            let micros = seconds * 1e6 / commands.max(1) as f64;
+            let megabytes = bytes as f64 / 1e6 / seconds;
             let tenth = (number + 1) * 100 / count;
             let elapsed = begin.elapsed().as_secs_f64();
             println!(
-                "{tenth:3}% | {elapsed:8.1} | {micros:10.2} | {:.1}",
+                "{tenth:3}% | {elapsed:8.1} | {micros:10.2} | {megabytes:4.0} | {:.1}",
                 resident(&child)
             );
             rates.push(micros);
-            (commands, last) = (0, Instant::now());
+            (commands, bytes, last) = (0, 0, Instant::now());
         }
     }
     writer.command(&CommandBuf::End).map_err(text)?;
@@ -134,6 +187,13 @@ fn feed(
         scratch_dir().display(),
     );
     Ok(())
+}
+
+fn data_len(command: &CommandBuf) -> u64 {
+    match command {
+        CommandBuf::Write { data, .. } => data.len() as u64,
+        _ => 0,
+    }
 }
 
 /// Resident memory of a process in MiB.

@@ -21,6 +21,10 @@ pub(crate) struct Workload {
     /// What a plain copy of the same tree is made with, if that means
     /// anything.
     pub(crate) copy: Option<Copy>,
+    /// Milliseconds that each read of the receiver's disk takes.
+    pub(crate) read_ms: Option<u64>,
+    /// Whether the receiver's filesystem counts with qgroups.
+    pub(crate) quota: bool,
 }
 
 /// A second subvolume.
@@ -28,6 +32,9 @@ pub(crate) struct Workload {
 pub(crate) enum Then {
     /// The first one, changed by this: an incremental stream.
     Changed(fn(&Path, f64)),
+    /// The first one, changed by this, and sent in full: the receiver has the
+    /// first one, but the stream does not refer to it.
+    InFull(fn(&Path, f64)),
     /// Another one, filled by this, with the first as clone source.
     Other(fn(&Path, f64)),
 }
@@ -38,57 +45,105 @@ pub(crate) enum Copy {
     Cp,
     /// `dd bs=1M` of the one file.
     Dd,
+    /// `dd bs=1M` of the stream.
+    Raw,
 }
+
+/// Small files in a stream of version 1.
+const PLAIN: Workload = Workload {
+    name: "small",
+    fill: small_files,
+    then: None,
+    compressed: false,
+    copy: None,
+    read_ms: None,
+    quota: false,
+};
 
 pub(crate) const ALL: &[Workload] = &[
     Workload {
         name: "small",
-        fill: small_files,
-        then: None,
-        compressed: false,
         copy: Some(Copy::Cp),
+        ..PLAIN
     },
     Workload {
         name: "incremental",
-        fill: small_files,
         then: Some(Then::Changed(change_small_files)),
-        compressed: false,
-        copy: None,
+        ..PLAIN
     },
     Workload {
         name: "clones",
         fill: clone_sources,
         then: Some(Then::Other(clone_much)),
-        compressed: false,
-        copy: None,
+        ..PLAIN
     },
     Workload {
         name: "own-clones",
         fill: clone_sources,
         then: Some(Then::Changed(clone_much)),
-        compressed: false,
-        copy: None,
+        ..PLAIN
     },
     Workload {
         name: "large",
         fill: one_large_file,
-        then: None,
-        compressed: false,
         copy: Some(Copy::Dd),
+        ..PLAIN
     },
     Workload {
         name: "medium",
         fill: medium_files,
-        then: None,
-        compressed: false,
         copy: Some(Copy::Cp),
+        ..PLAIN
     },
     Workload {
         name: "compressed",
         fill: text_files,
-        then: None,
         compressed: true,
         copy: Some(Copy::Cp),
+        ..PLAIN
+    },
+    Workload {
+        name: "image",
+        fill: files_of_the_system,
+        compressed: true,
+        copy: Some(Copy::Raw),
+        ..PLAIN
+    },
+    Workload {
+        name: "hardlinks",
+        fill: generations,
+        copy: Some(Copy::Cp),
+        ..PLAIN
+    },
+    Workload {
+        name: "quota",
+        copy: Some(Copy::Cp),
+        quota: true,
+        ..PLAIN
+    },
+    Workload {
+        name: "cold-incremental-1",
+        then: Some(Then::Changed(change_small_files)),
+        read_ms: Some(1),
+        ..PLAIN
+    },
+    Workload {
+        name: "cold-incremental-8",
+        then: Some(Then::Changed(change_small_files)),
+        read_ms: Some(8),
+        ..PLAIN
+    },
+    Workload {
+        name: "cold-full-1",
+        then: Some(Then::InFull(change_small_files)),
+        read_ms: Some(1),
+        ..PLAIN
+    },
+    Workload {
+        name: "cold-full-8",
+        then: Some(Then::InFull(change_small_files)),
+        read_ms: Some(8),
+        ..PLAIN
     },
 ];
 
@@ -263,5 +318,75 @@ fn text_files(root: &Path, scale: f64) {
     for number in 0..scaled(3000, scale) {
         let len = random.below(400 << 10) as usize;
         write(&root.join(format!("text-{number}")), &random.text(len));
+    }
+}
+
+/// The largest file of an image that is copied.
+const LARGEST_OF_IMAGE: u64 = 128 << 10;
+
+/// 50,000 small files of this system, in the order of their names, and a
+/// symbolic link for every third of them. They are taken several times where
+/// `/usr` has fewer.
+fn files_of_the_system(root: &Path, scale: f64) {
+    let count = scaled(50_000, scale);
+    let mut number = 0;
+    for copy in 0.. {
+        let (before, target) = (number, root.join(format!("usr-{copy}")));
+        take_small_files(Path::new("/usr"), &target, &mut number, count);
+        if number == count {
+            break;
+        }
+        assert!(number > before, "/usr has no small files");
+    }
+}
+
+/// Copies from the directory `from` until `number` is `count`.
+fn take_small_files(from: &Path, to: &Path, number: &mut u64, count: u64) {
+    must(fs::create_dir(to), to);
+    let entries = must(fs::read_dir(from), from);
+    let mut entries: Vec<_> = entries.map(|entry| must(entry, from)).collect();
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        if *number == count {
+            return;
+        }
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        let meta = must(entry.metadata(), &from);
+        if meta.is_dir() {
+            take_small_files(&from, &to, number, count);
+        } else if meta.is_file() && meta.len() <= LARGEST_OF_IMAGE {
+            must(fs::copy(&from, &to), &to);
+            if number.is_multiple_of(3) {
+                let mut link = to.clone().into_os_string();
+                link.push(".link");
+                must(symlink(entry.file_name(), &link), Path::new(&link));
+            }
+            *number += 1;
+        }
+    }
+}
+
+/// Twenty generations of 2,000 files, as rsnapshot makes them: what did not
+/// change, nineteen of twenty files, is a link to the file of the generation
+/// before.
+fn generations(root: &Path, scale: f64) {
+    let mut random = Random(0x5eed_0008);
+    for generation in 0..20 {
+        let now = root.join(format!("daily.{generation}"));
+        let before = root.join(format!("daily.{}", generation - 1));
+        for number in 0..scaled(2000, scale) {
+            let path = small_file(&now, number);
+            if number % 12 == 0 {
+                let directory = directory_of(&now, number);
+                must(fs::create_dir_all(&directory), &directory);
+            }
+            if generation > 0 && random.below(20) > 0 {
+                must(fs::hard_link(small_file(&before, number), &path), &path);
+            } else {
+                let most = 1 << (8 + random.below(8));
+                let len = random.below(most) as usize;
+                write(&path, &random.text(len));
+            }
+        }
     }
 }

@@ -31,6 +31,7 @@ pub struct Builder {
     directory: Option<PathBuf>,
     image: Option<PathBuf>,
     second: Option<Second>,
+    direct_io: bool,
 }
 
 /// What a second device is for.
@@ -81,6 +82,7 @@ impl LoopFilesystem {
             directory: None,
             image: None,
             second: None,
+            direct_io: false,
         }
     }
 
@@ -192,6 +194,13 @@ impl Builder {
         self
     }
 
+    /// Has the loop device read and write the image without the page cache,
+    /// many requests at once. The filesystem of the image must allow it.
+    pub fn direct_io(mut self) -> Self {
+        self.direct_io = true;
+        self
+    }
+
     /// Makes the filesystem.
     ///
     /// # Panics
@@ -215,7 +224,18 @@ impl Builder {
             },
             None => self.format()?,
         });
-        let mut options = vec!["loop".to_owned()];
+        let mut options = Vec::new();
+        let mut what = image.path.clone().into_os_string();
+        // The device goes with the mount, which is made before this is dropped.
+        let mut _device = None;
+        if self.direct_io {
+            let arguments = ["--find", "--show", "--direct-io=on"].map(OsString::from);
+            let device = attach(arguments, &image.path)?;
+            what = (&device.0).into();
+            _device = Some(device);
+        } else {
+            options.push("loop".to_owned());
+        }
         options.extend(self.mount_options);
         if let (Some(Second::Mirror), Some(device)) = (self.second, &image.second) {
             options.push(format!("device={}", device.0));
@@ -226,8 +246,13 @@ impl Builder {
                 "-t".into(),
                 "btrfs".into(),
                 "-o".into(),
-                options.join(",").into(),
-                image.path.clone().into(),
+                if options.is_empty() {
+                    "rw".to_owned()
+                } else {
+                    options.join(",")
+                }
+                .into(),
+                what.clone(),
                 point.into(),
             ];
             tool::run("mount", arguments).map(drop)
@@ -260,17 +285,12 @@ impl Builder {
         arguments.push(path.clone().into());
         let mut second = None;
         if let Some(purpose) = self.second {
-            let attach = ["--find", "--show"].map(OsString::from);
-            let output = tool::run(
-                "losetup",
-                attach.into_iter().chain([file("second")?.into()]),
-            )?;
-            let device = String::from_utf8_lossy(&output).trim().to_owned();
+            let device = attach(["--find", "--show"].map(OsString::from), &file("second")?)?;
             if purpose == Second::Mirror {
-                arguments.push((&device).into());
+                arguments.push((&device.0).into());
                 arguments.extend(["--data", "raid1", "--metadata", "raid1"].map(Into::into));
             }
-            second = Some(LoopDevice(device));
+            second = Some(device);
         }
         tool::run("mkfs.btrfs", arguments)?;
         if self.second == Some(Second::Sprout) {
@@ -352,6 +372,13 @@ impl Drop for Mount {
             let _ = point.keep();
         }
     }
+}
+
+/// Attaches a file to a loop device.
+fn attach<const N: usize>(options: [OsString; N], file: &Path) -> Result<LoopDevice, String> {
+    let output = tool::run("losetup", options.into_iter().chain([file.into()]))?;
+    let device = String::from_utf8_lossy(&output).trim().to_owned();
+    Ok(LoopDevice(device))
 }
 
 /// The device a mount point's filesystem lies on, from mountinfo.
