@@ -3,13 +3,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 use sendstream_common::foreign::Head;
 use sendstream_common::stored::cannot_open;
 
@@ -22,6 +23,9 @@ use crate::signals::Signals;
 /// Standard input may be a non-blocking pipe, socket or terminal: reads wait
 /// for it. While a read waits, a signal that [`Signals`] watches ends it
 /// with an error; [`Signals::caught`] tells which one.
+///
+/// A pipe is made as large as the system allows, so that each read returns
+/// more, and the sender waits less.
 pub(crate) struct Input<'a> {
     descriptor: OwnedFd,
     signals: Option<&'a Signals>,
@@ -30,8 +34,14 @@ pub(crate) struct Input<'a> {
     /// Size of a regular file.
     size: Option<u64>,
     head: Head,
-    counters: Option<Arc<Counters>>,
+    /// Readable when nothing more is to be read.
+    stopped: Option<Arc<OwnedFd>>,
 }
+
+/// What can be received: input, or a buffer before it.
+pub(crate) trait Source: Read + Seek {}
+
+impl<T: Read + Seek> Source for T {}
 
 impl<'a> Input<'a> {
     /// Opens `file`, or takes standard input.
@@ -65,19 +75,28 @@ impl<'a> Input<'a> {
         let facts = rustix::fs::fstat(&descriptor)?;
         let kind = FileType::from_raw_mode(facts.st_mode);
         let is_file = kind == FileType::RegularFile;
+        if kind == FileType::Fifo {
+            enlarge(&descriptor);
+        }
         Ok(Self {
             descriptor,
             signals,
             may_wait: !is_file,
             size: is_file.then(|| facts.st_size.try_into().unwrap_or(0)),
             head: Head::default(),
-            counters: None,
+            stopped: None,
         })
     }
 
-    /// Has what is read counted.
-    pub(crate) fn count(&mut self, counters: &Arc<Counters>) {
-        self.counters = Some(Arc::clone(counters));
+    /// What ends a read that waits, and every later one, with an error when it
+    /// is called. Another thread may call it.
+    pub(crate) fn stopper(&mut self) -> io::Result<impl Fn() + use<>> {
+        let stopped = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        self.stopped = Some(Arc::clone(&stopped));
+        Ok(move || {
+            // The counter is far from its limit, where alone it could fail.
+            let _ = rustix::io::write(&stopped, &1_u64.to_ne_bytes());
+        })
     }
 
     /// Size in bytes, if the input is a file.
@@ -97,22 +116,25 @@ impl<'a> Input<'a> {
 
     /// Blocks until there is something to read, the input has ended, or a
     /// signal arrived.
+    ///
+    /// # Errors
+    /// Nothing more is to be read.
     fn wait(&self) -> io::Result<()> {
-        let input = PollFd::new(&self.descriptor, PollFlags::IN);
-        let result = match self.signals {
-            Some(signals) => poll(
-                &mut [
-                    input,
-                    PollFd::from_borrowed_fd(signals.wakeup(), PollFlags::IN),
-                ],
-                None,
-            ),
-            None => poll(&mut [input], None),
-        };
-        match result {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+        let wakeup = self.signals.map(Signals::wakeup);
+        let stopped = self.stopped.as_deref().map(OwnedFd::as_fd);
+        // A place that is not needed holds the input once more.
+        let input = self.descriptor.as_fd();
+        let mut polled = [input, wakeup.unwrap_or(input), stopped.unwrap_or(input)]
+            .map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN));
+        match poll(&mut polled, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
+        let [.., last] = polled;
+        if stopped.is_some() && !last.revents().is_empty() {
+            return Err(io::Error::other("nothing more is to be read"));
+        }
+        Ok(())
     }
 
     /// # Errors
@@ -137,9 +159,6 @@ impl Read for Input<'_> {
             match rustix::io::read(&self.descriptor, &mut *buffer) {
                 Ok(count) => {
                     self.head.push(buffer.get(..count).unwrap_or_default());
-                    if let Some(counters) = &self.counters {
-                        counters.read(count);
-                    }
                     return Ok(count);
                 }
                 Err(Errno::INTR) => {}
@@ -159,6 +178,38 @@ impl Seek for Input<'_> {
             SeekFrom::End(offset) => rustix::fs::SeekFrom::End(offset),
         };
         Ok(rustix::fs::seek(&self.descriptor, to)?)
+    }
+}
+
+/// Input whose bytes are counted as they are taken.
+pub(crate) struct Counted<'a> {
+    pub(crate) source: &'a mut dyn Source,
+    pub(crate) counters: &'a Counters,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.counters.read(count);
+        Ok(count)
+    }
+}
+
+impl Seek for Counted<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.source.seek(to)
+    }
+}
+
+/// Gives a pipe all the room that this process may ask for. Without it, the
+/// receive works as well.
+fn enlarge(pipe: &OwnedFd) {
+    let most = std::fs::read_to_string("/proc/sys/fs/pipe-max-size");
+    let most = most.ok().and_then(|size| size.trim().parse().ok());
+    if let (Some(most), Ok(now)) = (most, fcntl_getpipe_size(pipe))
+        && now < most
+    {
+        let _ = fcntl_setpipe_size(pipe, most);
     }
 }
 

@@ -3,6 +3,7 @@
 mod advice;
 mod args;
 mod btrfs;
+mod buffer;
 mod chain;
 mod digest;
 mod dry_run;
@@ -101,6 +102,7 @@ fn refuse(error: &UsageError) -> ExitCode {
         UsageError::Option(_)
         | UsageError::Gone { .. }
         | UsageError::TwoModes(..)
+        | UsageError::Together(..)
         | UsageError::Misplaced { .. }
         | UsageError::Moved { .. } => {
             let hint = match error {

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use btrfs_receive::resume::{ResumableReceiver, ResumeError, ResumeOptions};
 use btrfs_receive::{
@@ -13,8 +14,9 @@ use btrfs_receive::{
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::args::{Receive, Resume};
+use crate::buffer;
 use crate::digest::Digests;
-use crate::input::Input;
+use crate::input::{Counted, Input, Source};
 use crate::messages::{Messages, strerror};
 use crate::progress::Progress;
 use crate::sandbox::{self, Filesystem, Reach};
@@ -107,7 +109,7 @@ pub(crate) trait Receives {
     /// Applies everything that `input` holds.
     fn receive(
         &mut self,
-        input: &mut Input<'_>,
+        input: &mut dyn Source,
         messages: &mut Messages,
     ) -> Result<Report, ReceiveError>;
 }
@@ -115,7 +117,7 @@ pub(crate) trait Receives {
 impl<D: Destination> Receives for Receiver<D> {
     fn receive(
         &mut self,
-        input: &mut Input<'_>,
+        input: &mut dyn Source,
         messages: &mut Messages,
     ) -> Result<Report, ReceiveError> {
         Receiver::receive(self, input, messages)
@@ -125,7 +127,7 @@ impl<D: Destination> Receives for Receiver<D> {
 impl Receives for ResumableReceiver {
     fn receive(
         &mut self,
-        input: &mut Input<'_>,
+        input: &mut dyn Source,
         messages: &mut Messages,
     ) -> Result<Report, ReceiveError> {
         // Goes back to the beginning if need be.
@@ -244,15 +246,38 @@ pub(crate) fn run(
     let may_draw = (options.progress || options.verbosity == 1) && !input.is_terminal();
     let counters = messages.counters();
     let progress = Progress::start(counters, options.progress, may_draw, size);
-    input.count(progress.counters());
     if input.is_terminal() {
         messages.warning(
             "reading the stream from a terminal; did you mean btrfs send SUBVOLUME | \
              btrfs-recv-rs PATH, or -f FILE?",
         );
     }
-    let received = receiver.receive(&mut input, messages);
+    let counters = Arc::clone(progress.counters());
+    let mut take = |source: &mut dyn Source| {
+        let mut source = Counted {
+            source,
+            counters: &counters,
+        };
+        receiver.receive(&mut source, messages)
+    };
+    let received = match options.buffer {
+        // The kernel reads a file ahead.
+        Some(size) if input.size().is_none() => input
+            .stopper()
+            .and_then(|stop| buffer::ahead(&mut input, size, stop, |ahead| take(ahead))),
+        _ => Ok(take(&mut input)),
+    };
     drop(progress);
+    let received = match received {
+        Ok(received) => received,
+        Err(error) => {
+            messages.error(format_args!(
+                "cannot buffer the input: {}",
+                strerror(&error)
+            ));
+            return false;
+        }
+    };
     match received {
         Ok(report) => {
             let mut subvolumes = report.subvolumes.iter();

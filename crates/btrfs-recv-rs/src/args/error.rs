@@ -51,6 +51,9 @@ pub(crate) enum UsageError {
     /// Two options ask for different things.
     #[error("{} and {} cannot be used together", dashed(*.0), dashed(*.1))]
     TwoModes(Mode, Mode),
+    /// Two options that exclude each other.
+    #[error("{0} and {1} cannot be used together")]
+    Together(&'static str, &'static str),
     /// An option that another command has now.
     #[error("{option}: use `{instead}`")]
     Moved {

@@ -26,6 +26,7 @@ pub(crate) enum Id {
     Abandon,
     Progress,
     Size,
+    Buffer,
     Json,
     Dump,
     Extract,

@@ -119,6 +119,8 @@ pub(crate) struct Receive {
     pub(crate) progress: bool,
     /// Size of the input in bytes, if the user knows.
     pub(crate) size: Option<u64>,
+    /// How many bytes of input to read ahead, if any.
+    pub(crate) buffer: Option<usize>,
     /// Whether to say in JSON what happens.
     pub(crate) json: bool,
     /// 0 quiet, 1 default, 2 data, 3 every command.
@@ -149,6 +151,7 @@ impl Default for Receive {
             resume: None,
             progress: false,
             size: None,
+            buffer: None,
             json: false,
             verbosity: 1,
         }

@@ -151,7 +151,8 @@ impl Given {
             Id::Status => self.modes.push(Mode::Status),
             Id::Abandon => self.modes.push(Mode::Abandon),
             Id::Progress => self.receive.progress = true,
-            Id::Size => self.receive.size = Some(quantity::size(value)?),
+            Id::Size => self.receive.size = Some(quantity::size("--size", value)?),
+            Id::Buffer => self.receive.buffer = quantity::buffer(value)?,
             Id::Json => self.receive.json = true,
             Id::Dump => self.modes.push(Mode::Dump),
             Id::Extract => self.modes.push(Mode::Extract),
@@ -232,6 +233,9 @@ impl Given {
         let misplaced = |option: &&&Opt| !option.established && !option.modes.contains(&mode);
         if let Some(option) = self.options.iter().find(misplaced) {
             return Err(UsageError::misplaced(option, mode));
+        }
+        if self.receive.buffer.is_some() && self.receive.stop_at_end {
+            return Err(UsageError::Together("--buffer", "-e"));
         }
         let operands = info(mode).map_or(Operands::None, |info| info.operands);
         let given = self.paths.len();

@@ -14,16 +14,24 @@ pub(super) enum Quantity {
     Time(Duration),
 }
 
-/// `--size`: bytes, or a number with a unit of size.
-pub(super) fn size(value: OsString) -> Result<u64, UsageError> {
+/// `--size` and others: bytes, or a number with a unit of size.
+pub(super) fn size(option: &'static str, value: OsString) -> Result<u64, UsageError> {
     let (number, unit) = split(&value);
     let bytes = match unit {
         "" => number.parse().ok(),
         unit => bytes(number, unit),
     };
     bytes.ok_or_else(|| {
-        UsageError::unusable("--size", value, "it must be a number such as 1500 or 12G")
+        UsageError::unusable(option, value, "it must be a number such as 1500 or 12G")
     })
+}
+
+/// `--buffer`: a size; 0 for none.
+pub(super) fn buffer(value: OsString) -> Result<Option<usize>, UsageError> {
+    let bytes = size("--buffer", value)?;
+    // What no address space holds is refused when it is allocated.
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    Ok((bytes > 0).then_some(bytes))
 }
 
 /// `--checkpoint-every`: a number above 0 with a unit of size or time.
@@ -77,10 +85,10 @@ mod tests {
     #[test]
     fn sizes_have_a_unit_or_none() {
         for (text, bytes) in [("0", 0), ("1500", 1500), ("12G", 12 << 30), ("3KiB", 3072)] {
-            assert_eq!(size(text.into()), Ok(bytes), "{text}");
+            assert_eq!(size("--size", text.into()), Ok(bytes), "{text}");
         }
         for text in ["", "G", "-1", "1g", "1 G", "1GB", "5min", "17179869184G"] {
-            assert!(size(text.into()).is_err(), "{text}");
+            assert!(size("--size", text.into()).is_err(), "{text}");
         }
     }
 

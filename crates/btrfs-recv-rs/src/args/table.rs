@@ -470,6 +470,20 @@ const MESSAGES: &[Opt] = &[
          The size of a regular file is known without this option.",
     ),
     Opt::new(
+        Id::Buffer,
+        "buffer",
+        "read up to BYTES of input ahead of the receive",
+    )
+    .value("BYTES", Hint::Nothing)
+    .modes(&[Mode::Receive, Mode::Extract])
+    .manual(
+        "Read up to <BYTES> of input ahead of the receive, as `mbuffer` does: the sender goes on \
+         while the receiver writes to disk, and the receiver while the sender waits for its own. \
+         <BYTES> has a unit as in `--size`; 0, the default, means no buffer but that of the pipe. \
+         It has no effect on a regular file, which the kernel reads ahead, and cannot be used \
+         with `-e`, which leaves the rest of the input unread.",
+    ),
+    Opt::new(
         Id::Json,
         "json",
         "print events and the report as JSON lines on standard output",

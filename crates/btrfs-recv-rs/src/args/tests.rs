@@ -203,6 +203,10 @@ fn says_which_options_do_not_go_together() {
         Err(UsageError::Misplaced { .. })
     ));
     assert!(parse_line("x --dump -e -C -m / --force-decompress").is_ok());
+    let error = parse_line("x --buffer=1M -e D").unwrap_err();
+    assert_eq!(error.to_string(), "--buffer and -e cannot be used together");
+    assert_eq!(receive("x --buffer=2M D").buffer, Some(2 << 20));
+    assert_eq!(receive("x --buffer=0 -e D").buffer, None);
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(two_receives_share_one_pipe),
         test!(several_streams_are_received_to_the_end_of_input),
         test!(waits_for_input_that_is_not_ready),
+        test!(input_may_be_buffered, "--sandbox"),
+        test!(input_may_be_buffered, "--resumable"),
         test!(nobody_has_to_read_the_messages),
         test!(an_existing_name_is_left_alone),
         test!(truncated_input_leaves_a_writable_rest),
@@ -168,6 +170,23 @@ fn waits_for_input_that_is_not_ready() {
     drop(writer);
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
+}
+
+fn input_may_be_buffered(option: &str) {
+    let sent = Sent::small();
+    let to = LoopFilesystem::new();
+    for (size, stream, name) in [
+        ("--buffer=10", &sent.full, "first"),
+        ("--buffer=1M", &sent.incremental, "second"),
+    ] {
+        let output = receive(stream, &[option, size], to.path());
+        assert!(output.status.success(), "{output:?}");
+        assert_same_tree(&sent.from.path().join(name), &to.path().join(name));
+    }
+    let cut = &sent.incremental[..sent.incremental.len() - 10];
+    let output = receive(cut, &["--buffer=1M", "--name=third"], to.path());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(!subvolume::facts(&to.path().join("third")).read_only);
 }
 
 fn nobody_has_to_read_the_messages() {

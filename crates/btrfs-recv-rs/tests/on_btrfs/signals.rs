@@ -12,9 +12,22 @@ use rustix::process::{Pid, Signal, kill_process};
 /// The tests of this file.
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        test!(stops_says_what_it_leaves_and_dies_by_it, Stop::Hangup),
-        test!(stops_says_what_it_leaves_and_dies_by_it, Stop::Interrupt),
-        test!(stops_says_what_it_leaves_and_dies_by_it, Stop::Terminate),
+        test!(stops_says_what_it_leaves_and_dies_by_it, Stop::Hangup, ""),
+        test!(
+            stops_says_what_it_leaves_and_dies_by_it,
+            Stop::Interrupt,
+            ""
+        ),
+        test!(
+            stops_says_what_it_leaves_and_dies_by_it,
+            Stop::Terminate,
+            ""
+        ),
+        test!(
+            stops_says_what_it_leaves_and_dies_by_it,
+            Stop::Interrupt,
+            "--buffer=1M"
+        ),
         test!(an_ignored_signal_stays_ignored),
         test!(a_dump_dies_at_once),
     ]
@@ -89,11 +102,12 @@ fn assert_partial(path: &Path) {
     assert!(!facts.read_only && facts.received_uuid.is_none());
 }
 
-fn stops_says_what_it_leaves_and_dies_by_it(stop: Stop) {
+fn stops_says_what_it_leaves_and_dies_by_it(stop: Stop, option: &str) {
     let (signal, name) = stop.signal();
     let sent = Sent::small();
     let to = LoopFilesystem::new();
-    let receive = listening(to.path());
+    let mut receive = listening(to.path());
+    receive.args(Some(option).filter(|it| !it.is_empty()));
     let mut waiting = Waiting::start(receive, &sent.full[..sent.full.len() - 30]);
     waiting.send(signal);
     // The pipe stays open: it is the signal that ends the read.
