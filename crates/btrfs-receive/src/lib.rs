@@ -132,6 +132,7 @@ pub mod resume;
 #[cfg(feature = "serde")]
 mod serial;
 mod step_error;
+mod timing;
 mod xattr;
 
 pub use btrfs_lineage;
@@ -156,6 +157,6 @@ pub use plan::{Planner, Rules};
 pub use policy::{PatternError, XattrPattern};
 pub use receiver::{Flow, Receiver};
 pub use report::{
-    Excluded, Fallbacks, Loss, LossKind, LossSummary, Outcome, Report, SubvolumeReport,
+    Excluded, Fallbacks, Loss, LossKind, LossSummary, Outcome, Report, SubvolumeReport, Waits,
 };
 pub use step_error::StepError;

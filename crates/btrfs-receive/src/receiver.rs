@@ -13,6 +13,7 @@ use crate::plan::Planner;
 use crate::plan::op::Op;
 use crate::plan::op::{NewSubvolume, Step};
 use crate::report::{Excluded, Outcome, Report, SubvolumeReport};
+use crate::timing::{Timed, Timing};
 #[cfg(feature = "resume")]
 use btrfs_lineage::SourceUsed;
 
@@ -47,6 +48,7 @@ pub struct Receiver<D> {
     skip_next: Option<Outcome>,
     /// What became of the newest subvolume in the report.
     newest: Option<Outcome>,
+    timing: Timing,
 }
 
 enum State {
@@ -103,6 +105,7 @@ impl<D: Destination> Receiver<D> {
             name_is_used: false,
             skip_next: None,
             newest: None,
+            timing: Timing::default(),
         }
     }
 
@@ -158,13 +161,14 @@ impl<D: Destination> Receiver<D> {
         }
     }
 
-    /// Reads `input` as the options say.
-    pub(crate) fn reader<R: Read>(&self, input: R) -> Reader<R> {
+    /// Reads `input` as the options say. The receive begins.
+    pub(crate) fn reader<R: Read>(&mut self, input: R) -> Reader<Timed<R>> {
+        self.timing.begin(self.destination.waits());
         Reader::builder()
             .limits(self.options.limits)
             .allow_unknown(self.options.allow_unknown)
             .exact(self.options.stop_at_end)
-            .build(input)
+            .build(self.timing.timed(input))
     }
 
     /// Takes one item of the input, which stands `at` a place of it. Headers
@@ -185,6 +189,9 @@ impl<D: Destination> Receiver<D> {
     ) -> Result<Flow, ReceiveError> {
         if self.options.cancel.is_cancelled() {
             return Err(self.stop(StopReason::Cancelled, observer));
+        }
+        if !self.timing.is_running() {
+            self.timing.begin(self.destination.waits());
         }
         let command = match item {
             Item::Command(command) => command,
@@ -249,8 +256,7 @@ impl<D: Destination> Receiver<D> {
         if self.report.failures > 0 || !matches!(self.state, State::Idle) {
             return Err(self.stop(StopReason::Failures, observer));
         }
-        self.reset();
-        Ok(std::mem::take(&mut self.report))
+        Ok(self.reset())
     }
 
     /// Ends the receive before the end of input, because that is damaged or
@@ -437,7 +443,7 @@ impl<D: Destination> Receiver<D> {
         }
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Building(mut subvolume) if subvolume.failures == 0 => {
-                match self.destination.finish(at) {
+                match self.timing.sync(|| self.destination.finish(at)) {
                     Ok(finished) => {
                         subvolume.checkpoint = None;
                         subvolume.losses = finished.losses;
@@ -504,21 +510,22 @@ impl<D: Destination> Receiver<D> {
             self.count(failure, observer);
         }
         self.give_up(observer);
-        self.reset();
         ReceiveError {
             reason,
             first_failure: self.first_failure.take().map(Box::new),
-            report: Box::new(std::mem::take(&mut self.report)),
+            report: Box::new(self.reset()),
         }
     }
 
-    /// Makes the receiver ready for another input.
-    fn reset(&mut self) {
+    /// Makes the receiver ready for another input, and returns the report.
+    fn reset(&mut self) -> Report {
+        self.report.waits = self.timing.end(self.destination.waits());
         self.listed_sources = 0;
         self.next_progress = Event::PROGRESS_BYTES;
         self.totals = Totals::default();
         self.name_is_used = false;
         self.skip_next = None;
+        std::mem::take(&mut self.report)
     }
 
     /// Leaves what is under construction, or was skipped, as it is.

@@ -1,5 +1,7 @@
 //! Reports of receives.
 
+use std::time::Duration;
+
 use btrfs_lineage::SourceUsed;
 #[cfg(feature = "serde")]
 use btrfs_sendstream::serial::{flags, permissions, special_mode, text};
@@ -35,6 +37,8 @@ pub struct Report {
     pub fallbacks: Fallbacks,
     /// What the options excluded, for all subvolumes.
     pub excluded: Excluded,
+    /// Where the time went.
+    pub waits: Waits,
 }
 
 impl Report {
@@ -43,6 +47,62 @@ impl Report {
     pub const MAX_SUBVOLUMES: usize = 4096;
     /// The largest number of clone sources listed, for all subvolumes.
     pub const MAX_CLONE_SOURCES: usize = 4096;
+}
+
+/// Where the time of a receive went, as the thread sees it that reads, decodes
+/// and plans. What is in none of the parts is work of that thread:
+/// [`work`](Self::work).
+///
+/// All are measured around calls that may wait, so that they contain what such a
+/// call itself takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Waits {
+    /// From the first read to the report.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "total_ms", serialize_with = "crate::serial::milliseconds")
+    )]
+    pub total: Duration,
+    /// In reads of the input. Zero if items are passed
+    /// [one by one](crate::Receiver::item): their source is the caller's.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "input_ms", serialize_with = "crate::serial::milliseconds")
+    )]
+    pub input: Duration,
+    /// Until file data that was queued before had been written, cloned or
+    /// truncated.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "data_ms", serialize_with = "crate::serial::milliseconds")
+    )]
+    pub data: Duration,
+    /// Until names and metadata that were queued before had been changed.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "metadata_ms", serialize_with = "crate::serial::milliseconds")
+    )]
+    pub metadata: Duration,
+    /// At the end of each subvolume, until it was on disk and marked as
+    /// received.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "sync_ms", serialize_with = "crate::serial::milliseconds")
+    )]
+    pub sync: Duration,
+}
+
+impl Waits {
+    /// Returns what is left of the total: reading the stream from memory,
+    /// decoding, planning, and everything that is measured nowhere else.
+    pub fn work(&self) -> Duration {
+        let waited = [self.input, self.data, self.metadata, self.sync];
+        waited
+            .iter()
+            .fold(self.total, |left, part| left.saturating_sub(*part))
+    }
 }
 
 /// The report on one subvolume.

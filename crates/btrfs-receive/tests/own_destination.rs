@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::time::Duration;
 
 use btrfs_receive::btrfs_lineage::SourceUsed;
 use btrfs_receive::btrfs_sendstream::{Command, CommandKind, Item, Position, Reader};
 use btrfs_receive::{
     Begun, Cause, Destination, Event, Failure, Finished, Flow, NewSubvolume, Observer, Op, Options,
-    Outcome, ReceiveError, Receiver, Step, StopReason, Totals,
+    Outcome, ReceiveError, Receiver, Step, StopReason, Totals, Waits,
 };
 
 /// Counts what would be done, and fails where it is told to.
@@ -71,6 +72,13 @@ impl Destination for Counting {
         let mut finished = Finished::default();
         finished.subvolume_id = Some(256 + self.finished.len() as u64);
         Ok(finished)
+    }
+
+    fn waits(&self) -> Waits {
+        let mut waits = Waits::default();
+        waits.data = Duration::from_nanos(self.bytes);
+        waits.metadata = Duration::from_nanos(self.operations.values().sum());
+        waits
     }
 
     fn abandon(&mut self) {
@@ -186,6 +194,31 @@ fn an_error_of_ones_own() {
 }
 
 #[test]
+fn each_receive_has_its_own_waits() {
+    let Some(input) = stream("full.v1") else {
+        return;
+    };
+    let mut receiver = Receiver::new(Counting::default());
+    for _ in 0..2 {
+        let (bytes, operations) = {
+            let destination = receiver.destination();
+            (
+                destination.bytes,
+                destination.operations.values().sum::<u64>(),
+            )
+        };
+        let waits = receiver.receive(&input[..], &mut ()).unwrap().waits;
+        let destination = receiver.destination();
+        let nanos = Duration::from_nanos;
+        assert_eq!(waits.data, nanos(destination.bytes - bytes));
+        let done: u64 = destination.operations.values().sum();
+        assert_eq!(waits.metadata, nanos(done - operations));
+        assert!(waits.input + waits.sync <= waits.total, "{waits:?}");
+        assert!(waits.work() <= waits.total, "{waits:?}");
+    }
+}
+
+#[test]
 fn driven_command_by_command() {
     for name in ["full.v1", "multi.v1", "multi-one-end.v1", "incr-clone.v2"] {
         let Some(input) = stream(name) else {
@@ -198,6 +231,7 @@ fn driven_command_by_command() {
         // The reader alone knows where the input ended.
         assert!(report.bytes < expected.bytes);
         report.bytes = expected.bytes;
+        report.waits = expected.waits;
         assert_eq!(report, expected, "{name}");
         let (whole, driven) = (whole.into_destination(), driven.into_destination());
         assert_eq!(driven.operations, whole.operations, "{name}");

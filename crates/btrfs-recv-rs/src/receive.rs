@@ -220,6 +220,7 @@ pub(crate) fn one_input(
 ) -> bool {
     let error = match receiver.receive(&mut input, messages) {
         Ok(report) => {
+            messages.waits(&report.waits);
             messages.emit_report(true, &report);
             return true;
         }
@@ -229,6 +230,7 @@ pub(crate) fn one_input(
     if let StopReason::Stream(error) = &error.reason {
         messages.stream_error(error, input.head());
     }
+    messages.waits(&error.report.waits);
     messages.emit_report(false, &error.report);
     false
 }
@@ -284,6 +286,7 @@ pub(crate) fn run(
             if options.parent.is_some() && subvolumes.all(|it| it.wanted_parent.is_none()) {
                 messages.parent_not_used();
             }
+            messages.waits(&report.waits);
             messages.emit_report(true, &report);
             true
         }
@@ -294,6 +297,7 @@ pub(crate) fn run(
                 StopReason::Cancelled if error.report.abandoned == 0 => messages.between_streams(),
                 _ => {}
             }
+            messages.waits(&error.report.waits);
             messages.emit_report(false, &error.report);
             false
         }

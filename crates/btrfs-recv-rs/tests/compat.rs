@@ -127,13 +127,14 @@ impl Side {
     }
 }
 
-/// What the reference would have written: it says nothing of causes and
-/// remedies, and where this command escapes control characters, these are raw,
+/// What the reference would have written: it says nothing of causes, remedies
+/// and time, and where this command escapes control characters, these are raw,
 /// and the value of an attribute ends at NUL.
 fn as_reference(ours: &[u8]) -> Vec<u8> {
     let mut theirs = Vec::new();
     let said = ours.split_inclusive(|&byte| byte == b'\n');
-    for line in said.filter(|line| !line.starts_with(b"ERROR:   ")) {
+    let more: [&[u8]; 2] = [b"ERROR:   ", b"receive took "];
+    for line in said.filter(|line| !more.iter().any(|it| line.starts_with(it))) {
         let nul = find(line, b" data=").and_then(|at| Some(at + find(&line[at..], br"\000")?));
         match nul {
             Some(nul) if line.starts_with(b"set_xattr ") => {

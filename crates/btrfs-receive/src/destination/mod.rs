@@ -8,7 +8,7 @@ use btrfs_sendstream::{Bytes, SubvolumeName, Timespec};
 
 use crate::error::{Cause, Failure};
 use crate::plan::op::{NewSubvolume, Step};
-use crate::report::{Fallbacks, LossSummary};
+use crate::report::{Fallbacks, LossSummary, Waits};
 use btrfs_lineage::SourceUsed;
 
 /// Something a stream can be applied to.
@@ -80,6 +80,14 @@ pub trait Destination {
     /// [`Cause::StampStays`](crate::Cause::StampStays) the received UUID could
     /// not be removed.
     fn finish(&mut self, at: btrfs_sendstream::Position) -> Result<Finished, Failure>;
+
+    /// How long [`apply`](Self::apply) and [`settle`](Self::settle) have waited,
+    /// for all subvolumes so far: [`Waits::data`] and [`Waits::metadata`]. The
+    /// other fields are not looked at. Default: nothing, so that such waits
+    /// count as work.
+    fn waits(&self) -> Waits {
+        Waits::default()
+    }
 
     /// Gives up the subvolume under construction: it stays as it is,
     /// writable and without received UUID. Does nothing if there is none.

@@ -122,3 +122,11 @@ pub(crate) fn reason<S: Serializer>(
     let reason = error.to_string();
     Fields { reason }.serialize(serializer)
 }
+
+/// A time as whole milliseconds.
+pub(crate) fn milliseconds<S: Serializer>(
+    time: &std::time::Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}

@@ -506,7 +506,9 @@ const MESSAGES: &[Opt] = &[
         .short(b'v')
         .modes(STREAM_MODES)
         .manual(
-            "Print the commands that write data. Given twice, print every command. \
+            "Print the commands that write data, and at the end what the receive waited for: \
+             the input, data and metadata that were queued before, and at the end of each \
+             subvolume the disk. Given twice, print every command. \
              After `-q`, the first `-v` only restores the default.",
         ),
 ];

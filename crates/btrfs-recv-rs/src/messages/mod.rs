@@ -19,9 +19,10 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use btrfs_receive::{
-    Cause, Event, Failure, Fallbacks, NewSubvolume, Observer, Outcome, SubvolumeReport,
+    Cause, Event, Failure, Fallbacks, NewSubvolume, Observer, Outcome, SubvolumeReport, Waits,
 };
 use btrfs_sendstream::{CommandBuf, ErrorKind, SubvolumeName};
 
@@ -314,6 +315,28 @@ impl Messages {
             line.text(" (storing compressed data needs CAP_SYS_ADMIN)");
         }
         line.text("; the content is complete").write_stderr();
+    }
+
+    /// Where the time of a receive went.
+    pub(crate) fn waits(&mut self, waits: &Waits) {
+        if self.verbosity < 2 {
+            return;
+        }
+        // A receive of nothing took no time.
+        let total = waits.total.as_secs_f64().max(f64::MIN_POSITIVE);
+        let percent = |part: Duration| (part.as_secs_f64() / total * 100.0).round();
+        self.line
+            .format(format_args!(
+                "receive took {:.1} s: {}% waiting for input, {}% for data, {}% for metadata, \
+                 {}% for the disk at the end; {}% work",
+                waits.total.as_secs_f64(),
+                percent(waits.input),
+                percent(waits.data),
+                percent(waits.metadata),
+                percent(waits.sync),
+                percent(waits.work()),
+            ))
+            .write_stderr();
     }
 
     /// Prints which subvolume is incomplete, if one is and was not printed.

@@ -73,11 +73,12 @@ fn verbose_tells_of_data_and_then_of_every_command() {
     let to = LoopFilesystem::new();
     let output = receive(&sent.full, &["-v"], to.path());
     let lines: Vec<_> = text(&output).1.lines().collect();
-    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert_eq!(lines.len(), 5, "{lines:?}");
     assert_eq!(lines[0], "At subvol first");
     assert!(lines[1].starts_with("receiving subvol first uuid="));
     assert_eq!(lines[2], "write file - offset=0 length=5");
     assert!(lines[3].starts_with("BTRFS_IOC_SET_RECEIVED_SUBVOL uuid="));
+    assert!(lines[4].starts_with("receive took "), "{}", lines[4]);
     let output = receive(&sent.incremental, &["-vv"], to.path());
     let (stdout, stderr) = text(&output);
     assert_eq!(stdout, "At snapshot second\n");
