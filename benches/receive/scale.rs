@@ -29,7 +29,7 @@ const SMALL: u64 = 6 << 30;
 /// Files, a thousand in each directory, every one with owner, mode and times.
 pub(crate) fn inodes(tools: &Tools, options: &Options) -> Result<(), String> {
     println!("{} inodes", options.inodes);
-    feed(tools, LARGE, options.inodes, |number, send| {
+    feed(tools, LARGE, None, options.inodes, |number, send| {
         let directory = format!("directory-{}", number / GROUP);
         if number.is_multiple_of(GROUP) {
             let id = 1 << 40 | number;
@@ -44,7 +44,7 @@ pub(crate) fn inodes(tools: &Tools, options: &Options) -> Result<(), String> {
 pub(crate) fn clones(tools: &Tools, options: &Options) -> Result<(), String> {
     println!("{} clones", options.clones);
     let source = path("source");
-    feed(tools, LARGE, options.clones, |number, send| {
+    feed(tools, LARGE, None, options.clones, |number, send| {
         if number == 0 {
             send(inode(257, source.clone(), false).into())?;
             for block in 0..SOURCE_BLOCKS {
@@ -73,13 +73,15 @@ pub(crate) fn clones(tools: &Tools, options: &Options) -> Result<(), String> {
     })
 }
 
-/// Bytes of data in one file of the long stream, and how many such files there
-/// are at once.
+/// Bytes of data in one file of the long stream, how many such files there are
+/// at once, and after how many everything is written out.
 const FILE: u64 = 8 << 20;
-const FILES: u64 = 64;
+const FILES: u64 = 256;
+const SYNC: u64 = 128;
 
-/// Data without end: files are written, and each is deleted when 64 later ones
-/// are there, so that the disk holds half a GiB of it.
+/// Data without end: files are written, and each is deleted when 256 later ones
+/// are there, so that the disk holds 2 GiB of it. All of it gets there: the
+/// filesystem is synced after each GiB.
 pub(crate) fn long(tools: &Tools, options: &Options) -> Result<(), String> {
     println!("{} GiB", options.long);
     // Nothing that compresses, and not the same in any two blocks of a file.
@@ -92,39 +94,37 @@ pub(crate) fn long(tools: &Tools, options: &Options) -> Result<(), String> {
             state.to_le_bytes()
         })
         .collect();
-    feed(
-        tools,
-        SMALL,
-        options.long << 30 >> FILE.ilog2(),
-        |number, send| {
-            let name = |number| path(&format!("file-{number}"));
-            send(inode(257 + number, name(number), false).into())?;
-            let mut offset = 0;
-            while offset < data.len() {
-                let end = data.len().min(offset + WRITE_LEN);
-                send(vec![CommandBuf::Write {
-                    path: name(number),
-                    offset: offset as u64,
-                    data: data.slice(offset..end),
-                }])?;
-                offset = end;
-            }
-            if let Some(old) = number.checked_sub(FILES) {
-                send(vec![CommandBuf::Unlink { path: name(old) }])?;
-            }
-            Ok(())
-        },
-    )
+    let count = options.long << 30 >> FILE.ilog2();
+    feed(tools, SMALL, Some(SYNC), count, |number, send| {
+        let name = |number| path(&format!("file-{number}"));
+        send(inode(257 + number, name(number), false).into())?;
+        let mut offset = 0;
+        while offset < data.len() {
+            let end = data.len().min(offset + WRITE_LEN);
+            send(vec![CommandBuf::Write {
+                path: name(number),
+                offset: offset as u64,
+                data: data.slice(offset..end),
+            }])?;
+            offset = end;
+        }
+        if let Some(old) = number.checked_sub(FILES) {
+            send(vec![CommandBuf::Unlink { path: name(old) }])?;
+        }
+        Ok(())
+    })
 }
 
 type Send<'a> = dyn FnMut(Vec<CommandBuf>) -> Result<(), String> + 'a;
 
 /// Receives what `make` sends for the numbers up to `count`, and prints time
 /// and memory for each tenth of it. Writing waits for the receiver, so its
-/// time is the receiver's.
+/// time is the receiver's. The filesystem of `size` bytes is synced after
+/// `sync_after` numbers, if that is set.
 fn feed(
     tools: &Tools,
     size: u64,
+    sync_after: Option<u64>,
     count: u64,
     make: impl Fn(u64, &mut Send<'_>) -> Result<(), String>,
 ) -> Result<(), String> {
@@ -152,6 +152,9 @@ fn feed(
                 .try_for_each(|command| writer.command(command))
                 .map_err(text)
         })?;
+        if sync_after.is_some_and(|after| (number + 1).is_multiple_of(after)) {
+            filesystem.sync();
+        }
         if (number + 1).is_multiple_of((count / 10).max(1)) {
             let seconds = last.elapsed().as_secs_f64();
             let micros = seconds * 1e6 / commands.max(1) as f64;
