@@ -222,3 +222,42 @@ fn open_file(path: &Path) -> io::Result<OwnedFd> {
         result => Ok(result?),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use rustix::pipe::pipe;
+
+    use super::*;
+    use crate::buffer;
+
+    fn open(pipe: &OwnedFd) -> Input<'static> {
+        let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
+        Input::open(Some(Path::new(&path)), None).unwrap()
+    }
+
+    #[test]
+    fn a_pipe_gets_all_the_room_there_is() {
+        let (reader, writer) = pipe().unwrap();
+        let before = fcntl_getpipe_size(&writer).unwrap();
+        let _input = open(&reader);
+        let now = fcntl_getpipe_size(&writer).unwrap();
+        assert!(now >= before);
+        let most = std::fs::read_to_string("/proc/sys/fs/pipe-max-size").unwrap();
+        // Others may have used up what they all may have.
+        if rustix::process::geteuid().is_root() {
+            assert!(now >= most.trim().parse().unwrap(), "{now} of {most}");
+        }
+    }
+
+    #[test]
+    fn a_read_that_waits_is_stopped() {
+        let (reader, _writer) = pipe().unwrap();
+        let mut input = open(&reader);
+        let stop = input.stopper().unwrap();
+        // Returns when the thread that reads has ended.
+        buffer::ahead(&mut input, 100, stop, |_| ()).unwrap();
+        assert!(input.read(&mut [0]).is_err());
+    }
+}
