@@ -1,5 +1,6 @@
 //! Streams from anything that can be read.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -15,6 +16,10 @@ const CHUNK: usize = 256 * 1024;
 
 /// The least free space to point a read at.
 const MIN_READ: usize = CHUNK / 4;
+
+/// Pieces that items share are used again, the last so many: more than hold the
+/// 8 MiB that a receiver has under way.
+const MAX_SHARED: usize = 48;
 
 /// How to read: bounds, and how far ahead.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,7 +77,8 @@ impl ReaderBuilder {
 /// grows only with bytes that have arrived, whatever a length field claims.
 /// Items from [`Reader::next_owned`] keep their piece of the buffer alive, and
 /// with it the rest of that piece, up to the same size; the reader then goes
-/// on with another one.
+/// on with another one. When such items are dropped, their pieces are used again:
+/// the reader keeps up to 48, as many as were shared at a time.
 ///
 /// ```
 /// use btrfs_sendstream::{Item, Reader};
@@ -285,6 +291,10 @@ struct Buffer {
     start: usize,
     /// Where they end.
     end: usize,
+    /// What is left of earlier storages: each can be used again when the items
+    /// are gone that share it. New memory costs much more, because the kernel
+    /// clears it page by page.
+    shared: VecDeque<BytesMut>,
 }
 
 impl Buffer {
@@ -317,9 +327,10 @@ impl Buffer {
         }
         let free = self.storage.len() - self.end;
         if free < MIN_READ && (self.storage.len() < wanted || free == 0) {
-            // Reuses the allocation if no item shares it any more.
             self.storage.truncate(self.end);
-            if total > CHUNK {
+            if total <= CHUNK {
+                self.unshare(wanted);
+            } else {
                 // Address space for all of it, so that growing does not move
                 // it; memory is taken by what `resize` touches.
                 self.storage.reserve(total - self.end);
@@ -327,6 +338,26 @@ impl Buffer {
             self.storage.resize(wanted, 0);
         }
         self.storage.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// Sees that the storage has room for `wanted` bytes that no item shares: in
+    /// this allocation, an earlier one, or a new one.
+    fn unshare(&mut self, wanted: usize) {
+        if self.storage.try_reclaim(wanted - self.end) {
+            return;
+        }
+        let free = self.shared.iter_mut().position(|storage| {
+            storage.clear();
+            storage.try_reclaim(wanted)
+        });
+        let free = free.and_then(|at| self.shared.remove(at));
+        let mut storage = free.unwrap_or_else(|| BytesMut::with_capacity(wanted));
+        storage.extend_from_slice(&self.storage);
+        let old = std::mem::replace(&mut self.storage, storage);
+        if self.shared.len() == MAX_SHARED {
+            self.shared.pop_front();
+        }
+        self.shared.push_back(old);
     }
 
     /// Takes the first `len` bytes out, sharing the storage.
@@ -337,5 +368,80 @@ impl Buffer {
         self.end -= self.start + len;
         self.start = 0;
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Command, CommandBuf, Encoder, StreamPath, SubvolumeName};
+
+    /// Writes of so many bytes each, all different.
+    fn writes(lens: &[usize]) -> (Vec<CommandBuf>, Vec<u8>) {
+        let path = || StreamPath::parse(Bytes::from_static(b"file")).unwrap();
+        let mut commands = vec![Command::Subvol {
+            name: SubvolumeName::parse(Bytes::from_static(b"made")).unwrap(),
+            uuid: uuid::Uuid::from_u128(1),
+            ctransid: 1,
+        }];
+        let mut offset = 0;
+        commands.extend(lens.iter().enumerate().map(|(number, &len)| {
+            let data = (0..len).map(|at| (at * 7 + number * 31) as u8).collect();
+            offset += len as u64;
+            Command::Write {
+                path: path(),
+                offset: offset - len as u64,
+                data,
+            }
+        }));
+        commands.push(Command::End);
+        let (mut encoder, mut stream) = (Encoder::new(), Vec::new());
+        encoder.header(Version::V1, &mut stream).unwrap();
+        for command in &commands {
+            encoder.command(command, &mut stream).unwrap();
+        }
+        (commands, stream)
+    }
+
+    /// However many items are held, none changes when storage is used again.
+    #[test]
+    fn what_is_held_stays_as_it_was() {
+        let lens: Vec<_> = (0..2000).map(|at| at * 7919 % 49_000).collect();
+        let (commands, stream) = writes(&lens);
+        for held_at_once in [1, 2, 10, 100, 500, 2000] {
+            let mut reader = Reader::new(&stream[..]);
+            let mut held = VecDeque::new();
+            let mut expected = commands.iter();
+            let mut check = |item: Option<Item>| {
+                if let Some(Item::Command(command)) = item {
+                    assert!(Some(&command) == expected.next(), "{held_at_once}");
+                }
+            };
+            while let Some(item) = reader.next_owned().unwrap() {
+                held.push_back(item);
+                if held.len() > held_at_once {
+                    check(held.pop_front());
+                }
+            }
+            held.into_iter().for_each(|item| check(Some(item)));
+            assert!(expected.next().is_none());
+            assert!(reader.buffer.shared.len() <= MAX_SHARED);
+        }
+    }
+
+    /// Where items are dropped soon, few storages do.
+    #[test]
+    fn storage_is_used_again() {
+        let (_, stream) = writes(&[40_000; 1000]);
+        let mut reader = Reader::new(&stream[..]);
+        let mut held = VecDeque::new();
+        while let Some(item) = reader.next_owned().unwrap() {
+            held.push_back(item);
+            if held.len() > 20 {
+                held.pop_front();
+            }
+        }
+        // 20 items share 5 storages at most, and the empty one came first.
+        assert!(reader.buffer.shared.len() <= 6);
     }
 }
