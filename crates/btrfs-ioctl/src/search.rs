@@ -12,8 +12,8 @@ use rustix::ioctl::{self, Ioctl, IoctlOutput, Opcode};
 use super::abi::{SearchHead, TREE_SEARCH_V2};
 use super::number::INODE_ITEM;
 
-/// Words that the arguments take ahead of the buffer.
-const HEAD: usize = size_of::<SearchHead>() / 8;
+/// Bytes that the arguments take ahead of the buffer.
+const HEAD: usize = size_of::<SearchHead>();
 
 /// Bytes in a result's header.
 const ITEM_HEAD: usize = 32;
@@ -137,7 +137,7 @@ pub fn tree_search_since(
     mut visit: impl FnMut(Item<'_>) -> ControlFlow<()>,
 ) -> Result<()> {
     let mut from = min;
-    let mut buffer = vec![0; HEAD + FIRST_BUFFER / 8];
+    let mut buffer = vec![0; HEAD + FIRST_BUFFER];
     while from <= max {
         let items = match search(&fd, tree, (from, max), since, &mut buffer) {
             Ok(items) => items,
@@ -151,11 +151,7 @@ pub fn tree_search_since(
             return Ok(());
         }
         let mut last = None;
-        let body: Vec<u8> = buffer[HEAD..]
-            .iter()
-            .flat_map(|word| word.to_ne_bytes())
-            .collect();
-        let mut rest = body.as_slice();
+        let mut rest = &buffer[HEAD..];
         for _ in 0..items {
             let (item, after) = split_item(rest).ok_or(Errno::IO)?;
             if visit(item).is_break() {
@@ -178,10 +174,10 @@ fn search(
     tree: u64,
     (min, max): (Key, Key),
     since: u64,
-    buffer: &mut [u64],
+    buffer: &mut [u8],
 ) -> Result<u32> {
     let (head, body) = buffer.split_first_chunk_mut::<HEAD>().ok_or(Errno::INVAL)?;
-    *head = [
+    let words: SearchHead = [
         tree,
         min.objectid,
         max.objectid,
@@ -195,8 +191,11 @@ fn search(
         0,
         0,
         0,
-        (body.len() * 8) as u64,
+        body.len() as u64,
     ];
+    for (bytes, word) in head.chunks_exact_mut(8).zip(words) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
     // SAFETY: the request describes a buffer that is as long as its head says,
     // and borrowed for the call.
     unsafe { ioctl::ioctl(fd, TreeSearch { buffer }) }
@@ -204,14 +203,15 @@ fn search(
 
 /// Makes room for the item that did not fit; the kernel left the bytes it
 /// needs in the size field.
-fn grow(buffer: &mut Vec<u64>) -> Result<()> {
-    let had = (buffer.len() - HEAD) * 8;
-    let asked = usize::try_from(buffer[HEAD - 1]).map_err(|_| Errno::OVERFLOW)?;
-    let bytes = asked.max(had * 2).next_multiple_of(8);
+fn grow(buffer: &mut Vec<u8>) -> Result<()> {
+    let had = buffer.len() - HEAD;
+    let asked = buffer[..HEAD].last_chunk().copied().map(u64::from_ne_bytes);
+    let asked = asked.and_then(|asked| usize::try_from(asked).ok());
+    let bytes = asked.ok_or(Errno::OVERFLOW)?.max(had * 2);
     if had >= LARGEST_BUFFER {
         return Err(Errno::OVERFLOW);
     }
-    buffer.resize(HEAD + bytes.min(LARGEST_BUFFER) / 8, 0);
+    buffer.resize(HEAD + bytes.min(LARGEST_BUFFER), 0);
     Ok(())
 }
 
@@ -236,14 +236,14 @@ fn split_item(bytes: &[u8]) -> Option<(Item<'_>, &[u8])> {
     Some((Item { key, data }, rest))
 }
 
-/// The request: `struct btrfs_ioctl_search_args_v2` in words, with its buffer.
+/// The request: `struct btrfs_ioctl_search_args_v2`, with its buffer. The kernel
+/// copies from and to it, so that it need not be aligned.
 struct TreeSearch<'a> {
-    buffer: &'a mut [u64],
+    buffer: &'a mut [u8],
 }
 
 // SAFETY: the kernel reads a key block and a buffer size, and writes within
 // that block and that many bytes after it, which `search` made sure are there.
-// Any bytes are valid words.
 unsafe impl Ioctl for TreeSearch<'_> {
     type Output = u32;
 
@@ -258,11 +258,11 @@ unsafe impl Ioctl for TreeSearch<'_> {
     }
 
     unsafe fn output_from_ptr(_: IoctlOutput, head: *mut c_void) -> Result<u32> {
-        // SAFETY: `head` is the pointer of `as_ptr`, to at least HEAD words,
+        // SAFETY: `head` is the pointer of `as_ptr`, to at least HEAD bytes,
         // borrowed until this returns.
-        let head = unsafe { &*head.cast::<SearchHead>() };
-        let [a, b, c, d, ..] = head[8].to_ne_bytes();
-        Ok(u32::from_ne_bytes([a, b, c, d]))
+        let head = unsafe { &*head.cast::<[u8; HEAD]>() };
+        let items = head[8 * 8..].first_chunk().copied();
+        items.map(u32::from_ne_bytes).ok_or(Errno::IO)
     }
 }
 
