@@ -6,6 +6,7 @@ mod fallbacks;
 mod fidelity;
 mod flags;
 mod inheritance;
+mod lanes;
 mod last_resort;
 mod policies;
 mod privileges;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         resume_tampered::tests(),
         fidelity::tests(),
         inheritance::tests(),
+        lanes::tests(),
         flags::tests(),
         fallbacks::tests(),
         sources::tests(),

@@ -40,7 +40,7 @@ impl BtrfsDestination {
     /// it, `name` in `place`. Replaces a snapshot of that name.
     pub(crate) fn checkpoint(&mut self, place: OwnedFd, name: String) -> Result<Snapshot, Cause> {
         self.pipeline.call(move |engine| {
-            engine.content.settle()?;
+            engine.lanes.settle()?;
             let Some(construction) = &engine.construction else {
                 return Err(Cause::NothingToFinish);
             };
@@ -54,7 +54,7 @@ impl BtrfsDestination {
                 uuid: info.uuid,
                 ctransid: info.ctransid,
                 flags: namespace.flags.export(),
-                fallbacks: engine.content.fallbacks(),
+                fallbacks: engine.lanes.fallbacks(),
             })
         })
     }
@@ -106,7 +106,7 @@ impl BtrfsDestination {
         fallbacks: Fallbacks,
     ) -> Result<(), Cause> {
         self.pipeline.call(move |engine| {
-            engine.content.settle()?;
+            engine.lanes.settle()?;
             let Some(construction) = &mut engine.construction else {
                 return Err(Cause::NothingToFinish);
             };
@@ -115,7 +115,7 @@ impl BtrfsDestination {
             construction.opening.clear();
             construction.sources.close();
             construction.namespace.flags.import(deferred);
-            engine.content.set_fallbacks(fallbacks);
+            engine.lanes.set_fallbacks(fallbacks);
             Ok(())
         })
     }
@@ -142,7 +142,8 @@ impl Engine {
         // the rest of it, and so it need not be noted.
         subvolume::defer_attributes(&root, &SharedFlags::default())?;
         unfinished::unmark(&root)?;
-        self.work_on(new, root, SharedFlags::default(), true)
+        let looking = self.progress.look_in(&root, &root);
+        self.work_on(new, root, SharedFlags::default(), true, looking)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::budget::Share;
 use super::content::Task;
-use super::content_thread::Content;
+use super::lanes::Lanes;
 use super::namespace::{Done, Namespace, Tools};
 use super::prefetch::LookingIn;
 use super::sources::{CloneSources, SourceFinder};
@@ -14,7 +14,7 @@ use crate::xattr::ACCESS_ACL;
 /// All that is known of the subvolume under construction; dropped as a whole
 /// when it is finished or given up.
 ///
-/// [`Content`] has the writer for it, which shares `accepted` and the flags of
+/// [`Lanes`] have the writer for it, which shares `accepted` and the flags of
 /// `namespace`, and is dropped along with it.
 pub(super) struct Construction {
     pub(super) namespace: Namespace,
@@ -26,7 +26,7 @@ pub(super) struct Construction {
 }
 
 impl Construction {
-    /// Carries out one step, hands it over to `content`, or keeps it for the
+    /// Carries out one step, hands it over to `lanes`, or keeps it for the
     /// end.
     ///
     /// # Errors
@@ -35,7 +35,7 @@ impl Construction {
         &mut self,
         step: Step,
         share: Share,
-        content: &mut Content,
+        lanes: &mut Lanes,
         finder: &mut SourceFinder,
     ) -> Result<(), Failure> {
         if lets_others_in(&step.op) {
@@ -43,20 +43,20 @@ impl Construction {
             return Ok(());
         }
         let mut tools = Tools {
-            content,
+            lanes,
             sources: &mut self.sources,
             finder,
         };
         match self.namespace.act(&step.op, &mut tools) {
             Ok(Done::Here) => Ok(()),
-            Ok(Done::ByContent { file, source }) => {
-                content.hand_over(Task {
+            Ok(Done::ByLane { file, source }) => {
+                let task = Task {
                     file,
                     source,
                     step,
                     share,
-                });
-                Ok(())
+                };
+                lanes.hand_over(task)
             }
             Err(error) => Err(error.of(&step)),
         }

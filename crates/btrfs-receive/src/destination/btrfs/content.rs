@@ -1,11 +1,11 @@
 //! What happens to regular files once they are open: data and metadata, by
 //! descriptor, in the order of the stream.
 //!
-//! Runs on a thread of its own beside the one that changes the namespace.
-//! The two are independent: a descriptor stays on its inode whatever names
-//! it gets or loses, and everything that is done to one inode is done here,
-//! first come first served. A clone within the subvolume reads what was
-//! written by tasks before it, for the same reason.
+//! Runs on threads of its own beside the one that changes the namespace
+//! ([`lanes`](super::lanes)). They are independent: a descriptor stays on its
+//! inode whatever names it gets or loses, and everything that is done to one
+//! inode is done here, first come first served. A clone within the subvolume
+//! reads what was written by tasks before it, for the same reason.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -64,6 +64,16 @@ impl ContentWriter {
         }
     }
 
+    /// One that does the same for other files at the same time.
+    pub(super) fn another(&self) -> Self {
+        Self {
+            data: self.data.another(),
+            accepted: self.accepted.clone(),
+            flags: self.flags.clone(),
+            keeps_set_id: self.keeps_set_id,
+        }
+    }
+
     /// What had to be done another way so far.
     pub(super) fn fallbacks(&mut self) -> &mut Fallbacks {
         self.data.fallbacks()
@@ -74,7 +84,7 @@ impl ContentWriter {
         let mut result = self.act(task);
         let forbidden = |error: &StepError| is_errno(&error.cause, Errno::PERM);
         if result.as_ref().is_err_and(forbidden) {
-            // Tried again even if there is nothing to lift: the other thread
+            // Tried again even if there is nothing to lift: another thread
             // may have lifted it since.
             result = flags::lift(&task.file.fd, &self.flags)
                 .map_err(StepError::from)
@@ -98,14 +108,15 @@ impl ContentWriter {
                 let source = source.as_ref().ok_or(Cause::Misplaced)?;
                 let ranges = (clone.source_offset, clone.offset, clone.len);
                 let pieces = step.fused.len() + 1;
+                self.accepted.forget(&file.fd, clone.offset, clone.len)?;
                 self.data
                     .clone_pieces(&source.fd, &file.fd, ranges, pieces)?;
                 self.accepted.cloned(&source.fd, &file.fd, ranges)?;
             }
             Op::EncodedWrite(write) => self.data.encoded_write(&file.fd, write)?,
             Op::Truncate { size, .. } => {
-                ftruncate(&file.fd, *size).map_err(named("ftruncate"))?;
                 self.accepted.forget(&file.fd, *size, u64::MAX)?;
+                ftruncate(&file.fd, *size).map_err(named("ftruncate"))?;
             }
             Op::Fallocate {
                 mode, offset, len, ..
@@ -113,12 +124,12 @@ impl ContentWriter {
                 // An empty range is EINVAL to the kernel and nothing to do.
                 if *len > 0 {
                     let mode = FallocateFlags::from_bits_retain(*mode);
-                    fallocate(&file.fd, mode, *offset, *len).map_err(named("fallocate"))?;
                     // Setting room aside leaves data as it is; all else may
                     // make holes.
                     if !(mode - FallocateFlags::KEEP_SIZE).is_empty() {
                         self.accepted.forget(&file.fd, *offset, *len)?;
                     }
+                    fallocate(&file.fd, mode, *offset, *len).map_err(named("fallocate"))?;
                 }
             }
             Op::Chown { uid, gid, .. } => chown(file, *uid, *gid)?,
@@ -138,7 +149,7 @@ impl ContentWriter {
             Op::Utimes { atime, mtime, .. } => {
                 futimens(&file.fd, &timestamps(*atime, *mtime)?).map_err(named("futimens"))?;
             }
-            // Names are the other thread's, and verity wants the file closed.
+            // Names are the namespace's, and verity wants the file closed.
             Op::Create { .. }
             | Op::Rename { .. }
             | Op::Link { .. }

@@ -2,6 +2,7 @@
 //! finished and given up here.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use btrfs_sendstream::Position;
 use rustix::fs::Mode;
@@ -14,10 +15,10 @@ use super::budget::Share;
 use super::check::{BeforeSeal, Check};
 use super::construction::Construction;
 use super::content::ContentWriter;
-use super::content_thread::Content;
+use super::lanes::Lanes;
 use super::namespace::{Namespace, Tools};
 use super::naming::Naming;
-use super::prefetch::Progress;
+use super::prefetch::{LookingIn, Progress};
 use super::root::{left_incomplete, or_the_same};
 use super::seal::Sealing;
 use super::sources::{CloneSources, SourceFinder};
@@ -32,6 +33,7 @@ use crate::error::{Cause, Failure, named};
 use crate::plan::op::{NewSubvolume, Step};
 use crate::step_error::StepError;
 use btrfs_ioctl as sys;
+use btrfs_lineage::Source;
 
 /// What lasts from one subvolume to the next, and the one under construction.
 pub(super) struct Engine {
@@ -41,9 +43,9 @@ pub(super) struct Engine {
     keeps_set_id: bool,
     /// This thread has a umask of its own, which is 0.
     private_umask: bool,
-    progress: Progress,
+    pub(super) progress: Progress,
     check: Check,
-    pub(super) content: Content,
+    pub(super) lanes: Lanes,
     finder: SourceFinder,
     pub(super) construction: Option<Construction>,
     /// Root of what was created last, until it is finished or given up.
@@ -58,7 +60,7 @@ impl Engine {
         finder: SourceFinder,
         progress: Progress,
         check: Check,
-        content: Content,
+        lanes: Lanes,
     ) -> Self {
         let has =
             |capability| capabilities(None).is_ok_and(|sets| sets.effective.contains(capability));
@@ -70,7 +72,7 @@ impl Engine {
             private_umask: false,
             progress,
             check,
-            content,
+            lanes,
             finder,
             construction: None,
             created: None,
@@ -91,13 +93,13 @@ impl Engine {
     /// Waits for the thread that writes content.
     pub(super) fn wait(&mut self) {
         // A panic is reported when the subvolume is finished.
-        let _ = self.content.wait();
+        let _ = self.lanes.wait();
     }
 
     pub(super) fn step(&mut self, step: Step, share: Share) -> Result<(), Failure> {
         self.progress.step();
         match &mut self.construction {
-            Some(it) => it.apply(step, share, &mut self.content, &mut self.finder),
+            Some(it) => it.apply(step, share, &mut self.lanes, &mut self.finder),
             None => Err(StepError::from(Cause::NothingToFinish).of(&step)),
         }
     }
@@ -106,25 +108,30 @@ impl Engine {
         self.abandon();
         self.naming.check(&self.destination, &new)?;
         let flags = SharedFlags::default();
-        let (root, begun) = self.create(&new, &flags)?;
+        let (root, parent, begun) = self.create(&new, &flags)?;
         self.created = fcntl_dupfd_cloexec(&root, 0).ok();
+        let looking = match &parent {
+            Some(parent) => self.progress.look_in(&root, &**parent),
+            None => self.progress.look_in(&root, &root),
+        };
         let holds_names = new.parent.is_some();
-        self.work_on(new, root, flags, holds_names)
+        self.work_on(new, root, flags, holds_names, looking)
             .map_err(left_incomplete)?;
         Ok(begun)
     }
 
-    /// Creates the subvolume, or takes the snapshot.
+    /// Creates the subvolume, or takes the snapshot of the parent that it
+    /// finds.
     fn create(
         &mut self,
         new: &NewSubvolume,
         flags: &SharedFlags,
-    ) -> Result<(OwnedFd, Begun), Cause> {
+    ) -> Result<(OwnedFd, Option<Arc<Source>>, Begun), Cause> {
         let name = self.naming.while_built(new);
         let name = name.as_bytes();
         let Some(wanted) = new.parent else {
             let fd = subvolume::create(&self.destination, name, new)?;
-            return Ok((fd, Begun::default()));
+            return Ok((fd, None, Begun::default()));
         };
         let parent = self
             .finder
@@ -139,8 +146,11 @@ impl Engine {
         };
         let (fd, deferred) =
             subvolume::snapshot(&self.destination, name, new, &*parent, look, flags)?;
-        let parent = Some(used);
-        Ok((fd, Begun { parent, deferred }))
+        let begun = Begun {
+            parent: Some(used),
+            deferred,
+        };
+        Ok((fd, Some(parent), begun))
     }
 
     /// Takes the subvolume with this root under construction. It may hold names
@@ -151,20 +161,20 @@ impl Engine {
         root: OwnedFd,
         flags: SharedFlags,
         holds_names: bool,
+        looking: LookingIn,
     ) -> Result<(), Cause> {
         let id = sys::subvolume_info(&root)
             .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
             .id;
         self.finder.set_under_construction(Some(id));
         let accepted = Accepted::of(&root, id)?;
-        let looking = self.progress.look_in(&root);
         let root = self.finder.confine(root)?;
         let names = if holds_names {
             RootNames::of_snapshot(&root)
         } else {
             RootNames::of_new()
         };
-        self.content.begin(ContentWriter::new(
+        self.lanes.begin(ContentWriter::new(
             DataWriter::new(self.encoding, accepted.clone()),
             accepted.clone(),
             flags.clone(),
@@ -208,7 +218,7 @@ impl Engine {
         drop(looking);
         namespace.close_files();
         // The caller has settled before; what turned up since counts too.
-        self.content.settle().map_err(failed)?;
+        self.lanes.settle().map_err(failed)?;
         sources.close();
         let forbidding = namespace.flags.take_root();
         namespace.restore_flags().map_err(failed)?;
@@ -225,7 +235,7 @@ impl Engine {
             at,
         };
         let mut tools = Tools {
-            content: &mut self.content,
+            lanes: &mut self.lanes,
             sources: &mut sources,
             finder: &mut self.finder,
         };
@@ -238,7 +248,7 @@ impl Engine {
         let mut open_up = opening.iter();
         let open_up = || open_up.try_for_each(|step| namespace.apply(step, &mut tools));
         let id = sealing.seal(check, open_up)?;
-        let mut fallbacks = self.content.fallbacks();
+        let mut fallbacks = self.lanes.fallbacks();
         fallbacks += namespace.flags.take_fallbacks();
         if !fallbacks.is_none() {
             debug!(?fallbacks, "done another way than asked");
@@ -273,7 +283,7 @@ impl Engine {
 
     /// Drops all that belongs to one subvolume.
     fn close(&mut self) {
-        self.content.end();
+        self.lanes.end();
         self.construction = None;
         self.created = None;
         self.finder.set_under_construction(None);

@@ -28,6 +28,10 @@ impl Failures {
             .insert((failure.at.offset, number), failure);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.0).failures.is_empty()
+    }
+
     pub(super) fn take_first(&self) -> Option<Failure> {
         let (_, failure) = lock(&self.0).failures.pop_first()?;
         Some(failure)

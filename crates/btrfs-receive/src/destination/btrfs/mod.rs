@@ -1,23 +1,26 @@
 //! A mounted btrfs.
 //!
-//! Two threads work for a [`BtrfsDestination`] ([`pipeline`]): one changes
-//! names and directories ([`namespace`]), one the content and metadata of
-//! regular files ([`content`]). Each carries out its operations in the order
-//! of the stream; where both meet, in an open descriptor, order does not
-//! matter. The caller's thread reads, decodes and plans. Two more look at
+//! Threads work for a [`BtrfsDestination`] ([`pipeline`]): one changes names
+//! and directories, in the order of the stream ([`namespace`]); the lanes change
+//! the content and metadata of regular files, in the order of the stream for
+//! each file ([`lanes`]). Where both meet, in an open descriptor, order does not
+//! matter. The caller's thread reads, decodes and plans. More threads look at
 //! inodes of an incremental stream before their turn comes ([`prefetch`]).
 
+mod activity;
 mod budget;
 mod check;
 #[cfg(feature = "resume")]
 pub(crate) mod checkpoint;
 mod construction;
 mod content;
-mod content_thread;
+
 mod engine;
 mod failures;
+mod lanes;
 mod namespace;
 pub(crate) mod naming;
+mod order;
 mod pipeline;
 mod prefetch;
 pub(crate) mod private;
@@ -72,7 +75,9 @@ use btrfs_lineage::{Candidate, Choice, ResolverBuilder};
 /// Memory: 8 MiB of input under way, or one operation if that is larger; 15 MB
 /// for the half million immutable or append-only files that one stream may
 /// have; 8 MB for what encoded writes there are to look for at the end; 1 MiB
-/// of paths to look up ahead.
+/// of paths to look up ahead; and for each of at most 16 files that are changed
+/// at a time (as many as there are processors, if tasks do not wait for the
+/// disk), half a MiB where clones are copied or encoded data is decoded.
 ///
 /// Open files: of operations under way a quarter of the limit of the process
 /// (`RLIMIT_NOFILE`), or 256 if that is less; and of those used last, by each of
@@ -97,6 +102,7 @@ pub struct BtrfsDestinationBuilder {
     parent: Option<PathBuf>,
     clone_sources: Vec<(PathBuf, Option<Uuid>)>,
     walk: bool,
+    lanes: Option<usize>,
     naming: Naming,
     check: Check,
 }
@@ -208,6 +214,15 @@ impl BtrfsDestinationBuilder {
         self
     }
 
+    /// Change so many files at a time, to test and measure what does not depend
+    /// on the number of processors. Default: as many as help. For the project's
+    /// own tests and benchmarks; no part of the public interface.
+    #[doc(hidden)]
+    pub fn lanes(mut self, lanes: usize) -> Self {
+        self.lanes = Some(lanes);
+        self
+    }
+
     /// Opens `directory` as the place where subvolumes are created.
     ///
     /// # Errors
@@ -226,7 +241,7 @@ impl BtrfsDestinationBuilder {
             Err(Errno::NOTTY) => return Err(OpenError::not_btrfs(directory)),
             Err(errno) => return Err(OpenError::new("BTRFS_IOC_FS_INFO", directory, errno)),
         }
-        let (encoding, naming) = (self.encoding, self.naming);
+        let (encoding, naming, lanes) = (self.encoding, self.naming, self.lanes);
         let check = std::mem::take(&mut self.check);
         // Without openat2 nothing would confine it.
         let prefetcher = Prefetcher::new(!self.walk);
@@ -235,9 +250,9 @@ impl BtrfsDestinationBuilder {
         let directory_fd = fcntl_dupfd_cloexec(&fd, 3)
             .map_err(|errno| OpenError::new("fcntl", directory, errno))?;
         let progress = prefetcher.progress();
-        let engine = |content| Engine::new(fd, naming, encoding, finder, progress, check, content);
-        let pipeline =
-            Pipeline::start(engine).map_err(|error| OpenError::new("thread", directory, error))?;
+        let engine = |lanes| Engine::new(fd, naming, encoding, finder, progress, check, lanes);
+        let pipeline = Pipeline::start(lanes, engine)
+            .map_err(|error| OpenError::new("thread", directory, error))?;
         Ok(BtrfsDestination {
             pipeline,
             naming,

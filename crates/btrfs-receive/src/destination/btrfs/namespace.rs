@@ -2,7 +2,7 @@
 //!
 //! Names and directories are changed here, on the thread that owns this;
 //! for what concerns a regular file the open file is found here, and the rest is
-//! for [`content`](super::content).
+//! for the [`lanes`](super::lanes).
 //! Directories, symbolic links and special files never go there, so their
 //! operations keep their order with those on names.
 
@@ -12,7 +12,7 @@ use btrfs_sendstream::{Bytes, CloneRange, EnableVerity, StreamPath};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::content_thread::Content;
+use super::lanes::Lanes;
 use super::sources::{CloneSources, SourceFinder};
 use crate::confine::{Access, PathCache, Root};
 use crate::destination::tree::create::Creator;
@@ -36,7 +36,7 @@ pub(super) struct Namespace {
 /// What is known of the inode at a path.
 #[derive(Clone)]
 enum Known {
-    /// A regular file: its operations go to the content thread.
+    /// A regular file: its operations go to the lanes.
     File(Arc<OpenFile>),
     /// Anything else: its operations are carried out at once, by path.
     Other {
@@ -48,7 +48,7 @@ enum Known {
 
 /// What operations need besides the subvolume itself.
 pub(super) struct Tools<'a> {
-    pub(super) content: &'a mut Content,
+    pub(super) lanes: &'a mut Lanes,
     pub(super) sources: &'a mut CloneSources,
     pub(super) finder: &'a mut SourceFinder,
 }
@@ -57,8 +57,8 @@ pub(super) struct Tools<'a> {
 pub(super) enum Done {
     /// It is done.
     Here,
-    /// On the content thread, in the order of the stream, to this file.
-    ByContent {
+    /// By a lane, after what came before to this file.
+    ByLane {
         file: Arc<OpenFile>,
         /// What a clone reads.
         source: Option<Arc<OpenFile>>,
@@ -67,7 +67,7 @@ pub(super) enum Done {
 
 impl From<Arc<OpenFile>> for Done {
     fn from(file: Arc<OpenFile>) -> Self {
-        Self::ByContent { file, source: None }
+        Self::ByLane { file, source: None }
     }
 }
 
@@ -86,7 +86,7 @@ impl Namespace {
     pub(super) fn apply(&mut self, step: &Step, tools: &mut Tools<'_>) -> Result<(), Failure> {
         match self.act(&step.op, tools) {
             Ok(Done::Here) => Ok(()),
-            Ok(Done::ByContent { .. }) => Err(StepError::from(Cause::Misplaced).of(step)),
+            Ok(Done::ByLane { .. }) => Err(StepError::from(Cause::Misplaced).of(step)),
             Err(error) => Err(error.of(step)),
         }
     }
@@ -100,43 +100,41 @@ impl Namespace {
                 kind,
                 mode,
             } => self.create(path, created_as.as_ref(), kind, *mode)?,
-            Op::Rename { path, to } => self.rename(path, to, tools.content)?,
-            Op::Link { path, existing } => self.link(path, existing, tools.content)?,
-            Op::Move { path, existing } => self.move_file(path, existing, tools.content)?,
-            Op::Unlink { path } => self.unlink(path, tools.content)?,
+            Op::Rename { path, to } => self.rename(path, to, tools.lanes)?,
+            Op::Link { path, existing } => self.link(path, existing, tools.lanes)?,
+            Op::Move { path, existing } => self.move_file(path, existing, tools.lanes)?,
+            Op::Unlink { path } => self.unlink(path, tools.lanes)?,
             Op::Rmdir { path } => {
-                self.lifting(&[path], tools.content, |root| root.rmdir(path))?;
+                self.lifting(&[path], tools.lanes, |root| root.rmdir(path))?;
                 self.inodes.remove(path.as_bytes());
                 self.creator.forget(path);
             }
             Op::Write { path, .. } | Op::Truncate { path, .. } | Op::Fallocate { path, .. } => {
-                return Ok(self.file_to_write(path, tools.content)?.into());
+                return Ok(self.file_to_write(path, tools.lanes)?.into());
             }
             Op::EncodedWrite(write) => {
-                return Ok(self.file_to_write(&write.path, tools.content)?.into());
+                return Ok(self.file_to_write(&write.path, tools.lanes)?.into());
             }
             Op::Clone(clone) => {
-                let file = self.file_to_write(&clone.path, tools.content)?;
+                let file = self.file_to_write(&clone.path, tools.lanes)?;
                 let source = Some(self.clone_source(clone, tools)?);
-                return Ok(Done::ByContent { file, source });
+                return Ok(Done::ByLane { file, source });
             }
-            Op::EnableVerity(verity) => self.enable_verity(verity, tools.content)?,
+            Op::EnableVerity(verity) => self.enable_verity(verity, tools.lanes)?,
             Op::SetXattr { path, name, data } => match self.changing(path)? {
                 Some(file) => return Ok(file.into()),
-                None => self.set_xattr(path, name, data, tools.content)?,
+                None => self.set_xattr(path, name, data, tools.lanes)?,
             },
             Op::RemoveXattr { path, name } => match self.changing(path)? {
                 Some(file) => return Ok(file.into()),
-                None => {
-                    self.lifting(&[path], tools.content, |root| root.remove_xattr(path, name))?
-                }
+                None => self.lifting(&[path], tools.lanes, |root| root.remove_xattr(path, name))?,
             },
             Op::Chown { path, uid, gid } => match self.known(path)? {
                 Known::File(file) => return Ok(file.into()),
                 Known::Other { untouched: true } if self.creator.owner() == Some((*uid, *gid)) => {}
                 Known::Other { untouched } => {
                     self.note_touched(path, untouched);
-                    self.chown_other(path, *uid, *gid, tools.content)?;
+                    self.chown_other(path, *uid, *gid, tools.lanes)?;
                 }
             },
             Op::Chmod { path, mode } => match self.changing(path)? {
@@ -145,7 +143,7 @@ impl Namespace {
                     if mode & 0o2000 != 0 {
                         self.creator.forget(path);
                     }
-                    self.lifting(&[path], tools.content, |root| root.chmod(path, *mode))?;
+                    self.lifting(&[path], tools.lanes, |root| root.chmod(path, *mode))?;
                 }
             },
             Op::FileAttr { path, attributes } => match self.changing(path)? {
@@ -158,7 +156,7 @@ impl Namespace {
                     self.inodes.remove(path.as_bytes());
                     return Ok(file.into());
                 }
-                None => self.lifting(&[path], tools.content, |root| {
+                None => self.lifting(&[path], tools.lanes, |root| {
                     root.utimens(path, *atime, *mtime)
                 })?,
             },
@@ -201,10 +199,10 @@ impl Namespace {
         path: &StreamPath,
         name: &[u8],
         data: &Bytes,
-        content: &mut Content,
+        lanes: &mut Lanes,
     ) -> Result<(), Cause> {
         self.creator.inheritance_changed(path, name);
-        let result = self.lifting(&[path], content, |root| root.set_xattr(path, name, data));
+        let result = self.lifting(&[path], lanes, |root| root.set_xattr(path, name, data));
         match result {
             Err(cause)
                 if name == COMPRESSION
@@ -223,10 +221,10 @@ impl Namespace {
         &mut self,
         path: &StreamPath,
         to: &StreamPath,
-        content: &mut Content,
+        lanes: &mut Lanes,
     ) -> Result<(), Cause> {
         self.creator.note_name(to);
-        self.lifting(&[path, to], content, |root| root.rename(path, to, true))?;
+        self.lifting(&[path, to], lanes, |root| root.rename(path, to, true))?;
         // Where both names are one inode's, rename(2) does nothing, and what
         // is known of it holds for both.
         self.inodes.rename(path.as_bytes(), to.as_bytes());
@@ -238,18 +236,18 @@ impl Namespace {
         &mut self,
         path: &StreamPath,
         existing: &StreamPath,
-        content: &mut Content,
+        lanes: &mut Lanes,
     ) -> Result<(), Cause> {
         self.creator.note_name(path);
         let link = |root: &Root| root.link(existing, path);
-        self.lifting(&[existing, path], content, link)?;
+        self.lifting(&[existing, path], lanes, link)?;
         self.inodes.remove(path.as_bytes());
         self.touch(existing);
         Ok(())
     }
 
-    fn unlink(&mut self, path: &StreamPath, content: &mut Content) -> Result<(), Cause> {
-        self.lifting(&[path], content, |root| root.unlink(path))?;
+    fn unlink(&mut self, path: &StreamPath, lanes: &mut Lanes) -> Result<(), Cause> {
+        self.lifting(&[path], lanes, |root| root.unlink(path))?;
         self.inodes.remove(path.as_bytes());
         Ok(())
     }
@@ -259,7 +257,7 @@ impl Namespace {
         &mut self,
         path: &StreamPath,
         existing: &StreamPath,
-        content: &mut Content,
+        lanes: &mut Lanes,
     ) -> Result<(), StepError> {
         // A directory could be renamed, but not be linked.
         let renamed = match self.root.file_type(existing) {
@@ -273,8 +271,8 @@ impl Namespace {
             return Ok(());
         }
         // Without its new name a file keeps the old one.
-        self.link(path, existing, content)?;
-        self.unlink(existing, content)
+        self.link(path, existing, lanes)?;
+        self.unlink(existing, lanes)
             .map_err(|cause| StepError { part: 1, cause })
     }
 
@@ -299,16 +297,16 @@ impl Namespace {
     }
 
     /// Verity wants nobody to have the file open for writing.
-    fn enable_verity(&mut self, verity: &EnableVerity, content: &mut Content) -> Result<(), Cause> {
+    fn enable_verity(&mut self, verity: &EnableVerity, lanes: &mut Lanes) -> Result<(), Cause> {
         self.inodes.clear();
-        content.wait()?;
+        lanes.wait()?;
         let parameters = sys::Verity {
             hash_algorithm: verity.algorithm.into(),
             block_size: verity.block_size,
             salt: &verity.salt,
             signature: &verity.signature,
         };
-        self.lifting(&[&verity.path], content, |root| {
+        self.lifting(&[&verity.path], lanes, |root| {
             let file = root.open_file(&verity.path, Access::Read)?;
             sys::enable_verity(file, &parameters).map_err(named("FS_IOC_ENABLE_VERITY"))
         })
@@ -318,7 +316,7 @@ impl Namespace {
     fn file_to_write(
         &mut self,
         path: &StreamPath,
-        content: &mut Content,
+        lanes: &mut Lanes,
     ) -> Result<Arc<OpenFile>, Cause> {
         if path.is_root() {
             return Err(Cause::NotRegularFile { found: "directory" });
@@ -329,7 +327,7 @@ impl Namespace {
             return Ok(file);
         }
         let open = |root: &Root| root.open_file(path, Access::Write);
-        let fd = self.lifting(&[path], content, open)?;
+        let fd = self.lifting(&[path], lanes, open)?;
         let file = Arc::new(OpenFile::existing(fd, true));
         self.inodes
             .insert(path.as_bytes(), Known::File(Arc::clone(&file)));
@@ -385,7 +383,7 @@ impl Namespace {
         path: &StreamPath,
         uid: u32,
         gid: u32,
-        content: &mut Content,
+        lanes: &mut Lanes,
     ) -> Result<(), Cause> {
         let special = if path.is_root() {
             // The kernel leaves the bits of directories alone.
@@ -396,9 +394,9 @@ impl Namespace {
             let cleared = inode.file_type() != FileType::Directory && mode & 0o6000 != 0;
             cleared.then_some(mode)
         };
-        self.lifting(&[path], content, |root| root.chown(path, uid, gid))?;
+        self.lifting(&[path], lanes, |root| root.chown(path, uid, gid))?;
         match special {
-            Some(mode) => self.lifting(&[path], content, |root| root.chmod(path, mode)),
+            Some(mode) => self.lifting(&[path], lanes, |root| root.chmod(path, mode)),
             None => Ok(()),
         }
     }
@@ -439,13 +437,13 @@ impl Namespace {
     /// flags off `paths` and the directories they lie in, to be put back at
     /// the end, and makes it again.
     ///
-    /// Before that, `content` finishes what it has: a FILEATTR among it says
+    /// Before that, the lanes finish what they have: a FILEATTR among it says
     /// which flags the end is to have, and must not come after the look at
     /// those that are there; a CHMOD among it may allow what the mode forbids.
     fn lifting<T>(
         &self,
         paths: &[&StreamPath],
-        content: &mut Content,
+        lanes: &mut Lanes,
         call: impl Fn(&Root) -> Result<T, Cause>,
     ) -> Result<T, Cause> {
         let result = call(&self.root);
@@ -454,7 +452,7 @@ impl Namespace {
             Err(cause) if is_errno(cause, Errno::ACCESS) => false,
             _ => return result,
         };
-        content.wait()?;
+        lanes.wait()?;
         if !by_flags {
             return call(&self.root);
         }
@@ -464,7 +462,7 @@ impl Namespace {
                 self.lift(&parent.to_owned())?;
             }
         }
-        // Even if nothing was found: the content thread may have lifted it.
+        // Even if nothing was found: a lane may have lifted it.
         call(&self.root)
     }
 

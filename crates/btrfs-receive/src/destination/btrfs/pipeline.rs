@@ -2,24 +2,26 @@
 //! what failed.
 //!
 //! ```text
-//! caller ── Step ──> btrfs-namespace ── Task ──> btrfs-content
+//! caller ── Step ──> btrfs-namespace ── Task ──> btrfs-content (several)
 //! ```
 //!
-//! The caller's thread hands steps in, [`Engine`] carries them out on the
-//! second or hands them on with the file that they concern, and [`Content`] has
-//! them carried out on the third. Each does so in the order of the stream.
+//! The caller's thread hands steps in. [`Engine`] carries them out on the second,
+//! in the order of the stream, or hands them on with the file that they concern:
+//! [`Lanes`] has them carried out, in the order of the stream for each file.
 //! The queues have no bounds: a step takes its share of one [`Budget`] before
 //! it is handed in, and gives that back when it was carried out.
 
 use std::io;
 use std::sync::mpsc;
+use std::thread;
 
 use btrfs_sendstream::Position;
 
+use super::activity::Activity;
 use super::budget::{Budget, Meter, Share};
-use super::content_thread::Content;
 use super::engine::Engine;
 use super::failures::Failures;
+use super::lanes::Lanes;
 use super::worker::Worker;
 use crate::error::{Cause, Failure};
 use crate::plan::op::Step;
@@ -44,13 +46,21 @@ enum Request {
 }
 
 impl Pipeline {
-    /// Starts the threads; `make` makes what the first of them works with.
+    /// Starts the threads, so many `lanes` or as many as help; `make` makes what
+    /// the first of them works with.
     ///
     /// # Errors
     /// A thread could not be started.
-    pub(super) fn start(make: impl FnOnce(Content) -> Engine) -> io::Result<Self> {
+    pub(super) fn start(
+        lanes: Option<usize>,
+        make: impl FnOnce(Lanes) -> Engine,
+    ) -> io::Result<Self> {
         let failures = Failures::default();
-        let engine = make(Content::start(failures.clone())?);
+        let activity = match lanes {
+            Some(lanes) => Activity::fixed(lanes),
+            None => Activity::new(thread::available_parallelism().map_or(1, usize::from)),
+        };
+        let engine = make(Lanes::start(failures.clone(), activity)?);
         let failed = failures.clone();
         let namespace = Worker::start(
             "btrfs-namespace",
@@ -119,16 +129,25 @@ impl Pipeline {
     /// The first failure that is known. A panic of a thread is none: whatever
     /// is [called](Self::call) next says so.
     pub(super) fn settle(&mut self) -> Result<(), Failure> {
+        self.wait();
+        self.failures.take_first().map_or(Ok(()), Err)
+    }
+
+    /// The first failure, in the order of the stream, if one is known. What is
+    /// under way is waited for then: it may fail too, at an earlier command.
+    pub(super) fn next_failure(&mut self) -> Option<Failure> {
+        if self.failures.is_empty() {
+            return None;
+        }
+        self.wait();
+        self.failures.take_first()
+    }
+
+    fn wait(&mut self) {
         let _ = self.call(|engine| {
             engine.wait();
             Ok(())
         });
-        self.next_failure().map_or(Ok(()), Err)
-    }
-
-    /// The first failure of those known, in the order of the stream.
-    pub(super) fn next_failure(&self) -> Option<Failure> {
-        self.failures.take_first()
     }
 
     /// Gives up the subvolume under construction, by `work`: drops every step

@@ -7,23 +7,39 @@
 //! the subvolume and without following anything. What they find is dropped
 //! and what they do not find is no error: a path may not be there yet, or no
 //! longer. The result of a receive does not depend on it.
+//!
+//! A lookup locks the directory while it reads from the disk, and whoever
+//! changes a name there would wait. So some paths are looked up ahead of the
+//! others, in the parent of the snapshot, if there is one at hand: nobody changes
+//! it, and what has not changed since lies in the same blocks on disk. Inodes
+//! that follow each other in the stream often lie in one block, so that some
+//! paths bring most of the blocks; and many reads may be under way. The others
+//! are then looked up in the subvolume itself, by a thread or two: what is in
+//! memory, but not yet an inode of that subvolume, takes some time too.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use crate::destination::tree::lock::{lock, wait};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use btrfs_sendstream::StreamPath;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::fcntl_dupfd_cloexec;
 
 use super::worker::THREAD_STACK;
 use crate::plan::op::Op;
 
-/// Reads that may be under way at a time.
-const THREADS: usize = 2;
+/// Lookups in the parent that may be under way at a time: enough to keep the
+/// queue of a disk full.
+const THREADS: usize = 16;
+/// Lookups in the subvolume that may be under way at a time.
+const MOST_WITHIN: usize = 2;
+/// One of so many paths is looked up in the parent.
+const SPREAD: u64 = 8;
 /// Bytes of paths that wait at most; further ones are not looked up.
 const MOST_BYTES: usize = 1 << 20;
 /// A path counts for its length and this much.
@@ -31,6 +47,13 @@ const OVERHEAD: usize = 64;
 /// Paths are handed over in batches of this many, so that not each costs a
 /// wake-up.
 const BATCH: usize = 16;
+/// A lookup that takes longer has read from the disk.
+const QUICK: Duration = Duration::from_micros(300);
+/// Quick lookups in the parent, one after the other, after which only some are
+/// made: everything is in memory.
+const PATIENCE: u32 = 64;
+/// Of so many paths one is looked up there then.
+const SAMPLE: u64 = 16;
 
 /// The side that knows which operations are to come.
 pub(super) struct Prefetcher {
@@ -39,6 +62,8 @@ pub(super) struct Prefetcher {
     batch: Vec<Wanted>,
     /// Operations seen of this subvolume.
     seen: u64,
+    /// Paths that could be looked up.
+    wanted: u64,
     /// Of the operation before: most follow each other on one inode.
     last: Vec<u8>,
     on: bool,
@@ -54,7 +79,7 @@ pub(super) struct LookingIn(Progress);
 
 impl Drop for LookingIn {
     fn drop(&mut self) {
-        self.0.set_root(None);
+        self.0.set_roots(None, None);
     }
 }
 
@@ -65,18 +90,36 @@ struct Shared {
     done: AtomicU64,
 }
 
-#[derive(Default)]
 struct State {
-    root: Option<Arc<OwnedFd>>,
-    waiting: VecDeque<Wanted>,
+    parent: Queue,
+    within: Queue,
+    /// How many more quick lookups are made in the parent before it is only
+    /// some.
+    patience: u32,
     bytes: usize,
     closed: bool,
+}
+
+/// Paths that wait to be looked up in one subvolume.
+struct Queue {
+    root: Option<Arc<OwnedFd>>,
+    waiting: VecDeque<Wanted>,
+    under_way: usize,
+    most: usize,
 }
 
 struct Wanted {
     path: Box<[u8]>,
     /// Which operation wants it.
     number: u64,
+    place: Place,
+}
+
+/// Where a path is looked up.
+#[derive(Clone, Copy)]
+enum Place {
+    Parent,
+    Within,
 }
 
 impl Prefetcher {
@@ -85,13 +128,20 @@ impl Prefetcher {
         Self {
             able,
             shared: Arc::new(Shared {
-                state: Mutex::default(),
+                state: Mutex::new(State {
+                    parent: Queue::new(THREADS),
+                    within: Queue::new(MOST_WITHIN),
+                    patience: PATIENCE,
+                    bytes: 0,
+                    closed: false,
+                }),
                 work: Condvar::new(),
                 done: AtomicU64::new(0),
             }),
             threads: Vec::new(),
             batch: Vec::new(),
             seen: 0,
+            wanted: 0,
             last: Vec::new(),
             on: false,
         }
@@ -157,39 +207,43 @@ impl Prefetcher {
             return;
         }
         self.remember(path);
+        self.wanted += 1;
+        let place = if self.wanted.is_multiple_of(SPREAD) {
+            Place::Parent
+        } else {
+            Place::Within
+        };
         self.batch.push(Wanted {
             path: path.as_bytes().into(),
             number: self.seen,
+            place,
         });
-        if self.batch.len() >= BATCH {
-            let mut state = lock(&self.shared.state);
-            for wanted in self.batch.drain(..) {
-                let bytes = wanted.path.len() + OVERHEAD;
-                if state.bytes + bytes > MOST_BYTES {
-                    continue;
-                }
-                state.bytes += bytes;
-                state.waiting.push_back(wanted);
-            }
-            drop(state);
-            self.shared.work.notify_all();
+        if self.batch.len() < BATCH {
+            return;
         }
+        let mut state = lock(&self.shared.state);
+        self.batch.drain(..).for_each(|wanted| state.add(wanted));
+        drop(state);
+        self.shared.work.notify_one();
     }
 }
 
 impl Progress {
-    /// Has paths looked up in the subvolume with this root from now on, until
-    /// the result is dropped.
-    pub(super) fn look_in(&self, root: &OwnedFd) -> LookingIn {
-        self.set_root(root.try_clone().ok());
+    /// Has paths looked up from now on, until the result is dropped: in the
+    /// subvolume with this root, and in its parent, which nobody changes.
+    pub(super) fn look_in(&self, root: impl AsFd, parent: impl AsFd) -> LookingIn {
+        let open = |fd: BorrowedFd<'_>| fcntl_dupfd_cloexec(fd, 3).ok();
+        self.set_roots(open(root.as_fd()), open(parent.as_fd()));
         LookingIn(self.clone())
     }
 
-    fn set_root(&self, root: Option<OwnedFd>) {
+    fn set_roots(&self, root: Option<OwnedFd>, parent: Option<OwnedFd>) {
         self.0.done.store(0, Ordering::Relaxed);
-        let mut state = lock(&self.0.state);
-        state.root = root.map(Arc::new);
-        state.waiting.clear();
+        let state = &mut *lock(&self.0.state);
+        for (queue, root) in [(&mut state.within, root), (&mut state.parent, parent)] {
+            queue.root = root.map(Arc::new);
+            queue.waiting.clear();
+        }
         state.bytes = 0;
     }
 
@@ -201,38 +255,95 @@ impl Progress {
 
 impl Shared {
     fn serve(&self) {
-        while let Some((root, wanted)) = self.next() {
-            // Its operation was faster.
-            if wanted.number <= self.done.load(Ordering::Relaxed) {
-                continue;
+        let mut last = None;
+        while let Some((root, wanted)) = self.next(last) {
+            let begun = Instant::now();
+            // Otherwise its operation was faster.
+            if wanted.number > self.done.load(Ordering::Relaxed) {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let resolve =
+                    ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+                // What it says does not matter: the operation itself will see.
+                let _ = openat2(&*root, &wanted.path[..], flags, Mode::empty(), resolve);
             }
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-            // What it says does not matter: the operation itself will see.
-            let _ = openat2(
-                root.as_fd(),
-                &wanted.path[..],
-                flags,
-                Mode::empty(),
-                resolve,
-            );
+            last = Some((wanted.place, begun.elapsed()));
         }
     }
 
-    fn next(&self) -> Option<(Arc<OwnedFd>, Wanted)> {
+    /// The next path to look up, and where; `last` is the lookup before it.
+    fn next(&self, last: Option<(Place, Duration)>) -> Option<(Arc<OwnedFd>, Wanted)> {
         let mut state = lock(&self.state);
+        let slow = last.is_some_and(|(_, took)| took > QUICK);
+        match last {
+            Some((Place::Parent, _)) => {
+                state.parent.under_way -= 1;
+                state.patience = if slow {
+                    PATIENCE
+                } else {
+                    state.patience.saturating_sub(1)
+                };
+            }
+            Some((Place::Within, _)) => state.within.under_way -= 1,
+            None => {}
+        }
         loop {
             if state.closed {
                 return None;
             }
-            if let Some(root) = state.root.clone()
-                && let Some(wanted) = state.waiting.pop_front()
-            {
-                state.bytes -= wanted.path.len() + OVERHEAD;
-                return Some((root, wanted));
+            if let Some(found) = state.parent.pop().or_else(|| state.within.pop()) {
+                state.bytes -= found.1.path.len() + OVERHEAD;
+                // One thread alone does what is quick.
+                let more = slow && !(state.parent.is_empty() && state.within.is_empty());
+                drop(state);
+                if more {
+                    self.work.notify_one();
+                }
+                return Some(found);
             }
             state = wait(&self.work, state);
         }
+    }
+}
+
+impl State {
+    fn add(&mut self, wanted: Wanted) {
+        let bytes = wanted.path.len() + OVERHEAD;
+        let (queue, wants) = match wanted.place {
+            Place::Parent => (
+                &mut self.parent,
+                self.patience > 0 || wanted.number.is_multiple_of(SAMPLE),
+            ),
+            Place::Within => (&mut self.within, true),
+        };
+        if wants && self.bytes + bytes <= MOST_BYTES {
+            queue.waiting.push_back(wanted);
+            self.bytes += bytes;
+        }
+    }
+}
+
+impl Queue {
+    fn new(most: usize) -> Self {
+        Self {
+            root: None,
+            waiting: VecDeque::new(),
+            under_way: 0,
+            most,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn pop(&mut self) -> Option<(Arc<OwnedFd>, Wanted)> {
+        if self.under_way == self.most {
+            return None;
+        }
+        let root = Arc::clone(self.root.as_ref()?);
+        let wanted = self.waiting.pop_front()?;
+        self.under_way += 1;
+        Some((root, wanted))
     }
 }
 
@@ -241,7 +352,6 @@ impl Drop for Prefetcher {
         {
             let mut state = lock(&self.shared.state);
             state.closed = true;
-            state.root = None;
         }
         self.shared.work.notify_all();
         for thread in self.threads.drain(..) {
@@ -266,7 +376,8 @@ mod tests {
     }
 
     fn waiting(prefetcher: &Prefetcher) -> usize {
-        lock(&prefetcher.shared.state).waiting.len()
+        let state = lock(&prefetcher.shared.state);
+        state.parent.waiting.len() + state.within.waiting.len()
     }
 
     #[test]
@@ -302,7 +413,7 @@ mod tests {
         let root = OwnedFd::from(std::fs::File::open(room.path()).unwrap());
         let mut prefetcher = Prefetcher::new(true);
         let progress = prefetcher.progress();
-        let looking = progress.look_in(&root);
+        let looking = progress.look_in(&root, &root);
         prefetcher.begin(true);
         for _ in 0..100 {
             for path in ["file", "outside/etc", "gone", "file/below"] {

@@ -8,9 +8,9 @@ use std::thread::{self, JoinHandle};
 
 /// Tasks are handed over in batches of this many, so that a small task does
 /// not cost a wake-up of its own.
-const BATCH_TASKS: usize = 32;
+pub(super) const BATCH_TASKS: usize = 32;
 /// A batch is handed over early when its payload reaches this many bytes.
-const BATCH_BYTES: usize = 128 << 10;
+pub(super) const BATCH_BYTES: usize = 128 << 10;
 
 /// Stack of a thread in bytes: what Rust gives by default, and not what
 /// `RUST_MIN_STACK` says, which can be too little to start.

@@ -60,6 +60,15 @@ impl DataWriter {
         }
     }
 
+    /// One for other files at the same time, that has not done anything.
+    pub(in crate::destination) fn another(&self) -> Self {
+        let encoded_refused = self.encoded_refused;
+        Self {
+            encoded_refused,
+            ..Self::new(self.encoding, self.accepted.clone())
+        }
+    }
+
     /// What had to be done another way so far.
     pub(in crate::destination) fn fallbacks(&mut self) -> &mut Fallbacks {
         &mut self.fallbacks

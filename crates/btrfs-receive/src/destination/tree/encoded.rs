@@ -76,7 +76,8 @@ impl Accepted {
         state.keep_bound()
     }
 
-    /// Forgets a range that may be a hole from now on.
+    /// Forgets a range that may be a hole from now on. To be called before it
+    /// becomes one: another thread may look at what is remembered at any time.
     pub(in crate::destination) fn forget(
         &self,
         file: impl AsFd,

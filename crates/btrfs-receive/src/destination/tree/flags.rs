@@ -68,7 +68,7 @@ const MAX_PROPERTY_LEN: usize = 64;
 
 /// What could not be set yet, and what could not be set at all.
 ///
-/// Both threads change flags, of the same inode too. Flags can only be set
+/// Several threads change flags, of the same inode too. Flags can only be set
 /// all at once, so whoever changes some holds the lock from reading them until
 /// they are set and noted; or one thread would put back what the other has
 /// just taken off.
@@ -210,7 +210,7 @@ impl SharedFlags {
 
 /// Takes immutable and append-only off an inode, to be put back at the end.
 ///
-/// Does not tell whether there was anything to take off: the other thread may
+/// Does not tell whether there was anything to take off: another thread may
 /// have done so a moment ago, so what was forbidden is worth another try in
 /// any case. That try also fails as it should where these flags may not be
 /// changed, without CAP_LINUX_IMMUTABLE.

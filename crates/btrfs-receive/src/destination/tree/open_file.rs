@@ -1,9 +1,13 @@
 //! Open regular files, and how many of them to keep.
 
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::fstat;
 use rustix::process::{Resource, getrlimit};
+
+use crate::error::{Cause, named};
 
 /// Files of one subvolume kept open at most. Clones go back and forth between
 /// a few hundred files, and opening one takes four calls.
@@ -17,6 +21,9 @@ pub(in crate::destination) fn file_capacity() -> usize {
     usize::try_from((allowed / 8).clamp(1, MAX_FILES)).unwrap_or(1)
 }
 
+/// Device and number of an inode.
+pub(in crate::destination) type InodeKey = (u64, u64);
+
 /// An open regular file of the subvolume.
 #[derive(Debug)]
 pub(in crate::destination) struct OpenFile {
@@ -27,6 +34,7 @@ pub(in crate::destination) struct OpenFile {
     /// would clear or change was done to it since.
     fresh_owner: Option<(u32, u32)>,
     touched: AtomicBool,
+    inode: OnceLock<InodeKey>,
 }
 
 impl OpenFile {
@@ -37,7 +45,17 @@ impl OpenFile {
             writable,
             fresh_owner: None,
             touched: AtomicBool::new(true),
+            inode: OnceLock::new(),
         }
+    }
+
+    /// Which inode it is: other descriptors can be of the same one.
+    pub(in crate::destination) fn inode(&self) -> Result<InodeKey, Cause> {
+        if let Some(inode) = self.inode.get() {
+            return Ok(*inode);
+        }
+        let stat = fstat(&self.fd).map_err(named("fstat"))?;
+        Ok(*self.inode.get_or_init(|| (stat.st_dev, stat.st_ino)))
     }
 
     /// The descriptor alone.
@@ -52,6 +70,7 @@ impl OpenFile {
             writable: true,
             fresh_owner: owner,
             touched: AtomicBool::new(owner.is_none()),
+            inode: OnceLock::new(),
         }
     }
 
