@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use btrfs_receive::btrfs_sendstream::Command;
-use btrfs_receive::{BtrfsDestination, ReceiveError, Receiver, Report};
+use btrfs_receive::{BtrfsDestination, Event, Observer, Options, ReceiveError, Receiver, Report};
 use btrfs_testkit::{Compared, LoopFilesystem, Test, assert_same_tree_in, property_runner, test};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
@@ -16,7 +16,7 @@ use crate::support::{Extent, Script, path, time};
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test!(any_program_gives_what_one_lane_gives),
-        test!(the_first_failure_of_the_stream_is_reported),
+        test!(failures_come_in_the_order_of_the_stream),
         test!(what_is_looked_for_at_the_end_is_there_with_many_lanes),
     ]
 }
@@ -52,7 +52,13 @@ impl Program {
         for choice in choices {
             script = program.next(script, *choice);
         }
-        script.end()
+        // So that the times tell nothing of when each was received.
+        let names = NAMES.iter().zip(&program.names);
+        for (name, _) in names.filter(|(_, file)| file.is_some()) {
+            script = script.times(name, time(1, 0), time(2, 0));
+        }
+        script = script.times("d", time(1, 0), time(2, 0));
+        script.times("", time(1, 0), time(2, 0)).end()
     }
 
     fn next(&mut self, script: Script, (kind, one, other, x, y): Choice) -> Script {
@@ -145,7 +151,7 @@ fn choices() -> impl Strategy<Value = Vec<Choice>> {
 fn any_program_gives_what_one_lane_gives() {
     let fs = LoopFilesystem::new();
     let number = std::cell::Cell::new(0);
-    property_runner(30)
+    property_runner(60)
         .run(&choices(), |choices| {
             let stream = Program::stream(&choices);
             let places = [1, MANY].map(|lanes| {
@@ -165,27 +171,48 @@ fn any_program_gives_what_one_lane_gives() {
         .unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// The earlier of two takes far longer to fail.
-fn the_first_failure_of_the_stream_is_reported() {
+/// Where operations failed, as the receive went on.
+#[derive(Default)]
+struct Failures(Vec<u64>);
+
+impl Observer for Failures {
+    fn event(&mut self, event: Event<'_>) {
+        if let Event::Failed(failure) = event {
+            self.0.push(failure.at.offset);
+        }
+    }
+}
+
+/// The first of them takes far longer to fail than the others.
+fn failures_come_in_the_order_of_the_stream() {
     let fs = LoopFilesystem::new();
     let mut script = Script::full("s");
     for number in 0..100 {
         script = script.file(&format!("f{number}"));
     }
-    script = script
-        .write("f0", 0, &vec![7; 16 << 20])
-        .truncate("f0", u64::MAX);
-    for number in 1..100 {
-        script = script.truncate(&format!("f{number}"), u64::MAX);
+    for block in 0..1000 {
+        script = script.write("f0", 2 * block * BLOCK, b"x");
     }
-    let error = receive_in_lanes(MANY, &script.end(), fs.path()).unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains("f0"), "{text}");
+    for number in 0..100 {
+        // More than fits into a block of the tree.
+        script = script.xattr(&format!("f{number}"), "user.x", &[0; 20_000]);
+    }
+    // Failures are asked for while there is more to come.
+    for number in 0..20_000 {
+        script = script.mode("f1", number % 0o1000);
+    }
+    let destination = BtrfsDestination::builder().lanes(MANY);
+    let options = Options::default().with_max_errors(0);
+    let mut failures = Failures::default();
+    Receiver::with_options(destination.open(fs.path()).unwrap(), options)
+        .receive(&script.end()[..], &mut failures)
+        .unwrap_err();
+    assert_eq!(failures.0.len(), 100);
+    assert!(failures.0.is_sorted(), "{:?}", failures.0);
 }
 
-/// Encoded data is remembered, to be looked for at the end: punched out,
-/// truncated and cloned over while other lanes have so much to remember that
-/// everything is looked for in between.
+/// Encoded data is remembered, to be looked for at the end: here so much that it
+/// is looked for in between, while other lanes truncate what holds some.
 fn what_is_looked_for_at_the_end_is_there_with_many_lanes() {
     let fs = LoopFilesystem::new();
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());

@@ -11,9 +11,10 @@
 
 use std::io;
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::activity::{Activity, Pace};
 use super::content::{ContentWriter, Task};
@@ -33,6 +34,22 @@ pub(super) struct Lanes {
     batch: Vec<Queued>,
     batch_bytes: usize,
     failures: Failures,
+    waited: Waited,
+}
+
+/// How long whoever hands tasks over has waited for lanes.
+#[derive(Clone, Default)]
+pub(super) struct Waited(Arc<AtomicU64>);
+
+impl Waited {
+    pub(super) fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    fn add(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(nanos, Ordering::Relaxed);
+    }
 }
 
 /// A task and the inodes that it concerns.
@@ -85,6 +102,7 @@ impl Lanes {
             batch: Vec::new(),
             batch_bytes: 0,
             failures,
+            waited: Waited::default(),
         })
     }
 
@@ -111,7 +129,9 @@ impl Lanes {
             if !task.share.try_keep_file() {
                 // What is kept back here would never be carried out.
                 self.flush();
+                let begun = Instant::now();
                 task.share.keep_file();
+                self.waited.add(begun.elapsed());
             }
         }
         self.batch_bytes += task.share.bytes();
@@ -120,6 +140,12 @@ impl Lanes {
             self.flush();
         }
         Ok(())
+    }
+
+    /// How long [`hand_over`](Self::hand_over) and [`wait`](Self::wait) have
+    /// waited.
+    pub(super) fn waited(&self) -> Waited {
+        self.waited.clone()
     }
 
     fn flush(&mut self) {
@@ -143,10 +169,12 @@ impl Lanes {
     /// A thread has panicked.
     pub(super) fn wait(&mut self) -> Result<(), Cause> {
         self.flush();
+        let begun = Instant::now();
         let mut state = lock(&self.shared.state);
         while !state.order.is_done() && !state.panicked {
             state = wait(&self.shared.idle, state);
         }
+        self.waited.add(begun.elapsed());
         if state.panicked {
             Err(Cause::ThreadPanicked)
         } else {

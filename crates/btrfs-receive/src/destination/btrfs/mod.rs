@@ -56,6 +56,7 @@ use super::tree::data::Encoding;
 use super::{Begun, Destination, Finished};
 use crate::error::{Cause, Failure, OpenError};
 use crate::plan::op::{NewSubvolume, SourceId, Step};
+use crate::report::Waits;
 use btrfs_ioctl as sys;
 use btrfs_lineage::{Candidate, Choice, ResolverBuilder};
 
@@ -343,6 +344,10 @@ impl Destination for BtrfsDestination {
 
     fn settle(&mut self) -> Result<(), Failure> {
         self.pipeline.settle()
+    }
+
+    fn waits(&self) -> Waits {
+        self.pipeline.waits()
     }
 
     fn finish(&mut self, at: Position) -> Result<Finished, Failure> {

@@ -12,8 +12,10 @@
 //! it is handed in, and gives that back when it was carried out.
 
 use std::io;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Instant;
 
 use btrfs_sendstream::Position;
 
@@ -21,10 +23,11 @@ use super::activity::Activity;
 use super::budget::{Budget, Meter, Share};
 use super::engine::Engine;
 use super::failures::Failures;
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Waited};
 use super::worker::Worker;
 use crate::error::{Cause, Failure};
 use crate::plan::op::Step;
+use crate::report::Waits;
 
 /// The side that hands steps in.
 ///
@@ -36,6 +39,11 @@ pub(super) struct Pipeline {
     budget: Budget,
     meter: Meter,
     failures: Failures,
+    /// Steps that the thread that changes names has not dealt with yet.
+    pending: Arc<AtomicUsize>,
+    /// How long that thread has waited for lanes.
+    for_lanes: Waited,
+    waits: Waits,
 }
 
 /// What the caller's thread asks of the one that changes names.
@@ -60,8 +68,12 @@ impl Pipeline {
             Some(lanes) => Activity::fixed(lanes),
             None => Activity::new(thread::available_parallelism().map_or(1, usize::from)),
         };
-        let engine = make(Lanes::start(failures.clone(), activity)?);
+        let lanes = Lanes::start(failures.clone(), activity)?;
+        let for_lanes = lanes.waited();
+        let engine = make(lanes);
         let failed = failures.clone();
+        let pending = Arc::new(AtomicUsize::new(0));
+        let dealt_with = Arc::clone(&pending);
         let namespace = Worker::start(
             "btrfs-namespace",
             move || {
@@ -74,6 +86,7 @@ impl Pipeline {
                     if let Err(failure) = engine.step(step, share) {
                         failed.push(failure);
                     }
+                    dealt_with.fetch_sub(1, Ordering::Relaxed);
                 }
                 Request::Call(call) => call(engine),
             },
@@ -83,6 +96,9 @@ impl Pipeline {
             budget: Budget::default(),
             meter: Meter::default(),
             failures,
+            pending,
+            for_lanes,
+            waits: Waits::default(),
         })
     }
 
@@ -94,12 +110,11 @@ impl Pipeline {
     /// Hands in a step; waits while the budget is used up.
     pub(super) fn step(&mut self, step: Step) {
         let cost = self.meter.cost(&step);
-        let share = self.budget.try_take(cost).unwrap_or_else(|| {
-            // What this thread keeps back would never be carried out while
-            // it waits.
-            self.namespace.flush();
-            self.budget.take(cost)
-        });
+        let share = match self.budget.try_take(cost) {
+            Some(share) => share,
+            None => self.wait_for_share(cost),
+        };
+        self.pending.fetch_add(1, Ordering::Relaxed);
         self.namespace.push(Request::Step(step, share), cost);
     }
 
@@ -144,10 +159,38 @@ impl Pipeline {
     }
 
     fn wait(&mut self) {
+        let (begun, for_lanes) = (Instant::now(), self.for_lanes.get());
         let _ = self.call(|engine| {
             engine.wait();
             Ok(())
         });
+        let data = self.for_lanes.get().saturating_sub(for_lanes);
+        self.waits.data += data;
+        self.waits.metadata += begun.elapsed().saturating_sub(data);
+    }
+
+    /// How long [`step`](Self::step) and [`settle`](Self::settle) have waited.
+    pub(super) fn waits(&self) -> Waits {
+        self.waits
+    }
+
+    /// Takes a share of the budget when there is one, and finds out what that
+    /// waits for: data, while the thread that changes names waits for lanes as
+    /// well or has nothing to do; or else names and metadata.
+    fn wait_for_share(&mut self, cost: usize) -> Share {
+        let (begun, for_lanes) = (Instant::now(), self.for_lanes.get());
+        // What this thread keeps back would never be carried out while it waits.
+        self.namespace.flush();
+        let share = self.budget.take(cost);
+        let took = begun.elapsed();
+        let data = if self.pending.load(Ordering::Relaxed) == 0 {
+            took
+        } else {
+            took.min(self.for_lanes.get().saturating_sub(for_lanes))
+        };
+        self.waits.data += data;
+        self.waits.metadata += took.saturating_sub(data);
+        share
     }
 
     /// Gives up the subvolume under construction, by `work`: drops every step
@@ -157,6 +200,7 @@ impl Pipeline {
         work: impl FnOnce(&mut Engine) -> Result<T, Cause> + Send + Sync + 'static,
     ) -> Result<T, Cause> {
         self.namespace.discard();
+        self.pending.store(0, Ordering::Relaxed);
         let result = self.call(work);
         self.failures.clear();
         result
