@@ -53,9 +53,10 @@ fn synced(directory: &Path, program: &str, arguments: &[&str]) -> Result<(), Str
 
 /// Receives standard input with the library, with so many lanes.
 fn library(directory: &Path, lanes: Option<&str>) -> Result<(), String> {
-    let builder = BtrfsDestination::builder();
-    if lanes.is_some() {
-        return Err("this library has no lanes".to_owned());
+    let mut builder = BtrfsDestination::builder();
+    if let Some(text) = lanes {
+        let lanes = text.parse::<usize>();
+        builder = builder.lanes(lanes.map_err(|error| format!("{text:?}: {error}"))?);
     }
     let destination = builder.open(directory).map_err(|error| error.to_string())?;
     Receiver::new(destination)
