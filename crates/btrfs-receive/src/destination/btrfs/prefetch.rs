@@ -96,6 +96,9 @@ struct State {
     /// How many more quick lookups are made in the parent before it is only
     /// some.
     patience: u32,
+    /// How many more paths are all looked up in the parent: one in
+    /// [`SPREAD`] was not enough to bring the block of another.
+    scattered: u32,
     bytes: usize,
     closed: bool,
 }
@@ -132,6 +135,7 @@ impl Prefetcher {
                     parent: Queue::new(THREADS),
                     within: Queue::new(MOST_WITHIN),
                     patience: PATIENCE,
+                    scattered: 0,
                     bytes: 0,
                     closed: false,
                 }),
@@ -283,7 +287,12 @@ impl Shared {
                     state.patience.saturating_sub(1)
                 };
             }
-            Some((Place::Within, _)) => state.within.under_way -= 1,
+            Some((Place::Within, _)) => {
+                state.within.under_way -= 1;
+                if slow {
+                    state.scattered = PATIENCE;
+                }
+            }
             None => {}
         }
         loop {
@@ -306,7 +315,11 @@ impl Shared {
 }
 
 impl State {
-    fn add(&mut self, wanted: Wanted) {
+    fn add(&mut self, mut wanted: Wanted) {
+        if self.scattered > 0 {
+            self.scattered -= 1;
+            wanted.place = Place::Parent;
+        }
         let bytes = wanted.path.len() + OVERHEAD;
         let (queue, wants) = match wanted.place {
             Place::Parent => (
