@@ -90,6 +90,7 @@ mod mount;
 mod mounted;
 mod no_source;
 mod plan;
+mod private;
 mod rank;
 mod reach;
 #[cfg(feature = "serde")]
@@ -125,6 +126,7 @@ pub use mount::{subvolume_id, top_level};
 pub use mounted::mounted_path;
 pub use no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
 pub use plan::{Doubt, Plan, PlanCandidate, PlanError, PlanOptions, PlanVerdict, plan};
+pub use private::{PrivateDirectory, PrivateDirectoryError};
 pub use since::{SinceReceived, since_received};
 pub use survey::{Condition, Listing, Subvolume, Survey};
 pub use unfinished::{INSIDE, RECEIVING, STATE_DIRECTORY, UNFINISHED};
