@@ -30,6 +30,7 @@ impl Explanation<'_> {
             for candidate in &self.plan.candidates {
                 self.say_reason(candidate);
             }
+            self.say_what_is_writable();
         }
         match self.plan.parent.and_then(|id| self.plan.candidate(id)) {
             _ if !self.plan.already_there.is_empty() => {}
@@ -111,6 +112,20 @@ impl Explanation<'_> {
                 "If you know that no host in between changed its copy, use --trust-relayed to send \
                  only the changes",
             );
+        }
+    }
+
+    /// Writable subvolumes are candidates only if the receiver has them.
+    fn say_what_is_writable(&self) {
+        let writable = self.here.subvolumes.iter();
+        let writable =
+            writable.filter(|it| !it.state.read_only && self.plan.candidate(it.id).is_none());
+        match writable.count() {
+            0 => {}
+            1 => say("1 writable subvolume: only read-only ones can be parents"),
+            count => say(&format!(
+                "{count} writable subvolumes: only read-only ones can be parents"
+            )),
         }
     }
 

@@ -24,6 +24,9 @@ use stored::Stored;
 /// The exit status if something was found.
 const FOUND: u8 = 1;
 
+/// The exit status if nothing could be looked at, as for a wrong command line.
+const FAILED: u8 = 2;
+
 /// The exit status if nothing was found in what could be looked at.
 const INCOMPLETE: u8 = 3;
 
@@ -37,7 +40,7 @@ pub(crate) fn run(options: &args::Audit) -> ExitCode {
             // What cannot be written either was said.
             let _ = out.error(&failure.to_string());
             let _ = out.emit("end", End { success: false });
-            INCOMPLETE
+            FAILED
         }
     };
     ExitCode::from(status)
@@ -55,11 +58,8 @@ fn audit(options: &args::Audit) -> Result<u8, Failure> {
     let audit = builder.build(&directory).map_err(&failed)?.audit();
     let mut complete = audit.is_exhaustive();
     let mut count = 0;
-    let mut advice = Advice::new(Places::of(
-        &options.path,
-        options.below,
-        audit.search().place,
-    ));
+    let places = Places::of(&options.path, options.below, audit.search().place);
+    let mut advice = Advice::new(places, &audit.listing.subvolumes);
     let unseen = without_checkpoint(&audit, advice.places());
     for finding in audit.findings.iter().chain(&unseen) {
         out.finding(finding, &mut advice)?;
@@ -70,7 +70,8 @@ fn audit(options: &args::Audit) -> Result<u8, Failure> {
         complete &= stored.complete;
         // Whatever lies outside of the path can be a parent too.
         let mut resolver = Resolver::new(&directory).map_err(&failed)?;
-        let gone = resolver.audit_needs(stored.needs);
+        let mut gone = resolver.audit_needs(stored.needs);
+        gone.extend(stored::stuck(stored.circular, &mut resolver));
         complete &= gone.is_empty() || resolver.list().is_exhaustive();
         for finding in &gone {
             out.finding(finding, &mut advice)?;
@@ -222,7 +223,7 @@ impl Output {
         Self { json }
     }
 
-    fn finding(&mut self, finding: &Finding, advice: &mut Advice) -> Result<(), Failure> {
+    fn finding(&mut self, finding: &Finding, advice: &mut Advice<'_>) -> Result<(), Failure> {
         if self.json {
             let (message, to_do) = advice.on(finding);
             return self.emit(

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use btrfs_testkit::raw::{RawStream, attr};
 use btrfs_testkit::{LoopFilesystem, Sender, Test, files, subvolume, test};
 
 use super::support::{By, Sent, audit, outcome, receive};
@@ -11,6 +12,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         test!(a_parent_that_is_gone),
         test!(a_clone_source_that_is_gone),
+        test!(streams_that_wait_for_one_another),
         test!(streams_that_cannot_be_read),
     ]
 }
@@ -93,6 +95,49 @@ fn a_clone_source_that_is_gone() {
     let source = Sender::new(&source).to_vec();
     fs::write(archive.path().join("source.stream"), source).unwrap();
     assert_eq!(with_stored(&to, archive.path(), &[]).0, 0);
+}
+
+/// The streams of two subvolumes, each with the other as parent.
+fn streams_that_wait_for_one_another() {
+    let (to, archive) = (LoopFilesystem::new(), tempfile::tempdir().unwrap());
+    let archive = archive.path();
+    let [one, other, last] = [1_u8, 2, 3].map(|byte| [byte; 16]);
+    for (name, uuid, parent) in [
+        ("one", one, other),
+        ("other", other, one),
+        ("last", last, one),
+    ] {
+        let stream = RawStream::header(1)
+            .command(
+                2,
+                [
+                    attr::path(name),
+                    attr::uuid(uuid),
+                    attr::ctransid(7),
+                    attr::clone_uuid(parent),
+                    attr::clone_ctransid(7),
+                ],
+            )
+            .end();
+        fs::write(archive.join(name), stream.into_bytes()).unwrap();
+    }
+    for options in [&[][..], &["--quick"]] {
+        let (status, printed, stderr) = with_stored(&to, archive, options);
+        assert_eq!((status, &*stderr), (1, ""));
+        for name in ["one", "other", "last"] {
+            let line = format!("the parent of {name} is in no stream before it");
+            assert!(printed.contains(&line), "{printed}");
+        }
+    }
+    // One parent is on the filesystem: the others come one after another.
+    let made = subvolume::create(&to.path().join("other"));
+    let uuid = "02020202-0202-0202-0202-020202020202";
+    subvolume::stamp(&made, uuid, 7);
+    subvolume::set_read_only(&made, true);
+    for options in [&[][..], &["--quick"]] {
+        let (status, printed, stderr) = with_stored(&to, archive, options);
+        assert_eq!((status, &*stderr), (0, ""), "{printed}");
+    }
 }
 
 fn streams_that_cannot_be_read() {
