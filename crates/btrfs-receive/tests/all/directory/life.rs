@@ -208,26 +208,15 @@ fn a_clone_from_another_state_of_oneself_is_found() {
     assert!(content == b"o".repeat(4096));
 }
 
-fn records_of_earlier_versions_are_read() {
+/// A later state, and leftovers of a write.
+fn what_is_beside_a_record_is_in_nobodys_way() {
     let place = place();
     extract(&state("s", 5, b"o"), place.path());
     let record = records(place.path()).remove(0);
-    let name = record.file_name().unwrap().to_str().unwrap().to_owned();
-    let uuid = name.strip_suffix(".5").unwrap();
-    let text = fs::read_to_string(&record).unwrap();
-    let lines = text.lines().map(|line| match line.strip_prefix("born ") {
-        Some(born) => {
-            let words: Vec<_> = born.split(' ').take(2).collect();
-            format!("born {}\n", words.join(" "))
-        }
-        None => format!("{line}\n"),
-    });
-    fs::write(record.with_file_name(uuid), lines.collect::<String>()).unwrap();
-    fs::remove_file(&record).unwrap();
-    // A later state, and leftovers of a write, are in nobody's way.
     extract(&state("later", 6, b"n"), place.path());
-    fs::write(record.with_file_name(format!("{uuid}.5.new")), "cut").unwrap();
-    fs::create_dir(record.with_file_name(format!("{uuid}.links"))).unwrap();
+    let beside = |end: &str| record.with_extension(end);
+    fs::write(beside("5.new"), "cut").unwrap();
+    fs::create_dir(beside("links")).unwrap();
     extract(&incremental("child").end().into_bytes(), place.path());
     let content = fs::read(place.path().join("child/f")).unwrap();
     assert!(content == b"o".repeat(4096));
@@ -464,8 +453,8 @@ pub(crate) fn tests() -> Vec<Test> {
             a_clone_from_another_state_of_oneself_is_found,
         ),
         Test::anywhere(
-            "records_of_earlier_versions_are_read",
-            records_of_earlier_versions_are_read,
+            "what_is_beside_a_record_is_in_nobodys_way",
+            what_is_beside_a_record_is_in_nobodys_way,
         ),
         Test::anywhere(
             "a_directory_made_in_the_same_moment_is_another_one",
