@@ -205,7 +205,7 @@ impl<'a> Advice<'a> {
         copies: &[ReceivedCopy],
     ) -> (String, Vec<ToDo>) {
         let verdict = match difference {
-            Difference::None => "as far as can be told, their content is the same",
+            Difference::None => "as far as is known, their content is the same",
             Difference::Certain => "they DIFFER: some were changed",
             _ => "they may differ",
         };

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -10,10 +11,10 @@ use btrfs_sendstream::inspect::{
     Chain, Member, SubvolumeSummary, Verifier, VerifyOptions, VerifyReport, first_subvolume,
 };
 use btrfs_sendstream::{Bytes, NewSubvolume, SourceId, Uuid};
+use sendstream_common::output::Output;
 use sendstream_common::report::{name_of, problems};
-use sendstream_common::stored::{self, cannot_open, no_stream_in};
+use sendstream_common::stored::cannot_open;
 
-use super::Output;
 use crate::Failure;
 
 /// Streams that were read.
@@ -70,42 +71,31 @@ pub(super) fn stuck(mut waiting: Vec<Waiting>, resolver: &mut Resolver) -> Vec<F
 
 impl Stored {
     /// Reads the streams that `paths` stand for: all of each, or its beginning.
-    pub(super) fn read(paths: &[PathBuf], quick: bool, out: &mut Output) -> Result<Self, Failure> {
+    pub(super) fn read(
+        paths: &[PathBuf],
+        quick: bool,
+        out: &mut Output<impl Write>,
+    ) -> Result<Self, Failure> {
+        let (files, complete) = out.stored(paths)?;
         let mut stored = Self {
             needs: Vec::new(),
             circular: Vec::new(),
             damaged: 0,
-            complete: true,
+            complete,
         };
-        let found = match stored::Stored::find(paths) {
-            Ok(found) => found,
-            Err(text) => {
-                out.error(&text)?;
-                stored.complete = false;
-                return Ok(stored);
-            }
-        };
-        for skipped in &found.skipped {
-            if skipped.is_error() {
-                out.error(&skipped.to_string())?;
-                stored.complete = false;
-            } else {
-                out.warning(&skipped.to_string())?;
-            }
-        }
-        if found.files.is_empty() {
-            out.error(&no_stream_in(paths))?;
-            stored.complete = false;
-        }
         if quick {
-            stored.beginnings(&found.files, out)?;
+            stored.beginnings(&files, out)?;
         } else {
-            stored.whole(&found.files, out)?;
+            stored.whole(&files, out)?;
         }
         Ok(stored)
     }
 
-    fn beginnings(&mut self, files: &[PathBuf], out: &mut Output) -> Result<(), Failure> {
+    fn beginnings(
+        &mut self,
+        files: &[PathBuf],
+        out: &mut Output<impl Write>,
+    ) -> Result<(), Failure> {
         let (mut names, mut first, mut inputs) = (Vec::new(), Vec::new(), Vec::new());
         for file in files {
             let Some(input) = self.open(file, out)? else {
@@ -124,7 +114,7 @@ impl Stored {
         Ok(())
     }
 
-    fn whole(&mut self, files: &[PathBuf], out: &mut Output) -> Result<(), Failure> {
+    fn whole(&mut self, files: &[PathBuf], out: &mut Output<impl Write>) -> Result<(), Failure> {
         let mut how = VerifyOptions::default();
         // Only what decides whether there is a source.
         how.names = false;
@@ -151,7 +141,7 @@ impl Stored {
         Ok(())
     }
 
-    fn open(&mut self, file: &Path, out: &mut Output) -> Result<Option<File>, Failure> {
+    fn open(&mut self, file: &Path, out: &mut Output<impl Write>) -> Result<Option<File>, Failure> {
         match File::open(file) {
             Ok(input) => Ok(Some(input)),
             Err(error) => {
@@ -162,9 +152,9 @@ impl Stored {
         }
     }
 
-    fn is_damaged(&mut self, text: &str, out: &mut Output) -> Result<(), Failure> {
+    fn is_damaged(&mut self, text: &str, out: &mut Output<impl Write>) -> Result<(), Failure> {
         self.damaged += 1;
-        out.error(text)
+        Ok(out.error(text)?)
     }
 
     fn need(&mut self, chain: &Chain, files: &[&PathBuf], inputs: &[Vec<Inside>]) {
