@@ -67,7 +67,7 @@ impl Explanation<'_> {
         }
         if parent.steps.is_none() {
             say(
-                "note: the parent is not known to have a history in common with the snapshot: the \
+                "note: the parent and the snapshot have no known common history: the \
                  stream may be as large as a full one",
             );
         }
@@ -122,9 +122,9 @@ impl Explanation<'_> {
             writable.filter(|it| !it.state.read_only && self.plan.candidate(it.id).is_none());
         match writable.count() {
             0 => {}
-            1 => say("1 writable subvolume: only read-only ones can be parents"),
+            1 => say("1 writable subvolume is no candidate: only read-only ones can be parents"),
             count => say(&format!(
-                "{count} writable subvolumes: only read-only ones can be parents"
+                "{count} writable subvolumes are no candidates: only read-only ones can be parents"
             )),
         }
     }
@@ -152,7 +152,7 @@ impl Explanation<'_> {
                 match candidate.steps {
                     Some(1) => "1 step from the snapshot".to_owned(),
                     Some(steps) => format!("{steps} steps from the snapshot"),
-                    None => "no history in common is known".to_owned(),
+                    None => "no known common history".to_owned(),
                 }
             ),
             verdict => verdict.to_string(),

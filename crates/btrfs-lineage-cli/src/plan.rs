@@ -82,8 +82,8 @@ impl Here {
         let inventory = resolver.inventory();
         if inventory.paths_from != PathsFrom::Top {
             return Err(Failure::Other(format!(
-                "{}: to see where the subvolumes of its filesystem lie takes CAP_DAC_READ_SEARCH: \
-                 run this as root, as `btrfs send`",
+                "{}: listing the subvolumes of its filesystem needs CAP_DAC_READ_SEARCH: \
+                 run this as root, like `btrfs send`",
                 shown(snapshot)
             )));
         }

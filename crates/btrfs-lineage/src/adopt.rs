@@ -440,7 +440,7 @@ impl Adopting<'_> {
             if !self.info.read_only {
                 let _ = sys::subvol_set_read_only(&self.root, false);
             }
-            return Err("it changed while it was adopted, and holds the changes".to_owned());
+            return Err("it was changed during the adoption, and has the changes".to_owned());
         }
         match subvolume(&self.directory, aside) {
             Ok((_, info)) if info.id == self.info.id => {}
