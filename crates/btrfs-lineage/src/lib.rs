@@ -123,7 +123,7 @@ pub use candidate::{Candidate, MatchedBy, SubvolumeState, Verdict};
 pub use choice::Choice;
 pub use inventory::{Inventory, PathsFrom, Scope, StoredSubvolume};
 pub use mount::{subvolume_id, top_level};
-pub use mounted::mounted_path;
+pub use mounted::Mounts;
 pub use no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
 pub use plan::{Doubt, Plan, PlanCandidate, PlanError, PlanOptions, PlanVerdict, plan};
 pub use private::{PrivateDirectory, PrivateDirectoryError};
