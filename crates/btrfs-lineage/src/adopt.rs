@@ -534,3 +534,23 @@ impl Drop for Workshop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_directory_ends_the_adoption() {
+        let name = prefix(b"copy");
+        let error = AdoptError::from(PrivateDirectoryError::Replaced { name });
+        assert!(matches!(error, AdoptError::Moved));
+    }
+
+    #[test]
+    fn names_are_short_enough() {
+        for len in [1, 228, 229, 255] {
+            let name = PrivateDirectory::unguessable(&prefix(&vec![b'x'; len]));
+            assert!(name.len() <= 255, "{len}");
+        }
+    }
+}

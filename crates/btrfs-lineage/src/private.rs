@@ -27,7 +27,6 @@ pub struct PrivateDirectory {
 
 /// Why a [`PrivateDirectory`] cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum PrivateDirectoryError {
     /// Other users can enter it. The owner of the directory around it has put
     /// another in its place.

@@ -38,19 +38,16 @@ fn prefix(name: &[u8]) -> Vec<u8> {
 
 /// Makes a directory in the destination that only the receiver can enter.
 pub(super) fn make(destination: &OwnedFd, new: &NewSubvolume) -> Result<PrivateDirectory, Cause> {
-    Ok(PrivateDirectory::make(destination, unguessable(new))?)
+    PrivateDirectory::make(destination, unguessable(new)).map_err(cause)
 }
 
-impl From<PrivateDirectoryError> for Cause {
-    fn from(error: PrivateDirectoryError) -> Self {
-        match error {
-            PrivateDirectoryError::System { call, error } => Self::System { call, error },
-            PrivateDirectoryError::Replaced { name } => Self::Escape {
-                path: name.into(),
-                barrier: Barrier::Replaced,
-            },
-            error => Self::Other(Box::new(error)),
-        }
+fn cause(error: PrivateDirectoryError) -> Cause {
+    match error {
+        PrivateDirectoryError::System { call, error } => Cause::System { call, error },
+        PrivateDirectoryError::Replaced { name } => Cause::Escape {
+            path: name.into(),
+            barrier: Barrier::Replaced,
+        },
     }
 }
 
@@ -76,6 +73,16 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    #[test]
+    fn one_that_was_replaced_is_named() {
+        let name = b"a.receiving-0123456789abcdef".to_vec();
+        let cause = cause(PrivateDirectoryError::Replaced { name });
+        assert_eq!(
+            cause.to_string(),
+            "refused: \"a.receiving-0123456789abcdef\" in the path is replaced by another process"
+        );
+    }
 
     #[test]
     fn names_are_short_enough_and_differ() {
