@@ -69,7 +69,11 @@ pub(crate) fn run(options: &Adopt) -> Result<ExitCode, Failure> {
     }
     for left in &adopted.left {
         let at = real.with_file_name(std::ffi::OsStr::from_bytes(&left.name));
-        say(&format!("note: {} stays: {}", at.display(), left.reason));
+        say(&format!(
+            "note: {} was not deleted: {}",
+            at.display(),
+            left.reason
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -98,7 +102,7 @@ fn described(adopted: &Adoption) -> String {
         None => String::new(),
     };
     match adopted.outcome {
-        AdoptOutcome::AlreadyAdopted => format!("was adopted before: {as_what}"),
+        AdoptOutcome::AlreadyAdopted => format!("is adopted already: {as_what}"),
         AdoptOutcome::WouldAdopt => format!("the same; would be adopted: {as_what}{instead}"),
         _ => format!("adopted: {as_what}{instead}"),
     }

@@ -50,8 +50,8 @@ pub(crate) enum Request {
     /// clock was set back.
     ///
     /// The exit status is 0 if nothing was found, 1 if something was found, 2 if the
-    /// command line is wrong, and 3 if nothing was found, but not everything could be
-    /// looked at. As root everything can.
+    /// command line is wrong or PATH is not on a btrfs filesystem, and 3 if nothing was
+    /// found, but not everything could be looked at. As root everything can.
     Audit(Audit),
     /// Find the parent and the clone sources to send a snapshot with.
     ///

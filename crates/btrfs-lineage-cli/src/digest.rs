@@ -75,7 +75,7 @@ fn of_subvolume(path: &Path, tree: bool, options: &Digest) -> Result<DigestDocum
     match document.nested_subvolumes {
         0 => {}
         count => say(&format!(
-            "note: {}: the digest is without {count} nested subvolumes, which are not sent",
+            "note: {}: the digest does not include {count} nested subvolumes, which are not sent",
             path.display()
         )),
     }

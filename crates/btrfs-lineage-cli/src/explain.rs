@@ -30,6 +30,7 @@ impl Explanation<'_> {
             for candidate in &self.plan.candidates {
                 self.say_reason(candidate);
             }
+            self.say_what_is_writable();
         }
         match self.plan.parent.and_then(|id| self.plan.candidate(id)) {
             _ if !self.plan.already_there.is_empty() => {}
@@ -66,7 +67,7 @@ impl Explanation<'_> {
         }
         if parent.steps.is_none() {
             say(
-                "note: the parent is not known to have a history in common with the snapshot: the \
+                "note: the parent and the snapshot have no known common history: the \
                  stream may be as large as a full one",
             );
         }
@@ -114,6 +115,20 @@ impl Explanation<'_> {
         }
     }
 
+    /// Writable subvolumes are candidates only if the receiver has them.
+    fn say_what_is_writable(&self) {
+        let writable = self.here.subvolumes.iter();
+        let writable =
+            writable.filter(|it| !it.state.read_only && self.plan.candidate(it.id).is_none());
+        match writable.count() {
+            0 => {}
+            1 => say("1 writable subvolume is no candidate: only read-only ones can be parents"),
+            count => say(&format!(
+                "{count} writable subvolumes are no candidates: only read-only ones can be parents"
+            )),
+        }
+    }
+
     fn say_what_was_not_seen(&self) {
         for (side, inventory) in [("sender", self.here), ("receiver", self.there)] {
             if inventory.is_exhaustive() {
@@ -137,7 +152,7 @@ impl Explanation<'_> {
                 match candidate.steps {
                     Some(1) => "1 step from the snapshot".to_owned(),
                     Some(steps) => format!("{steps} steps from the snapshot"),
-                    None => "no history in common is known".to_owned(),
+                    None => "no known common history".to_owned(),
                 }
             ),
             verdict => verdict.to_string(),

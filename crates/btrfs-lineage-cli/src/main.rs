@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rustix::process::{Resource, getrlimit, setrlimit};
+use sendstream_common::output::Unwritten;
 use sendstream_common::text::{self, strerror};
 
 use args::{Args, Request};
@@ -76,6 +77,12 @@ impl Failure {
     /// Whether nobody reads the output any more, who needs no message.
     fn is_unread(&self) -> bool {
         matches!(self, Self::Output { error } if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl From<Unwritten> for Failure {
+    fn from(Unwritten(error): Unwritten) -> Self {
+        Self::output(error)
     }
 }
 

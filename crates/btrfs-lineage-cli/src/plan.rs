@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use btrfs_lineage::{
-    Inventory, PathsFrom, PlanCandidate, PlanOptions, PlanVerdict, Resolver, mounted_path, plan,
+    Inventory, Mounts, PathsFrom, PlanCandidate, PlanOptions, PlanVerdict, Resolver, plan,
 };
 use btrfs_sendstream::serial::Text;
 use sendstream_common::json;
@@ -82,8 +82,8 @@ impl Here {
         let inventory = resolver.inventory();
         if inventory.paths_from != PathsFrom::Top {
             return Err(Failure::Other(format!(
-                "{}: to see where the subvolumes of its filesystem lie takes CAP_DAC_READ_SEARCH: \
-                 run this as root, as `btrfs send`",
+                "{}: listing the subvolumes of its filesystem needs CAP_DAC_READ_SEARCH: \
+                 run this as root, like `btrfs send`",
                 shown(snapshot)
             )));
         }
@@ -134,8 +134,9 @@ impl Here {
         let (Some(path), Some(filesystem)) = (path, self.inventory.filesystem) else {
             return Ok(None);
         };
-        let table = Failure::path(Path::new("/proc/self/mountinfo"));
-        mounted_path(filesystem, id, path, near).map_err(table)
+        let mounts = Mounts::read();
+        let mounts = mounts.map_err(Failure::path(Path::new("/proc/self/mountinfo")))?;
+        Ok(mounts.subvolume(filesystem, id, path, near))
     }
 
     fn refused(&self, error: &btrfs_lineage::PlanError, snapshot: &Path) -> Failure {

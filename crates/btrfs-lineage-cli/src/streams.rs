@@ -43,17 +43,14 @@ pub(crate) fn inventory(directory: &Path, verify: bool) -> Result<Inventory, Fai
             })),
             Err(text) => {
                 all_read = false;
-                say(&format!(
-                    "warning: {}: {text}; it does not count",
-                    shown(file)
-                ));
+                say(&format!("warning: {}: {text}; it is ignored", shown(file)));
             }
         }
     }
     let (mut inventory, left_out) = Inventory::of_streams(&streams);
     for stream in left_out.into_iter().filter_map(|place| streams.get(place)) {
         say(&format!(
-            "warning: {}: the stream of its parent is missing; it does not count",
+            "warning: {}: the stream of its parent is missing; it is ignored",
             escaped(&stream.file)
         ));
     }

@@ -29,37 +29,23 @@
 //! copy, or has mounted it, goes on using the copy.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use btrfs_ioctl::{self as sys, ROOT_INODE, SubvolumeInfo};
-use rustix::fs::{
-    AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, fsync, mkdirat, openat,
-    renameat_with, syncfs, unlinkat,
-};
+use rustix::fs::{Dir, Mode, OFlags, RenameFlags, fstat, fsync, openat, renameat_with, syncfs};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::geteuid;
 use uuid::Uuid;
 
 use crate::digest::{
     Difference, DigestDocument, DigestError, DigestOptions, DigestProgress, Name, Sha, differences,
     digest,
 };
-use crate::unchanged;
+use crate::{INSIDE, PrivateDirectory, PrivateDirectoryError, unchanged};
 
 /// What is between the name of the copy and the digits.
 const INFIX: &[u8] = b".adopting-";
-
-/// How many digits follow.
-const DIGITS: usize = 16;
-
-/// Most bytes in a name.
-const MAX_NAME: usize = 255;
-
-/// The writable snapshot in the private directory.
-const INSIDE: &[u8] = b"subvolume";
 
 /// How [`adopt`] works.
 #[derive(Clone, Debug)]
@@ -192,6 +178,15 @@ pub enum AdoptError {
         #[source]
         error: io::Error,
     },
+}
+
+impl From<PrivateDirectoryError> for AdoptError {
+    fn from(error: PrivateDirectoryError) -> Self {
+        match error {
+            PrivateDirectoryError::Replaced { .. } => Self::Moved,
+            PrivateDirectoryError::System { call, error } => Self::System { call, error },
+        }
+    }
 }
 
 fn of(call: &'static str) -> impl Fn(Errno) -> AdoptError {
@@ -356,11 +351,11 @@ impl Adopting<'_> {
         // What somebody has just written has to be on disk, or be known not to
         // be.
         syncfs(&self.root).map_err(of("syncfs"))?;
-        let mut private = Private::make(&self.directory, self.name)?;
-        sys::snap_create(&private.fd, INSIDE, &self.root, false)
+        let mut workshop = Workshop::make(&self.directory, self.name)?;
+        sys::snap_create(&workshop.directory, INSIDE, &self.root, false)
             .map_err(of("BTRFS_IOC_SNAP_CREATE_V2"))?;
-        private.is_filled = true;
-        let (inside, taken) = subvolume(&private.fd, INSIDE)?;
+        workshop.is_filled = true;
+        let (inside, taken) = subvolume(&workshop.directory, INSIDE)?;
         if taken.parent_uuid != self.info.uuid {
             return Err(AdoptError::Moved);
         }
@@ -368,7 +363,7 @@ impl Adopting<'_> {
         let wanted = self.document.sent_as;
         sys::set_received_subvol(&inside, wanted.uuid, wanted.ctransid)
             .map_err(of("BTRFS_IOC_SET_RECEIVED_SUBVOL"))?;
-        let aside = unguessable(self.name);
+        let aside = PrivateDirectory::unguessable(&prefix(self.name));
         sys::snap_create(&self.directory, &aside, &inside, true)
             .map_err(of("BTRFS_IOC_SNAP_CREATE_V2"))?;
         let made = match self.exchange(&aside, &taken) {
@@ -379,7 +374,7 @@ impl Adopting<'_> {
             }
         };
         drop(inside);
-        drop(private);
+        drop(workshop);
         let left = self
             .delete(&aside, taken.otransid)
             .err()
@@ -445,7 +440,7 @@ impl Adopting<'_> {
             if !self.info.read_only {
                 let _ = sys::subvol_set_read_only(&self.root, false);
             }
-            return Err("it changed while it was adopted, and holds the changes".to_owned());
+            return Err("it was changed during the adoption, and has the changes".to_owned());
         }
         match subvolume(&self.directory, aside) {
             Ok((_, info)) if info.id == self.info.id => {}
@@ -459,7 +454,7 @@ impl Adopting<'_> {
     /// interrupted.
     fn clean(&self) {
         for name in self.leftovers() {
-            drop(Private::left(&self.directory, name, &self.info));
+            drop(Workshop::left(&self.directory, name, &self.info));
         }
     }
 
@@ -468,34 +463,28 @@ impl Adopting<'_> {
         let Ok(entries) = Dir::read_from(&self.directory) else {
             return HashSet::new();
         };
-        let is_ours = |name: &[u8]| {
-            let rest = name.strip_prefix(shortened(self.name));
-            let digits = rest.and_then(|it| it.strip_prefix(INFIX));
-            digits.is_some_and(|it| it.len() == DIGITS && it.iter().all(u8::is_ascii_hexdigit))
-        };
+        let prefix = prefix(self.name);
         let names = entries.map_while(Result::ok);
         names
             .map(|entry| entry.file_name().to_bytes().to_vec())
-            .filter(|name| is_ours(name))
+            .filter(|name| PrivateDirectory::is_unguessable(name, &prefix))
             .collect()
     }
 }
 
-/// A name that nobody can foresee.
-fn unguessable(name: &[u8]) -> Vec<u8> {
-    // The keys come from the kernel's random numbers.
-    let digits = format!("{:016x}", RandomState::new().hash_one(0));
-    [shortened(name), INFIX, digits.as_bytes()].concat()
-}
-
-/// As much of the name as leaves room for the rest.
-fn shortened(name: &[u8]) -> &[u8] {
-    name.get(..MAX_NAME - INFIX.len() - DIGITS).unwrap_or(name)
+/// What the names begin with that an adoption gives: as much of the name of the
+/// copy as leaves room for the rest.
+fn prefix(name: &[u8]) -> Vec<u8> {
+    let name = name
+        .get(..PrivateDirectory::MAX_PREFIX - INFIX.len())
+        .unwrap_or(name);
+    [name, INFIX].concat()
 }
 
 /// The root of a subvolume, by its name in a directory.
-fn subvolume(directory: &OwnedFd, name: &[u8]) -> Result<(OwnedFd, SubvolumeInfo), AdoptError> {
-    let root = open_directory(directory, name).map_err(of("openat"))?;
+fn subvolume(directory: impl AsFd, name: &[u8]) -> Result<(OwnedFd, SubvolumeInfo), AdoptError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = openat(directory, name, flags, Mode::empty()).map_err(of("openat"))?;
     if fstat(&root).map_err(of("fstat"))?.st_ino != ROOT_INODE {
         return Err(DigestError::NotASubvolume.into());
     }
@@ -506,50 +495,18 @@ fn subvolume(directory: &OwnedFd, name: &[u8]) -> Result<(OwnedFd, SubvolumeInfo
     }
 }
 
-fn open_directory(directory: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(directory, name, flags, Mode::empty())
-}
-
-/// Whether nobody but this user can enter a directory. In a set-group-ID
-/// directory it has that bit, too.
-fn is_private(directory: &OwnedFd) -> bool {
-    fstat(directory).is_ok_and(|found| {
-        found.st_ino != ROOT_INODE
-            && found.st_uid == geteuid().as_raw()
-            && found.st_mode & 0o777 == 0o700
-    })
-}
-
-/// A directory of mode 0700, removed when dropped, with the subvolume in it.
-struct Private {
-    around: OwnedFd,
-    name: Vec<u8>,
-    fd: OwnedFd,
-    /// Whether the subvolume in it was made by an adoption.
+/// A private directory, and whether there is a subvolume in it that an adoption
+/// made. That is deleted with it.
+struct Workshop {
+    directory: PrivateDirectory,
     is_filled: bool,
 }
 
-impl Private {
+impl Workshop {
     fn make(around: &OwnedFd, name: &[u8]) -> Result<Self, AdoptError> {
-        let around = fcntl_dupfd_cloexec(around, 3).map_err(of("fcntl"))?;
-        let name = unguessable(name);
-        mkdirat(&around, &name[..], Mode::RWXU).map_err(of("mkdirat"))?;
-        let fd = open_directory(&around, &name)
-            .map_err(of("openat"))
-            .inspect_err(|_| {
-                let _ = unlinkat(&around, &name[..], AtFlags::REMOVEDIR);
-            })?;
-        if !is_private(&fd) {
-            // Whoever owns the directory around it has put another in its place.
-            return Err(AdoptError::Moved);
-        }
-        // Tells who finds it that it is in use.
-        let _ = flock(&fd, FlockOperation::NonBlockingLockExclusive);
+        let name = PrivateDirectory::unguessable(&prefix(name));
         Ok(Self {
-            around,
-            name,
-            fd,
+            directory: PrivateDirectory::make(around, name)?,
             is_filled: false,
         })
     }
@@ -558,34 +515,42 @@ impl Private {
     /// that name to a directory, so what is in it has to be a snapshot of the
     /// copy, or what the copy is a snapshot of by now.
     fn left(around: &OwnedFd, name: Vec<u8>, copy: &SubvolumeInfo) -> Option<Self> {
-        let fd = open_directory(around, &name).ok()?;
-        if !is_private(&fd) {
-            return None;
-        }
-        flock(&fd, FlockOperation::NonBlockingLockExclusive).ok()?;
-        let is_filled = match subvolume(&fd, INSIDE) {
-            Ok((_, inside)) => {
-                if inside.parent_uuid != copy.uuid && inside.uuid != copy.parent_uuid {
-                    return None;
-                }
-                true
-            }
-            Err(_) => false,
+        let directory = PrivateDirectory::left(around, name)?;
+        let inside = subvolume(&directory, INSIDE).ok();
+        let is_ours = |(_, inside): &(OwnedFd, SubvolumeInfo)| {
+            inside.parent_uuid == copy.uuid || inside.uuid == copy.parent_uuid
         };
         Some(Self {
-            around: fcntl_dupfd_cloexec(around, 3).ok()?,
-            name,
-            fd,
-            is_filled,
+            is_filled: inside.is_some_and(|inside| is_ours(&inside)),
+            directory,
         })
     }
 }
 
-impl Drop for Private {
+impl Drop for Workshop {
     fn drop(&mut self) {
         if self.is_filled {
-            let _ = sys::snap_destroy(&self.fd, INSIDE);
+            let _ = sys::snap_destroy(&self.directory, INSIDE);
         }
-        let _ = unlinkat(&self.around, &self.name[..], AtFlags::REMOVEDIR);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_directory_ends_the_adoption() {
+        let name = prefix(b"copy");
+        let error = AdoptError::from(PrivateDirectoryError::Replaced { name });
+        assert!(matches!(error, AdoptError::Moved));
+    }
+
+    #[test]
+    fn names_are_short_enough() {
+        for len in [1, 228, 229, 255] {
+            let name = PrivateDirectory::unguessable(&prefix(&vec![b'x'; len]));
+            assert!(name.len() <= 255, "{len}");
+        }
     }
 }

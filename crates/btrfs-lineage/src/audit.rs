@@ -35,6 +35,9 @@ pub enum Finding {
         inode: u64,
         /// When that was changed last.
         at: btrfs_sendstream::Timespec,
+        /// The ids of subvolumes that were received with this one as their parent.
+        /// They have the changes that were made before.
+        children: Vec<u64>,
     },
     /// A writable subvolume has a received UUID: it serves as the parent or clone
     /// source of later receives, whatever is changed in it.
@@ -318,6 +321,7 @@ fn audit(reach: &mut Reach) -> Audit {
                 since_received,
             }),
             SinceReceived::Changed { inode, at } => audit.findings.push(Finding::Changed {
+                children: children(&subvolume, &audit.listing),
                 subvolume,
                 inode,
                 at,
@@ -333,6 +337,19 @@ fn audit(reach: &mut Reach) -> Audit {
     audit.findings.extend(resumable(subvolumes));
     audit.findings.extend(names(subvolumes));
     audit
+}
+
+/// What was received with `parent` as its parent. Snapshots of it have its own received
+/// UUID.
+fn children(parent: &Subvolume, listing: &Listing) -> Vec<u64> {
+    let of = &parent.state;
+    let received = listing.subvolumes.iter().filter(|it| {
+        let state = &it.state;
+        state.parent_uuid == of.uuid
+            && !state.received_uuid.is_nil()
+            && state.received_uuid != of.received_uuid
+    });
+    received.map(|it| it.id).collect()
 }
 
 /// How far the receive of a subvolume has come, by the name that it has meanwhile.

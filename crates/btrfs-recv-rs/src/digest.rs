@@ -30,10 +30,19 @@ pub(crate) struct Digests {
 
 /// Why a subvolume is not complete.
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+pub(crate) enum Problem {
     /// There is nothing to compare with.
-    #[error("{} has no digest of the subvolume {uuid}", file.display())]
-    NoDocument { file: PathBuf, uuid: Uuid },
+    #[error(
+        "{} has no digest of the subvolume {uuid}{}",
+        file.display(),
+        if *of_parent { ", but one of its parent" } else { "" }
+    )]
+    NoDocument {
+        file: PathBuf,
+        uuid: Uuid,
+        /// Whether it has one of the parent, which may be a mistake.
+        of_parent: bool,
+    },
     /// It is another.
     #[error(
         "the digest of the subvolume is {found}, and {expected} is expected{}",
@@ -90,12 +99,19 @@ impl Digests {
         &self,
         subvolume: &BeforeSeal<'_>,
     ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let uuid = subvolume.subvolume().uuid;
+        let new = subvolume.subvolume();
+        let uuid = new.uuid;
         let of_it = self.documents.iter().filter(|it| it.sent_as.uuid == uuid);
         let expected: Vec<_> = of_it.collect();
         let Some(first) = expected.first() else {
-            let file = self.file.clone();
-            return Err(Problem::NoDocument { file, uuid }.into());
+            let parent = new.parent.map(|parent| parent.uuid);
+            let mut documents = self.documents.iter();
+            return Err(Problem::NoDocument {
+                file: self.file.clone(),
+                uuid,
+                of_parent: documents.any(|it| Some(it.sent_as.uuid) == parent),
+            }
+            .into());
         };
         let mut how = DigestOptions::default();
         // As everything is that is not marked as received.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::advice;
 use crate::args::Receive;
 use crate::input::Input;
-use crate::messages::{Messages, strerror};
+use crate::messages::{Messages, is_doubtful, strerror};
 use crate::receive;
 use crate::sandbox;
 use crate::signals::Signals;
@@ -183,10 +183,15 @@ fn print(report: &DryRunReport, place: &Place, messages: &mut Messages) -> bool 
     printer.line(format_args!(
         "destination: Linux {kernel}, sectors of {sector} bytes"
     ));
-    printer.line(if report.is_good() {
-        "no problem was found"
-    } else {
-        "a receive would FAIL"
+    let sources = report
+        .forecasts
+        .iter()
+        .flat_map(|it| it.parent.iter().chain(&it.clone_sources));
+    let is_warned_of = sources.filter_map(there).any(is_doubtful);
+    printer.line(match (report.is_good(), is_warned_of) {
+        (false, _) => "a receive would FAIL",
+        (true, true) => "a receive would succeed, but see the WARNING",
+        (true, false) => "no problem was found",
     });
     let mut stdout = io::stdout();
     let written = stdout.write_all(&printer.text());

@@ -29,6 +29,7 @@
 //! panics: a test has no use for a typed error about its scaffolding.
 
 pub mod corpus;
+pub mod document;
 pub mod documented;
 mod example;
 pub mod files;

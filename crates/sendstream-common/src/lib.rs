@@ -1,4 +1,4 @@
-//! What the commands `btrfs-recv-rs` and `sendstream` have in common: finding
+//! What the commands `btrfs-recv-rs`, `sendstream` and `btrfs-lineage` share: finding
 //! stored streams, recognising what is not a stream, and printing dumps and reports.
 //!
 //! No interface for others: it may change in any release.
@@ -7,6 +7,7 @@
 pub mod dump;
 pub mod foreign;
 pub mod json;
+pub mod output;
 pub mod report;
 pub mod stored;
 pub mod text;

@@ -19,9 +19,10 @@ use std::process::ExitCode;
 use btrfs_sendstream::transform::TransformError;
 use clap::Parser;
 use sendstream_common::foreign::Foreign;
+use sendstream_common::output::{Output, Unwritten};
 use sendstream_common::text;
 
-use args::{Args, Request};
+use args::{Args, Format, Request};
 use output::Destination;
 
 /// Why the command failed.
@@ -91,6 +92,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+impl From<Unwritten> for Failure {
+    fn from(Unwritten(error): Unwritten) -> Self {
+        Self::output(error)
+    }
+}
+
+fn output(format: Format) -> Output<io::StdoutLock<'static>> {
+    Output::new("sendstream", io::stdout().lock(), format == Format::Json)
 }
 
 /// Prints a message on standard error.

@@ -1,6 +1,5 @@
 //! `order`: stored streams in the order in which to receive them.
 
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -12,7 +11,7 @@ use sendstream_common::text::push_message;
 
 use crate::args;
 use crate::input::Input;
-use crate::verify::{self, Output};
+use crate::verify;
 use crate::{Failure, say};
 
 /// Where to put streams that have to be unpacked first.
@@ -21,8 +20,8 @@ const INTO: &str = "> STREAM";
 /// Carries out `order`; returns whether all of the streams can be received in
 /// the order that was printed.
 pub(crate) fn run(options: &args::Order) -> Result<bool, Failure> {
-    let mut out = Output::new(io::stdout().lock(), options.format);
-    let (files, mut good) = verify::files(&options.inputs, &mut out)?;
+    let mut out = crate::output(options.format);
+    let (files, mut good) = out.stored(&options.inputs)?;
     let mut inputs = Vec::new();
     let mut names = Vec::new();
     let chain = if options.quick {
@@ -84,7 +83,9 @@ pub(crate) fn run(options: &args::Order) -> Result<bool, Failure> {
     for gap in report::gaps(&inputs, &chain) {
         say(&gap);
     }
-    out.end(good && chain.is_whole())
+    good &= chain.is_whole();
+    out.end(good)?;
+    Ok(good)
 }
 
 /// What the first command of a file asks for.

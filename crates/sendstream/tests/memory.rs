@@ -1,4 +1,5 @@
-//! The memory that `verify` and `diff` say they take for names, measured.
+//! The memory that `verify` and `diff` say they take for names, measured. In a
+//! process of its own: a child begins with the peak of its parent.
 
 use std::fs;
 use std::io::{BufWriter, Write};

@@ -29,15 +29,18 @@ pub(super) struct ToDo {
 }
 
 /// Says what findings mean.
-pub(super) struct Advice {
+pub(super) struct Advice<'a> {
     places: Places,
+    subvolumes: &'a [Subvolume],
     time: LocalTime<SystemZone>,
 }
 
-impl Advice {
-    pub(super) fn new(places: Places) -> Self {
+impl<'a> Advice<'a> {
+    /// `subvolumes` are those of the filesystem.
+    pub(super) fn new(places: Places, subvolumes: &'a [Subvolume]) -> Self {
         Self {
             places,
+            subvolumes,
             time: local_time(true),
         }
     }
@@ -78,7 +81,8 @@ impl Advice {
                 subvolume,
                 inode,
                 at,
-            } => self.changed(subvolume, *inode, *at),
+                children,
+            } => self.changed(subvolume, *inode, *at, children),
             Finding::WritableReceived {
                 subvolume,
                 since_received,
@@ -108,9 +112,15 @@ impl Advice {
         }
     }
 
-    fn changed(&mut self, subvolume: &Subvolume, inode: u64, at: Timespec) -> (String, Vec<ToDo>) {
+    fn changed(
+        &mut self,
+        subvolume: &Subvolume,
+        inode: u64,
+        at: Timespec,
+        children: &[u64],
+    ) -> (String, Vec<ToDo>) {
         let path = self.path(subvolume);
-        let message = format!(
+        let mut message = format!(
             "{}: changed after it was received\n\
              inode {inode} was last changed at {}; the received UUID is {}\n\
              An incremental stream based on it gives a different result from the sender's, or fails.",
@@ -118,6 +128,16 @@ impl Advice {
             self.at(at),
             subvolume.state.received_uuid,
         );
+        if !children.is_empty() {
+            message += "\nReceived from it, with the changes made before:";
+            for child in self
+                .subvolumes
+                .iter()
+                .filter(|it| children.contains(&it.id))
+            {
+                message += &format!("\n{}", self.shown(child));
+            }
+        }
         let mut to_do = self.mount_first(subvolume);
         to_do.extend([
             command(
@@ -185,7 +205,7 @@ impl Advice {
         copies: &[ReceivedCopy],
     ) -> (String, Vec<ToDo>) {
         let verdict = match difference {
-            Difference::None => "as far as can be told, their content is the same",
+            Difference::None => "as far as is known, their content is the same",
             Difference::Certain => "they DIFFER: some were changed",
             _ => "they may differ",
         };

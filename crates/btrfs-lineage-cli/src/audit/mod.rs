@@ -6,23 +6,26 @@ mod stored;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, StdoutLock, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
 use btrfs_lineage::{Audit, Finding, Resolver, STATE_DIRECTORY, SearchPlace};
 use btrfs_sendstream::Bytes;
-use sendstream_common::json::{self, Event, Message};
+use sendstream_common::output::Output;
 use serde::Serialize;
 
+use crate::Failure;
 use crate::args;
-use crate::{Failure, say};
 use advice::{Advice, ToDo};
 use places::Places;
 use stored::Stored;
 
 /// The exit status if something was found.
 const FOUND: u8 = 1;
+
+/// The exit status if nothing could be looked at, as for a wrong command line.
+const FAILED: u8 = 2;
 
 /// The exit status if nothing was found in what could be looked at.
 const INCOMPLETE: u8 = 3;
@@ -33,18 +36,22 @@ pub(crate) fn run(options: &args::Audit) -> ExitCode {
         Ok(status) => status,
         Err(failure) if failure.is_unread() => INCOMPLETE,
         Err(failure) => {
-            let mut out = Output::new(options.json);
+            let mut out = output(options);
             // What cannot be written either was said.
             let _ = out.error(&failure.to_string());
-            let _ = out.emit("end", End { success: false });
-            INCOMPLETE
+            let _ = out.end(false);
+            FAILED
         }
     };
     ExitCode::from(status)
 }
 
+fn output(options: &args::Audit) -> Output<StdoutLock<'static>> {
+    Output::new("btrfs-lineage", io::stdout().lock(), options.json)
+}
+
 fn audit(options: &args::Audit) -> Result<u8, Failure> {
-    let mut out = Output::new(options.json);
+    let mut out = output(options);
     let failed = Failure::path(&options.path);
     let directory = File::open(&options.path).map_err(&failed)?;
     let mut builder = Resolver::builder();
@@ -55,14 +62,11 @@ fn audit(options: &args::Audit) -> Result<u8, Failure> {
     let audit = builder.build(&directory).map_err(&failed)?.audit();
     let mut complete = audit.is_exhaustive();
     let mut count = 0;
-    let mut advice = Advice::new(Places::of(
-        &options.path,
-        options.below,
-        audit.search().place,
-    ));
+    let places = Places::of(&options.path, options.below, audit.search().place);
+    let mut advice = Advice::new(places, &audit.listing.subvolumes);
     let unseen = without_checkpoint(&audit, advice.places());
     for finding in audit.findings.iter().chain(&unseen) {
-        out.finding(finding, &mut advice)?;
+        print(&mut out, finding, &mut advice)?;
         count += 1;
     }
     if !options.stored.is_empty() {
@@ -70,10 +74,11 @@ fn audit(options: &args::Audit) -> Result<u8, Failure> {
         complete &= stored.complete;
         // Whatever lies outside of the path can be a parent too.
         let mut resolver = Resolver::new(&directory).map_err(&failed)?;
-        let gone = resolver.audit_needs(stored.needs);
+        let mut gone = resolver.audit_needs(stored.needs);
+        gone.extend(stored::stuck(stored.circular, &mut resolver));
         complete &= gone.is_empty() || resolver.list().is_exhaustive();
         for finding in &gone {
-            out.finding(finding, &mut advice)?;
+            print(&mut out, finding, &mut advice)?;
         }
         count += gone.len() + stored.damaged;
     }
@@ -85,12 +90,7 @@ fn audit(options: &args::Audit) -> Result<u8, Failure> {
     } else {
         INCOMPLETE
     };
-    out.emit(
-        "end",
-        End {
-            success: status == 0,
-        },
-    )?;
+    out.end(status == 0)?;
     Ok(status)
 }
 
@@ -135,7 +135,7 @@ fn without_checkpoint(audit: &Audit, places: &Places) -> Vec<Finding> {
 }
 
 fn summary(
-    out: &mut Output,
+    out: &mut Output<impl Write>,
     audit: &Audit,
     findings: usize,
     complete: bool,
@@ -200,11 +200,6 @@ struct Summary {
 }
 
 #[derive(Serialize)]
-struct End {
-    success: bool,
-}
-
-#[derive(Serialize)]
 struct Found<'a> {
     #[serde(flatten)]
     finding: &'a Finding,
@@ -212,66 +207,19 @@ struct Found<'a> {
     to_do: Vec<ToDo>,
 }
 
-/// Where results and messages go.
-struct Output {
-    json: bool,
-}
-
-impl Output {
-    fn new(json: bool) -> Self {
-        Self { json }
+fn print(
+    out: &mut Output<impl Write>,
+    finding: &Finding,
+    advice: &mut Advice<'_>,
+) -> Result<(), Failure> {
+    if !out.is_json() {
+        return Ok(out.text(&advice.text(finding))?);
     }
-
-    fn finding(&mut self, finding: &Finding, advice: &mut Advice) -> Result<(), Failure> {
-        if self.json {
-            let (message, to_do) = advice.on(finding);
-            return self.emit(
-                "finding",
-                Found {
-                    finding,
-                    message,
-                    to_do,
-                },
-            );
-        }
-        let text = advice.text(finding);
-        self.text(&text)
-    }
-
-    /// Text, unless JSON is wanted.
-    fn text(&mut self, text: &[u8]) -> Result<(), Failure> {
-        if self.json { Ok(()) } else { write(text) }
-    }
-
-    /// A line of JSON, if that is wanted.
-    fn emit(&mut self, event: &str, fields: impl Serialize) -> Result<(), Failure> {
-        if self.json {
-            write(&json::line(&Event { event, fields }))
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Says something on standard error.
-    fn say(&mut self, message: &str) {
-        say(message);
-    }
-
-    /// Says what is wrong, on standard error and in JSON.
-    fn error(&mut self, message: &str) -> Result<(), Failure> {
-        say(message);
-        self.emit("error", Message { message })
-    }
-
-    /// Says what may be a mistake.
-    fn warning(&mut self, message: &str) -> Result<(), Failure> {
-        say(&format!("warning: {message}"));
-        self.emit("warning", Message { message })
-    }
-}
-
-fn write(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    let written = out.write_all(bytes).and_then(|()| out.flush());
-    written.map_err(Failure::output)
+    let (message, to_do) = advice.on(finding);
+    let found = Found {
+        finding,
+        message,
+        to_do,
+    };
+    Ok(out.emit("finding", found)?)
 }

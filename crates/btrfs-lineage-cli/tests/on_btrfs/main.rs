@@ -1,5 +1,7 @@
 //! The command on real btrfs.
 
+mod audit;
+mod digest_adopt;
 mod inventory;
 mod json;
 mod plan;
@@ -11,6 +13,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let tests = [
+        audit::tests(),
+        digest_adopt::tests(),
         inventory::tests(),
         json::tests(),
         plan::tests(),

@@ -8,11 +8,11 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
+use btrfs_testkit::document::{Shown, blocks, repository};
 use btrfs_testkit::{LoopFilesystem, Sample, Sender, Test, assert_same_tree, subvolume, test};
-use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
 use crate::support::receive;
 
@@ -23,35 +23,14 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![test!(the_commands_run)]
 }
 
-fn repository() -> PathBuf {
-    fs::canonicalize(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap()
-}
-
 fn the_commands_run() {
     let place = Place::new();
-    let text = fs::read_to_string(repository().join(FILE)).unwrap();
-    let mut blocks = 0;
-    let mut parts = text.split("```");
-    parts.next();
-    while let (Some(block), Some(_)) = (parts.next(), parts.next()) {
-        let (info, script) = block.split_once('\n').unwrap();
-        if info == "text" || info.starts_with("sh not run: ") {
-            continue;
-        }
-        assert!(info == "sh" || info.starts_with("sh on "), "```{info}");
-        blocks += 1;
-        let output = Command::new("bash")
-            .args(["-euo", "pipefail", "-c", script])
-            .env("PATH", place.path())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let said = [&output.stdout[..], &output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        println!("--- {script}{said}");
-        assert!(output.status.success(), "{script}{said}");
+    let blocks = blocks(FILE);
+    let run: Vec<_> = blocks.iter().filter(|it| it.is_run()).collect();
+    assert!(run.len() >= 5, "{}", run.len());
+    for block in run {
+        block.run(Path::new("/"), place.programs.path());
     }
-    assert!(blocks >= 5, "{blocks}");
     // What was to be shown: nothing but the first stream was a full one.
     for copy in [
         "/snapshots/thursday",
@@ -114,11 +93,6 @@ impl Place {
             _filesystems: filesystems,
         }
     }
-
-    fn path(&self) -> String {
-        let programs = self.programs.path().display();
-        format!("{programs}:{}", std::env::var("PATH").unwrap())
-    }
 }
 
 /// The commands of this repository, and an `ssh` that goes nowhere.
@@ -149,29 +123,4 @@ fn build(program: &str) {
         .unwrap();
     let said = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success(), "{said}");
-}
-
-/// A directory bound to a well-known name, in the mount namespace of this
-/// test only.
-struct Shown {
-    name: &'static Path,
-    made: bool,
-}
-
-impl Shown {
-    fn at(name: &'static str, directory: &Path) -> Self {
-        let made = fs::create_dir(name).is_ok();
-        mount_bind(directory, name).unwrap();
-        let name = Path::new(name);
-        Self { name, made }
-    }
-}
-
-impl Drop for Shown {
-    fn drop(&mut self) {
-        let _ = unmount(self.name, UnmountFlags::DETACH);
-        if self.made {
-            let _ = fs::remove_dir(self.name);
-        }
-    }
 }

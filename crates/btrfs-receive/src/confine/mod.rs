@@ -30,8 +30,10 @@
 mod cache;
 mod change;
 mod file;
+// A test that the fuzzer runs too, without the dependencies of tests.
 #[cfg(any(test, fuzzing))]
 #[cfg_attr(not(fuzzing), allow(unreachable_pub))]
+#[path = "tests/fuzzing.rs"]
 pub mod fuzzing;
 mod metadata;
 mod openat2;

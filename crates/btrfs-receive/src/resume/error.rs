@@ -57,16 +57,6 @@ pub enum ResumeError {
         /// The newest format that is supported.
         known: u64,
     },
-    /// The journal was written by an earlier version of this crate, whose
-    /// checkpoints cannot be used any more.
-    #[error(
-        "{}: written by an earlier version, whose checkpoints cannot be used",
-        path.display()
-    )]
-    Older {
-        /// The journal.
-        path: PathBuf,
-    },
     /// The journal is damaged.
     #[error("{}: damaged", path.display())]
     Damaged {

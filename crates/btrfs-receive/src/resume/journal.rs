@@ -19,7 +19,7 @@ use crate::destination::btrfs::checkpoint::DeferredFlags;
 use crate::plan::op::{NewSubvolume, Op};
 use crate::report::{Excluded, Fallbacks};
 
-/// The format written and read. Format 1 was one of text, in another file.
+/// The format written and read.
 pub(super) const FORMAT: u64 = 2;
 
 /// Most checkpoints of a subvolume. More than one because what comes before the

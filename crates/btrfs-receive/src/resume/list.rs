@@ -131,7 +131,7 @@ pub fn abandon(
             }
         }
         // What it belonged to is not known any more.
-        Ok(None) | Err(ResumeError::Damaged { .. } | ResumeError::Older { .. }) => {}
+        Ok(None) | Err(ResumeError::Damaged { .. }) => {}
         Err(error) => return Err(error),
     }
     store.remove()?;

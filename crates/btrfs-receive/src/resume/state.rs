@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use btrfs_lineage::PrivateDirectory;
 use btrfs_sendstream::SubvolumeName;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, fstat, fsync, openat, renameat_with};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
@@ -16,7 +17,7 @@ use super::journal::{Checkpoint, Journal, RootAttribute, snapshot_name};
 use super::options::ResumeOptions;
 use super::store::{FOLDER, Store, entry, list, open_directory, open_folder, remove_empty_folder};
 use crate::destination::btrfs::checkpoint::Snapshot;
-use crate::destination::btrfs::private::{Private, is_unguessable};
+use crate::destination::btrfs::private::{self, is_unguessable};
 use crate::destination::btrfs::root::Entry;
 use crate::plan::op::NewSubvolume;
 use crate::receiver::Paused;
@@ -187,8 +188,8 @@ impl Place {
                 }
                 Entry::Subvolume(_) | Entry::Nothing => {}
                 Entry::Other => {
-                    if let Some(private) = Private::left(at, &found) {
-                        private.empty(working, built_as.as_bytes());
+                    if let Some(left) = PrivateDirectory::left(at, found) {
+                        private::empty(&left, working, built_as.as_bytes());
                     }
                 }
             }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use btrfs_sendstream::SubvolumeName;
 use rustix::fs::{
     AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fstat, fsync, mkdirat, openat, renameat,
-    statat, unlinkat,
+    unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -29,8 +29,6 @@ pub(super) const FOLDER: &str = btrfs_lineage::STATE_DIRECTORY;
 const JOURNAL: &str = "journal";
 const NEW_JOURNAL: &str = "journal.new";
 const LOCK: &str = "lock";
-/// What version 0.1 wrote instead of a journal.
-const OLD_STATE: &str = "state";
 
 /// Another may look at the lock for a moment, or remove the directory while
 /// it is opened; and a process that another thread starts has the lock until it
@@ -327,14 +325,7 @@ fn lock(file: &mut File, how: FlockOperation, path: &Path) -> Result<(), ResumeE
 fn read_journal(directory: &OwnedFd, path: &Path) -> Result<Option<Journal>, ResumeError> {
     let file = match open_file(directory, JOURNAL, OFlags::RDONLY) {
         Ok(file) => file,
-        Err(Errno::NOENT) => {
-            return match statat(directory, OLD_STATE, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(_) => Err(ResumeError::Older {
-                    path: path.join(OLD_STATE),
-                }),
-                Err(_) => Ok(None),
-            };
-        }
+        Err(Errno::NOENT) => return Ok(None),
         Err(Errno::LOOP | Errno::NXIO) => {
             let path = path.join(JOURNAL);
             return Err(ResumeError::Damaged { path });

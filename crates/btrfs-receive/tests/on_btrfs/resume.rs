@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use btrfs_receive::resume::{ResumableReceiver, ResumeError, ResumeOptions, abandon, unfinished};
+use btrfs_receive::resume::{ResumableReceiver, ResumeError, ResumeOptions, unfinished};
 use btrfs_receive::{
     BtrfsDestination, Cause, Event, Observer, Options, Outcome, ReceiveError, Report,
 };
@@ -24,7 +24,6 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(an_earlier_end_is_a_difference),
         test!(only_one_receive_at_a_time),
         test!(two_receives_of_one_stream_at_once),
-        test!(state_of_the_first_version_is_refused),
         test!(nothing_is_left_where_nothing_was_created),
         test!(an_empty_folder_goes_with_the_next_receive),
     ]
@@ -398,26 +397,6 @@ fn two_receives_of_one_stream_at_once() {
         assert_received(&pair.from.path().join(name), &pair.received(name));
     }
     assert!(!pair.received(FOLDER).exists());
-}
-
-fn state_of_the_first_version_is_refused() {
-    let pair = Pair::new();
-    let (full, _) = streams(&pair);
-    let old = pair.received(FOLDER).join("first");
-    fs::create_dir_all(&old).unwrap();
-    fs::write(
-        old.join("state"),
-        "btrfs-recv-rs unfinished receive, format 1\n",
-    )
-    .unwrap();
-    let mut log = Log::default();
-    let refused = reason(receive(&full, pair.to.path(), 50_000, &mut log));
-    assert!(matches!(refused, ResumeError::Older { .. }), "{refused}");
-    let listed = unfinished(pair.to.path(), None).unwrap().remove(0);
-    let listed = listed.progress.unwrap_err();
-    assert!(matches!(listed, ResumeError::Older { .. }), "{listed}");
-    assert!(abandon(pair.to.path(), None, b"first").unwrap());
-    receive(&full, pair.to.path(), 50_000, &mut log).unwrap();
 }
 
 /// Killed when the subvolume was complete, and all but this was removed.

@@ -11,6 +11,7 @@ use sendstream_common::text::bytes;
 use super::resume::on_resume;
 use super::source::{on_extraction, on_no_source, on_taken};
 use super::{Advice, has};
+use crate::digest::Problem;
 
 /// Returns the advice for a failed operation, if there is some. `destination`
 /// is the directory that subvolumes are created in, `to_come` how many bytes of
@@ -95,6 +96,14 @@ fn on_cause(failure: &Failure, cause: &Cause) -> Option<Advice> {
             "the disk failed or is full",
             "look at dmesg and btrfs device stats before receiving again",
         ),
+        Cause::CheckFailed(error)
+            if matches!(error.downcast_ref(), Some(Problem::NoDocument { .. })) =>
+        {
+            Advice::to_do(
+                "compute it on the sender (btrfs-lineage digest --json SNAPSHOT), add it to that \
+                 file, then receive again",
+            )
+        }
         Cause::CheckFailed(_) => Advice::new(
             "data was damaged on its way, something was excluded, the parent here differs from \
              the sender's, or the digest is of another state",

@@ -28,10 +28,6 @@ pub(crate) fn on_resume(error: &ResumeError) -> Option<Advice> {
         ResumeError::Newer { .. } => {
             Advice::to_do("use the version that wrote it, to resume the receive or to --abandon it")
         }
-        ResumeError::Older { .. } => Advice::to_do(
-            "resume with the version that wrote it, or remove the unfinished receive with \
-             --abandon and start over",
-        ),
         ResumeError::Damaged { .. } => Advice::to_do(ABANDON),
         ResumeError::CheckpointChanged { .. } => {
             Advice::new("another process changed it", "receive again")

@@ -35,6 +35,7 @@ use crate::signals::Signal;
 use commands::push_command;
 pub(crate) use line::write_stdout;
 use line::{Line, is_plain_word};
+pub(crate) use policies::is_doubtful;
 pub(crate) use sendstream_common::text::strerror;
 
 /// Most complete subvolumes that are named after a failure.

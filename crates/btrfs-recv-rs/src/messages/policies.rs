@@ -99,6 +99,7 @@ impl Messages {
                 .text("than access times changed, the subvolume is wrong, but marked as received"),
             Doubt::Changed { inode } => changed(line, inode),
         }
+        .text(COMPARE)
         .write_stderr();
     }
 
@@ -129,6 +130,7 @@ impl Messages {
                     .text("data changed, the subvolume is wrong, but marked as received"),
                 Doubt::Changed { inode } => changed(line, inode),
             }
+            .text(COMPARE)
             .write_stderr();
         }
     }
@@ -159,6 +161,9 @@ impl Messages {
     }
 }
 
+/// What to do about a doubtful source.
+const COMPARE: &str = "; btrfs-lineage digest shows whether it is the same as the sender's";
+
 /// Why a source that nobody named may hold something else than the sender's.
 enum Doubt {
     Writable,
@@ -174,6 +179,11 @@ fn doubt(used: &SourceUsed) -> Option<Doubt> {
         let inode = used.changed_inode?;
         Some(Doubt::Changed { inode })
     }
+}
+
+/// Whether a source is warned of.
+pub(crate) fn is_doubtful(used: &SourceUsed) -> bool {
+    doubt(used).is_some()
 }
 
 fn changed(line: &mut Line, inode: u64) -> &mut Line {

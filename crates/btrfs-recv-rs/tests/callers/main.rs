@@ -4,12 +4,19 @@
 mod btrbk;
 mod daemon;
 mod incus;
+mod shells;
 mod shim;
 mod ssh;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests = [shim::tests(), btrbk::tests(), ssh::tests(), incus::tests()];
+    let tests = [
+        shells::tests(),
+        shim::tests(),
+        btrbk::tests(),
+        ssh::tests(),
+        incus::tests(),
+    ];
     btrfs_testkit::main(tests.into_iter().flatten())
 }

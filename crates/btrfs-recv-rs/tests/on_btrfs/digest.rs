@@ -107,7 +107,19 @@ fn what_differs_is_not_complete() {
         stderr.contains("has no digest of the subvolume"),
         "{stderr}"
     );
+    assert!(stderr.contains("btrfs-lineage digest --json"), "{stderr}");
     assert!(names_in(to.path()).is_empty());
+    // Of the parent.
+    let file = save(&from, &[line(&first, false)]);
+    let change = Sender::new(&second).parent(&first).version(2).to_vec();
+    let stream = [stream, change].concat();
+    let output = receive(&stream, &[&file], to.path());
+    let stderr = text(&output).1;
+    let named = format!(
+        "has no digest of the subvolume {}, but one of its parent",
+        subvolume::facts(&second).uuid
+    );
+    assert!(stderr.contains(&named), "{stderr}");
 }
 
 fn acl(work: &Path, user: u32, permissions: u16) {

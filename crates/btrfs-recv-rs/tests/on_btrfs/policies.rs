@@ -145,7 +145,8 @@ fn a_writable_parent_is_warned_of_if_it_may_have_changed() {
         let warning = format!(
             "WARNING: second: its parent is parent (subvolume {}), which is writable and may have \
              changed since it was received; if more than access times changed, the subvolume is \
-             wrong, but marked as received\n",
+             wrong, but marked as received; \
+             btrfs-lineage digest shows whether it is the same as the sender's\n",
             subvolume::facts(&parent).id
         );
         let expected = if warns { &*warning } else { "" };
@@ -179,12 +180,19 @@ fn a_read_only_parent_is_warned_of_if_it_was_changed() {
         let warning = format!(
             "WARNING: second: its parent is first (subvolume {}), which was made writable and \
              changed after it was received (inode {inode}), and is read-only again; unless the \
-             sender's has the same changes, the subvolume is wrong, but marked as received\n",
+             sender's has the same changes, the subvolume is wrong, but marked as received; \
+             btrfs-lineage digest shows whether it is the same as the sender's\n",
             subvolume::facts(&parent).id
         );
         let expected = if changes { &*warning } else { "" };
         let output = receive(&sent.incremental, &["--dry-run"], to.path());
         assert!(output.status.success(), "{output:?}");
+        let end = if changes {
+            "a receive would succeed, but see the WARNING\n"
+        } else {
+            "no problem was found\n"
+        };
+        assert!(text(&output).0.ends_with(end), "{output:?}");
         assert_eq!(text(&output).1, expected);
         let output = receive(&sent.incremental, &["-q", "--json"], to.path());
         assert!(output.status.success(), "{output:?}");
@@ -252,7 +260,7 @@ fn a_clone_source_is_warned_of_if_it_may_have_changed() {
     let warning = format!(
         "WARNING: clone: cloned from source (subvolume {}), which is writable and may have changed \
          since it was received; if its data changed, the subvolume is wrong, but marked as \
-         received\n",
+         received; btrfs-lineage digest shows whether it is the same as the sender's\n",
         subvolume::facts(&source).id
     );
     for expected in ["", &*warning] {
@@ -272,7 +280,8 @@ fn a_clone_source_is_warned_of_if_it_may_have_changed() {
     let warning = format!(
         "WARNING: clone: cloned from source (subvolume {id}), which was made writable and changed \
          after it was received (inode {inode}), and is read-only again; unless the sender's has the \
-         same changes, the subvolume is wrong, but marked as received\n"
+         same changes, the subvolume is wrong, but marked as received; \
+             btrfs-lineage digest shows whether it is the same as the sender's\n"
     );
     for options in [["--dry-run"], ["-q"]] {
         let output = receive(&stream, &options, to.path());

@@ -14,7 +14,7 @@ use crate::{
 pub struct SubvolumeSummary {
     /// Its name.
     pub name: SubvolumeName,
-    /// The UUID that becomes its received UUID.
+    /// Its UUID on the sender's filesystem, which becomes its received UUID.
     pub uuid: Uuid,
     /// Its ctransid on the sender's filesystem.
     pub ctransid: u64,
@@ -22,43 +22,43 @@ pub struct SubvolumeSummary {
     pub parent: Option<SourceId>,
     /// Version of the stream.
     pub version: Version,
-    /// Its SUBVOL or SNAPSHOT command.
+    /// Position of its SUBVOL or SNAPSHOT command.
     pub at: Position,
-    /// Whether its end was read, and nothing is wrong with it.
+    /// Whether it is complete and has no problem.
     pub good: bool,
-    /// Bytes of input from its SUBVOL or SNAPSHOT to its end.
+    /// Length in bytes of its part of the input.
     pub bytes: u64,
-    /// Commands, the END that follows it included.
+    /// Number of commands, including the END that follows it.
     pub commands: u64,
-    /// How many of each command, by [`CommandKind::number`].
+    /// Number of commands of each kind, by [`CommandKind::number`].
     counts: [u64; CommandKind::ALL.len() + 1],
-    /// Inodes that the stream makes.
+    /// Inodes that the stream creates.
     pub created: Created,
     /// Bytes of file data in WRITE commands.
     pub written: u64,
     /// Bytes of file data in ENCODED_WRITE commands, as they are stored.
     pub encoded: u64,
-    /// Bytes of files that those stand for.
+    /// Bytes of file data that these decode to.
     pub encoded_covers: u64,
-    /// Bytes of files that are cloned.
+    /// Bytes of file data that are cloned.
     pub cloned: u64,
-    /// Bytes of files that changed, in a stream without file data.
+    /// Bytes of file data that were changed, in a stream without file data.
     pub not_sent: u64,
-    /// Subvolumes other than itself that it clones from; the first
+    /// Other subvolumes that it clones from: the first
     /// [`SubvolumeSummary::MAX_CLONE_SOURCES`].
     pub clone_sources: Vec<SourceId>,
-    /// What it takes to receive it.
+    /// The features that are needed to receive it.
     pub needs: Needs,
 }
 
-/// Inodes that a stream makes.
+/// Number of inodes that a stream creates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Created {
     /// Regular files.
     pub files: u64,
-    /// Directories, the root not included.
+    /// Directories, without the root.
     pub directories: u64,
     /// Symbolic links.
     pub symlinks: u64,
@@ -67,25 +67,24 @@ pub struct Created {
 }
 
 impl Created {
-    /// All of them.
+    /// Returns the sum.
     pub fn total(self) -> u64 {
         self.files + self.directories + self.symlinks + self.special
     }
 }
 
-/// Whether a subvolume comes whole or as a difference.
+/// Whether a stream is full or incremental.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamKind {
-    /// A new subvolume (SUBVOL). It needs no parent; its clones may need
-    /// other subvolumes.
+    /// A new subvolume (SUBVOL). It needs no parent, but may need clone sources.
     Full,
-    /// Changes to a snapshot of a parent (SNAPSHOT), which has to be there.
+    /// Changes to a snapshot of a parent (SNAPSHOT), which must exist.
     Incremental,
 }
 
 impl StreamKind {
-    /// `full` or `incremental`.
+    /// Returns `full` or `incremental`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -95,7 +94,7 @@ impl StreamKind {
 }
 
 impl SubvolumeSummary {
-    /// How many clone sources are listed.
+    /// The largest number of clone sources in the list.
     pub const MAX_CLONE_SOURCES: usize = 256;
 
     pub(crate) fn new(new: &NewSubvolume, version: Version, at: Position) -> Self {
@@ -121,7 +120,7 @@ impl SubvolumeSummary {
         }
     }
 
-    /// Whether it comes whole or as a difference.
+    /// Returns whether the stream is full or incremental.
     pub fn kind(&self) -> StreamKind {
         match self.parent {
             None => StreamKind::Full,
@@ -129,14 +128,14 @@ impl SubvolumeSummary {
         }
     }
 
-    /// How many commands of a kind it has.
+    /// Returns the number of commands of a kind.
     pub fn count(&self, kind: CommandKind) -> u64 {
         let number = usize::from(kind.number());
         self.counts.get(number).copied().unwrap_or(0)
     }
 
-    /// Every subvolume that has to be there before it: the parent, and the
-    /// clone sources that are listed.
+    /// Returns every subvolume that must exist before it: the parent, and the listed
+    /// clone sources.
     pub fn sources(&self) -> impl Iterator<Item = SourceId> {
         let clones = self.clone_sources.iter().copied();
         let parent = self.parent;
@@ -249,20 +248,20 @@ pub struct Needs {
     pub owners: bool,
     /// Character or block devices.
     pub devices: bool,
-    /// There is no file data.
+    /// The stream has no file data.
     pub no_data: bool,
 }
 
 impl Needs {
-    /// The oldest kernel that `btrfs-receive` works with, by what it asks of
-    /// it: `BTRFS_IOC_GET_SUBVOL_INFO`.
+    /// The oldest kernel that `btrfs-receive` supports: it has
+    /// `BTRFS_IOC_GET_SUBVOL_INFO`.
     pub const BASE: Kernel = kernel(4, 18);
-    /// The oldest kernel that stores compressed extents as they are sent, by
+    /// The oldest kernel that stores compressed extents as they are sent: it has
     /// `BTRFS_IOC_ENCODED_WRITE`.
     pub const ENCODED_WRITE: Kernel = kernel(5, 18);
-    /// fs-verity on btrfs.
+    /// The oldest kernel with fs-verity on btrfs.
     pub const VERITY: Kernel = kernel(5, 15);
-    /// fs-verity with blocks smaller than a page of memory.
+    /// The oldest kernel with fs-verity blocks smaller than a page of memory.
     pub const SMALL_VERITY_BLOCKS: Kernel = kernel(6, 3);
 
     fn add<B: AsRef<[u8]>>(&mut self, command: &Command<B>) {
@@ -310,19 +309,19 @@ impl Needs {
         }
     }
 
-    /// The sector sizes of extents compressed with LZO, in bytes.
+    /// Returns the sector sizes of extents compressed with LZO, in bytes.
     pub fn lzo_sector_sizes(self) -> impl Iterator<Item = u32> {
         (0..5)
             .filter(move |bit| self.lzo & (1 << bit) != 0)
             .map(|bit| 4096 << bit)
     }
 
-    /// Whether there are compressed extents.
+    /// Returns whether there are compressed extents.
     pub fn compressed(self) -> bool {
         self.zlib || self.zstd || self.lzo != 0
     }
 
-    /// The oldest kernel that it can be received on.
+    /// Returns the oldest kernel on which the stream can be received.
     pub fn oldest_kernel(self) -> Kernel {
         if self.verity {
             Self::BASE.max(Self::VERITY)
@@ -331,8 +330,8 @@ impl Needs {
         }
     }
 
-    /// The oldest kernel on which extents stay compressed as they were sent;
-    /// before, they are decompressed.
+    /// Returns the oldest kernel that stores compressed extents as they were sent;
+    /// older ones need them decompressed.
     pub fn oldest_kernel_as_sent(self) -> Kernel {
         if self.compressed() {
             self.oldest_kernel().max(Self::ENCODED_WRITE)

@@ -20,23 +20,23 @@ struct Inner {
 }
 
 impl TransformError {
-    /// An error of an [`Output`](super::Output) of one's own.
+    /// Wraps an error of a caller's own [`Output`](super::Output).
     pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         TransformErrorKind::Other(error.into()).into()
     }
 
-    /// What went wrong.
+    /// Returns what went wrong.
     pub fn kind(&self) -> &TransformErrorKind {
         &self.0.kind
     }
 
-    /// What went wrong, taken out.
+    /// Returns what went wrong, by value.
     pub fn into_kind(self) -> TransformErrorKind {
         self.0.kind
     }
 
-    /// Which command of the input could not be transformed. `None` for
-    /// errors that are not about a command.
+    /// Returns the position of the command that could not be transformed, or
+    /// `None` if the error does not concern a command.
     pub fn position(&self) -> Option<Position> {
         match &self.0.kind {
             TransformErrorKind::Input(error) => error.position(),
@@ -87,10 +87,10 @@ impl std::error::Error for TransformError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransformErrorKind {
-    /// The input could not be read; it holds its own position.
+    /// The input could not be read. The error has its own position.
     #[error("{0}")]
     Input(Error),
-    /// The output could not be written. A position inside is one of the
+    /// The output could not be written. A position in this error is one in the
     /// output.
     #[error("in the output: {0}")]
     Output(Error),
@@ -106,19 +106,19 @@ pub enum TransformErrorKind {
         #[source]
         error: DecodeError,
     },
-    /// A command that the version to be written lacks, with no other way to
-    /// say the same.
+    /// A command that the target version does not have and cannot express in
+    /// another way.
     #[error("{path}: version {version} cannot express {command}")]
     Newer {
-        /// What the command is about.
+        /// The path of the command.
         path: StreamPath,
         /// The command.
         command: CommandKind,
         /// The version to be written.
         version: Version,
     },
-    /// A hole of version 2 that may lie beyond the end of the file: zeros
-    /// written in its place could make the file longer.
+    /// A hole that may lie beyond the end of the file: writing zeros instead could
+    /// make the file longer.
     #[error("{path}: a hole up to byte {end}, but the size of the file is not known")]
     UnknownSize {
         /// The file.
@@ -126,17 +126,17 @@ pub enum TransformErrorKind {
         /// Where the hole ends, in bytes.
         end: u64,
     },
-    /// Space of version 2 that is allocated beyond where the file is known to
-    /// end, and makes it as long if it is shorter.
+    /// Space that is allocated beyond the known end of the file, and extends the
+    /// file if it is shorter.
     #[error("{path}: space is allocated up to byte {size}, but the size of the file is not known")]
     UnknownGrowth {
         /// The file.
         path: StreamPath,
-        /// How long the file is at least afterwards, in bytes.
+        /// The least size of the file afterwards, in bytes.
         size: u64,
     },
-    /// FALLOCATE in a mode that the version to be written has no other way to
-    /// express. Kernels send none of these.
+    /// FALLOCATE in a mode that the target version cannot express. Kernels do not
+    /// send these modes.
     #[error("{path}: version {version} cannot express fallocate in mode {mode:#x}")]
     FallocateMode {
         /// The file.
@@ -146,14 +146,14 @@ pub enum TransformErrorKind {
         /// The version to be written.
         version: Version,
     },
-    /// A hole with more zeros than allowed.
+    /// A hole that is longer than the limit on zeros.
     #[error("{path}: a hole of {len} bytes; at most {max} are written as zeros")]
     HoleTooLong {
         /// The file.
         path: StreamPath,
         /// Its length in bytes.
         len: u64,
-        /// The bound in bytes.
+        /// The limit in bytes.
         max: u64,
     },
     /// An unknown command, which cannot be transformed.
@@ -162,42 +162,41 @@ pub enum TransformErrorKind {
         /// Its number.
         number: u16,
     },
-    /// A second subvolume, where the same name or UUID would be given to both.
+    /// A second subvolume, which would get the same name or UUID.
     #[error("a second subvolume, {name}, would get the same name or UUID")]
     SecondSubvolume {
         /// Its name in the input.
         name: SubvolumeName,
     },
-    /// A stream of a higher version follows one that has been begun.
+    /// A stream of a higher version follows.
     #[error("a stream of version {next} cannot be added to one of version {first}")]
     VersionRises {
-        /// The version begun.
+        /// The version of the first stream.
         first: Version,
         /// The version that follows.
         next: Version,
     },
-    /// Something crosses the border between what a filter keeps and what it
-    /// leaves out.
+    /// A command moves or clones something between included and excluded paths.
     #[error("{path}: {crossing}")]
     Crossing {
-        /// What is kept, or would be.
+        /// The included path.
         path: StreamPath,
-        /// How it crosses.
+        /// What the command does.
         crossing: Crossing,
     },
-    /// The root of the subvolume was renamed, or something like it: what the
-    /// names in the stream lead to is no path.
+    /// The names in the stream do not form a valid path, for example because the
+    /// root of the subvolume was renamed.
     #[error("\"{}\" is not a path inside the subvolume: {error}", path.escape_ascii())]
     InvalidPath {
-        /// What they lead to.
+        /// The invalid path.
         path: Bytes,
-        /// Which rule it breaks.
+        /// Why it is invalid.
         error: PathError,
     },
-    /// More names wait for their final place than a filter remembers.
+    /// The filter would need more memory for names than its limit.
     #[error("more than {max} bytes of temporary names")]
     TooManyNames {
-        /// The bound in bytes.
+        /// The limit in bytes.
         max: usize,
     },
 }
@@ -211,41 +210,40 @@ impl TransformErrorKind {
     }
 }
 
-/// How something crosses the border of a filter.
+/// How a command crosses between included and excluded paths.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Crossing {
-    /// Something excluded so far gets a name that is kept: its content is not
-    /// there.
+    /// An excluded file or directory gets an included name: the output does not
+    /// have its content.
     #[error("is {from} under another name, which is excluded")]
     MovesIn {
-        /// Its name so far.
+        /// Its excluded name.
         from: StreamPath,
     },
-    /// A directory that is kept moves to where it is excluded: removing it
-    /// would take a list of what it holds.
+    /// An included directory moves to an excluded path: to remove it, its content
+    /// would have to be known.
     #[error("is moved to {to}, which is excluded")]
     MovesOut {
         /// Its new name.
         to: StreamPath,
     },
-    /// A directory moves and some of what is in it changes sides.
+    /// A directory moves, and parts of it become included or excluded.
     #[error("is moved to {to}, and other rules apply below it")]
     Splits {
         /// Its new name.
         to: StreamPath,
     },
-    /// A file that is kept is changed under a name that is excluded, or might
-    /// be from now on.
+    /// An included file is changed under an excluded name, or may be from here on.
     #[error("also has the name {other}, which is excluded")]
     Shared {
-        /// The name that is excluded.
+        /// The excluded name.
         other: StreamPath,
     },
-    /// Data is cloned from a file that is excluded.
+    /// Data is cloned from an excluded file.
     #[error("shares data with {source_path}, which is excluded")]
     ClonesFrom {
-        /// The file with the data.
+        /// The source file.
         source_path: StreamPath,
     },
 }

@@ -1,7 +1,7 @@
-//! How several subvolumes share an input.
+//! Several subvolumes in one input.
 //!
-//! Two layouts are legal: one stream after the other, each with header and
-//! END; and, from `btrfs send -e`, one header and one END around all.
+//! There are two layouts: several streams, each with header and END; and one header
+//! and one END for all subvolumes, as `btrfs send -e` writes them.
 
 use super::{Output, Transform, TransformError, TransformErrorKind};
 use crate::command::Command;
@@ -9,12 +9,10 @@ use crate::decoder::Item;
 use crate::error::Position;
 use crate::wire::Version;
 
-/// Gives each subvolume a header and an END of its own.
+/// Writes a header and an END for each subvolume.
 ///
-/// After each [`Item::Header`] comes exactly one subvolume, so that a caller
-/// may put each into a file of its own.
-///
-/// Memory: none to speak of.
+/// Each [`Item::Header`] is followed by exactly one subvolume, so that a caller can
+/// write each to its own file.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Apart {
     version: Option<Version>,
@@ -22,7 +20,7 @@ pub struct Apart {
 }
 
 impl Apart {
-    /// At the start of an input.
+    /// Creates a transform for one input.
     pub fn new() -> Self {
         Self::default()
     }
@@ -57,19 +55,17 @@ impl Transform for Apart {
     }
 }
 
-/// Puts one header and one END around everything.
+/// Writes one header and one END for all subvolumes.
 ///
-/// The version is that of the first stream; streams of a lower one may
-/// follow, of a higher one not.
-///
-/// Memory: none to speak of.
+/// The version is that of the first stream. Streams of a lower version may follow,
+/// but not of a higher one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Together {
     begun: Option<(Version, Position)>,
 }
 
 impl Together {
-    /// At the start of an input.
+    /// Creates a transform for one input.
     pub fn new() -> Self {
         Self::default()
     }

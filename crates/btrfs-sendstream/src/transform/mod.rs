@@ -54,16 +54,16 @@ pub use layout::{Apart, Together};
 pub use rewrite::{Identity, Rewrite};
 pub use upgrade::{Codec, Upgrade, UpgradeBuilder, UpgradeStats};
 
-/// Takes the items that come out of a [`Transform`].
+/// Receives the items that a [`Transform`] produces.
 pub trait Output {
-    /// Takes an item.
+    /// Receives an item.
     ///
-    /// `at` is the place of the item in the input that it comes from, for
+    /// `at` is the position in the input of the item that it was made from, for
     /// messages.
     ///
     /// # Errors
-    /// Whatever keeps the item from being taken; see
-    /// [`TransformError::other`] for errors of one's own.
+    /// The item cannot be written or processed. [`TransformError::other`] wraps
+    /// errors of the caller's own.
     fn item(&mut self, item: Item, at: Position) -> Result<(), TransformError>;
 }
 
@@ -79,17 +79,17 @@ impl<W: Write> Output for Writer<W> {
     }
 }
 
-/// Turns a sequence of items into another.
+/// Converts one sequence of items into another.
 ///
-/// Items come in the order in which a [`Reader`] gives them, headers
-/// included. Implementations pass on items they do not know.
+/// Items are passed in the order in which a [`Reader`] returns them, including
+/// headers. Implementations pass on items that they do not know.
 pub trait Transform {
-    /// Takes an item from `at` in the input and hands to `out` whatever is
-    /// ready.
+    /// Takes the item at position `at` of the input, and passes the items that
+    /// are ready to `out`.
     ///
     /// # Errors
-    /// What cannot be transformed, and the errors of `out`. The transform is
-    /// of no more use then.
+    /// The item cannot be transformed, or `out` returned an error. The transform
+    /// cannot be used after an error.
     fn item(
         &mut self,
         item: Item,
@@ -97,13 +97,14 @@ pub trait Transform {
         out: &mut dyn Output,
     ) -> Result<(), TransformError>;
 
-    /// Hands over what was held back. To be called at the end of the input.
+    /// Passes on the items that were held back. Must be called at the end of the
+    /// input.
     ///
     /// # Errors
     /// Those of [`item`](Self::item).
     fn end(&mut self, out: &mut dyn Output) -> Result<(), TransformError>;
 
-    /// This one, and `next` on what comes out of it.
+    /// Returns a transform that applies this one, and `next` to its results.
     fn then<T: Transform>(self, next: T) -> Then<Self, T>
     where
         Self: Sized,
@@ -112,7 +113,7 @@ pub trait Transform {
     }
 }
 
-/// Leaves everything as it is.
+/// Changes nothing.
 impl Transform for () {
     fn item(
         &mut self,
@@ -143,7 +144,7 @@ impl<T: Transform + ?Sized> Transform for Box<T> {
     }
 }
 
-/// Two transforms in a row, see [`Transform::then`].
+/// Two transforms, one after the other; see [`Transform::then`].
 #[derive(Clone, Copy, Debug)]
 pub struct Then<A, B> {
     first: A,
@@ -151,7 +152,7 @@ pub struct Then<A, B> {
 }
 
 impl<A, B> Then<A, B> {
-    /// Both, taken apart.
+    /// Returns the two transforms.
     pub fn into_parts(self) -> (A, B) {
         (self.first, self.next)
     }
@@ -177,7 +178,7 @@ impl<A: Transform, B: Transform> Transform for Then<A, B> {
     }
 }
 
-/// Takes everything that `reader` still has through `transform` to `out`.
+/// Passes all remaining items of `reader` through `transform` to `out`.
 ///
 /// # Errors
 /// Those of the reader, the transform and the output.
@@ -190,8 +191,8 @@ pub fn run<R: Read>(
     transform.end(out)
 }
 
-/// Like [`run`], for an input that another one follows: what the transform
-/// holds back stays there.
+/// Like [`run`], for an input that is followed by another: does not call
+/// [`Transform::end`].
 ///
 /// # Errors
 /// Those of the reader, the transform and the output.

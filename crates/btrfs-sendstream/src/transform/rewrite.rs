@@ -1,4 +1,4 @@
-//! Other names, UUIDs and transids.
+//! Replaces names, UUIDs and transids.
 
 use uuid::Uuid;
 
@@ -7,10 +7,11 @@ use crate::command::{Command, SubvolumeName};
 use crate::decoder::Item;
 use crate::error::Position;
 
-/// What a subvolume is known by to receivers; `None` leaves it as it is.
+/// The UUID and ctransid by which receivers identify a subvolume; `None` leaves
+/// the value unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// Its UUID; the encoder refuses one of zeros.
+    /// Its UUID. The encoder refuses the nil UUID.
     pub uuid: Option<Uuid>,
     /// Its ctransid.
     pub ctransid: Option<u64>,
@@ -27,8 +28,8 @@ impl Identity {
     }
 }
 
-/// Changes what subvolumes are called and known by, in SUBVOL and SNAPSHOT
-/// and in the clone sources that refer to them.
+/// Replaces names, UUIDs and ctransids in SUBVOL and SNAPSHOT commands, and in the
+/// CLONE commands that refer to them.
 ///
 /// ```
 /// use btrfs_sendstream::transform::{Identity, Rewrite};
@@ -44,10 +45,10 @@ impl Identity {
 /// # Ok::<(), btrfs_sendstream::PathError>(())
 /// ```
 ///
-/// The new UUID becomes the received UUID of what is received, by which later
-/// incremental streams find their parent: those have to be rewritten alike.
+/// The new UUID becomes the received UUID, by which later incremental streams find
+/// their parent: rewrite those streams in the same way.
 ///
-/// Memory: the replacements, nothing else.
+/// Memory: the replacements.
 #[derive(Clone, Debug, Default)]
 pub struct Rewrite {
     name: Option<SubvolumeName>,
@@ -59,35 +60,35 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
-    /// Changes nothing yet.
+    /// Creates a transform that changes nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Calls the subvolume this. The input may hold no other one.
+    /// Sets the name of the subvolume. The input must contain only one.
     #[must_use]
     pub fn name(mut self, name: SubvolumeName) -> Self {
         self.name = Some(name);
         self
     }
 
-    /// Gives the subvolume this identity, also where it is its own clone
-    /// source. The input may hold no other one.
+    /// Sets the identity of the subvolume, also where it is its own clone source.
+    /// The input must contain only one.
     #[must_use]
     pub fn own(mut self, own: Identity) -> Self {
         self.own = own;
         self
     }
 
-    /// Names another parent, also where the old one is a clone source.
+    /// Replaces the parent, also where it is a clone source.
     #[must_use]
     pub fn parent(mut self, parent: Identity) -> Self {
         self.parent = parent;
         self
     }
 
-    /// Replaces one UUID wherever it occurs, and the ctransid beside it. What
-    /// [`own`](Self::own) and [`parent`](Self::parent) say goes first.
+    /// Replaces a UUID everywhere, with the ctransid next to it.
+    /// [`own`](Self::own) and [`parent`](Self::parent) take precedence.
     #[must_use]
     pub fn replace(mut self, uuid: Uuid, by: Identity) -> Self {
         self.others.push((uuid, by));

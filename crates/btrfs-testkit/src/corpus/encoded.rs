@@ -12,7 +12,7 @@ const LZO: [u32; 2] = [3, 0];
 const ZEROS: &[u8] = b"x\x9c\xed\xc1\x01\r\0\0\0\xc2\xa0\xf7Om\x0f\x07\x14\0\0\0\xf0n\x10\0\0\x01";
 
 pub(super) fn cases() -> Vec<Case> {
-    [claims(), garbage()].concat()
+    [claims(), garbage(), lzo1x()].concat()
 }
 
 fn case(name: &str, defect: &str, lengths: [u64; 3], form: [u32; 2], data: &[u8]) -> Case {
@@ -188,6 +188,76 @@ fn garbage() -> Vec<Case> {
             b"\x14\0\0\0\x0c\0\0\0\x40bcdefghijkl",
         ),
         case("lzo-empty", "LZO data of no bytes.", whole, LZO, b""),
+    ]
+}
+
+/// LZO segments, each the only one of its extent but for the second.
+fn lzo1x() -> Vec<Case> {
+    let lzo = |name: &str, defect: &str, segments: &[&[u8]]| {
+        let mut data = Vec::new();
+        for segment in segments {
+            data.extend_from_slice(&(segment.len() as u32).to_le_bytes());
+            data.extend_from_slice(segment);
+        }
+        let total = (data.len() as u32 + 4).to_le_bytes();
+        let data = [&total[..], &data].concat();
+        case(&format!("lzo-{name}"), defect, [8192, 8192, 0], LZO, &data)
+    };
+    // The literal x, then a match of this length at distance 1.
+    let run = |length: usize| {
+        let rest = length - 2 - 31;
+        let mut segment = b"\x12x\x20".to_vec();
+        segment.resize(segment.len() + (rest - 1) / 255, 0);
+        segment.push(u8::try_from((rest - 1) % 255 + 1).unwrap());
+        segment.extend_from_slice(b"\0\0\x11\0\0");
+        segment
+    };
+    vec![
+        lzo(
+            "far-reference",
+            "An LZO match from before the beginning of its segment.",
+            &[b"\x13ab\x48\0\x11\0\0"],
+        ),
+        lzo(
+            "reference-to-other-segment",
+            "An LZO match from the segment before its own.",
+            &[b"\x15abcd\x11\0\0", b"\x13ab\x48\0\x11\0\0"],
+        ),
+        lzo(
+            "segment-over-sector",
+            "An LZO segment that decodes to one byte more than a sector.",
+            &[&run(4096)],
+        ),
+        lzo(
+            "length-without-end",
+            "An LZO length that is continued to the end of the segment.",
+            &[&[b"\x12x\x20", &[0; 4096][..]].concat()],
+        ),
+        lzo(
+            "literals-past-end",
+            "An LZO segment that claims more literals than it has.",
+            &[b"\x15abc"],
+        ),
+        lzo(
+            "no-end",
+            "An LZO segment without the end mark.",
+            &[b"\x15abcd"],
+        ),
+        lzo(
+            "end-of-other-length",
+            "An LZO end mark with the length 4.",
+            &[b"\x12a\x12\0\0"],
+        ),
+        lzo(
+            "bytes-after-end",
+            "A byte after the LZO end mark.",
+            &[b"\x15abcd\x11\0\0\0"],
+        ),
+        lzo(
+            "version-1",
+            "An LZO segment in version 1 of the format, which btrfs does not write.",
+            &[b"\x11\x01\x05abcd\x11\0\0"],
+        ),
     ]
 }
 

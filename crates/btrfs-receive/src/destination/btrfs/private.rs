@@ -6,17 +6,14 @@
 //! that for writing. So it is born in a directory that only the receiver can
 //! enter, and gets its name once it is closed.
 
-use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{
-    AtFlags, FlockOperation, Mode, RenameFlags, flock, mkdirat, renameat_with, unlinkat,
-};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use btrfs_lineage::{INSIDE, PrivateDirectory, PrivateDirectoryError};
+use rustix::fs::{AtFlags, RenameFlags, renameat_with, unlinkat};
+use rustix::io::Errno;
 
 use super::naming::SUFFIX;
-use super::root::open_root;
-use crate::error::{Cause, named};
+use crate::error::{Barrier, Cause};
 use crate::plan::op::NewSubvolume;
 use btrfs_ioctl as sys;
 
@@ -24,76 +21,49 @@ use btrfs_ioctl as sys;
 mod left;
 
 #[cfg(feature = "resume")]
-pub(crate) use left::is_unguessable;
-
-/// What a subvolume is called in a private directory.
-pub(super) const INSIDE: &[u8] = btrfs_lineage::INSIDE;
+pub(crate) use left::{empty, is_unguessable};
 
 /// `NAME.receiving-` and 16 hexadecimal digits that nobody can foresee.
 pub(super) fn unguessable(new: &NewSubvolume) -> Vec<u8> {
-    // The keys come from the kernel's random numbers.
-    let digits = format!("-{:016x}", RandomState::new().hash_one(new.uuid));
-    let long = [new.name.as_bytes(), SUFFIX, digits.as_bytes()].concat();
-    if long.len() <= 255 {
-        return long;
+    let prefix = prefix(new.name.as_bytes());
+    if prefix.len() <= PrivateDirectory::MAX_PREFIX {
+        return PrivateDirectory::unguessable(&prefix);
     }
-    let uuid = new.uuid.to_string();
-    [uuid.as_bytes(), SUFFIX, digits.as_bytes()].concat()
+    PrivateDirectory::unguessable(&self::prefix(new.uuid.to_string().as_bytes()))
 }
 
-/// A directory of mode 0700 in the destination, removed when dropped.
-pub(crate) struct Private {
-    destination: OwnedFd,
-    name: Vec<u8>,
-    fd: OwnedFd,
+fn prefix(name: &[u8]) -> Vec<u8> {
+    [name, SUFFIX, b"-"].concat()
 }
 
-impl Private {
-    pub(super) fn make(destination: &OwnedFd, new: &NewSubvolume) -> Result<Self, Cause> {
-        let destination = fcntl_dupfd_cloexec(destination, 3).map_err(named("fcntl"))?;
-        let name = unguessable(new);
-        mkdirat(&destination, &name[..], Mode::RWXU).map_err(named("mkdirat"))?;
-        let fd = open_root(&destination, &name).inspect_err(|_| {
-            let _ = unlinkat(&destination, &name[..], AtFlags::REMOVEDIR);
-        })?;
-        // Tells who finds it that a receiver is at work here.
-        let _ = flock(&fd, FlockOperation::NonBlockingLockExclusive);
-        Ok(Self {
-            destination,
-            name,
-            fd,
-        })
-    }
+/// Makes a directory in the destination that only the receiver can enter.
+pub(super) fn make(destination: &OwnedFd, new: &NewSubvolume) -> Result<PrivateDirectory, Cause> {
+    PrivateDirectory::make(destination, unguessable(new)).map_err(cause)
+}
 
-    pub(super) fn fd(&self) -> &OwnedFd {
-        &self.fd
-    }
-
-    /// Gives the subvolume in it the name `to` in the destination, unless
-    /// something has that.
-    pub(super) fn bring_out(&self, to: &[u8]) -> Result<(), Errno> {
-        renameat_with(
-            &self.fd,
-            INSIDE,
-            &self.destination,
-            to,
-            RenameFlags::NOREPLACE,
-        )
-    }
-
-    /// Deletes the subvolume in it.
-    pub(super) fn delete_inside(&self) -> Result<(), Errno> {
-        match sys::snap_destroy(&self.fd, INSIDE) {
-            // Who may not do that may remove an empty one.
-            Err(Errno::PERM) => unlinkat(&self.fd, INSIDE, AtFlags::REMOVEDIR),
-            result => result,
-        }
+fn cause(error: PrivateDirectoryError) -> Cause {
+    match error {
+        PrivateDirectoryError::System { call, error } => Cause::System { call, error },
+        PrivateDirectoryError::Replaced { name } => Cause::Escape {
+            path: name.into(),
+            barrier: Barrier::Replaced,
+        },
     }
 }
 
-impl Drop for Private {
-    fn drop(&mut self) {
-        let _ = unlinkat(&self.destination, &self.name[..], AtFlags::REMOVEDIR);
+/// Gives the subvolume in it the name `to` in the destination, unless
+/// something has that.
+pub(super) fn bring_out(private: &PrivateDirectory, to: &[u8]) -> Result<(), Errno> {
+    let flags = RenameFlags::NOREPLACE;
+    renameat_with(private, INSIDE, private.around(), to, flags)
+}
+
+/// Deletes the subvolume in it.
+pub(super) fn delete_inside(private: &PrivateDirectory) -> Result<(), Errno> {
+    match sys::snap_destroy(private, INSIDE) {
+        // Who may not do that may remove an empty one.
+        Err(Errno::PERM) => unlinkat(private, INSIDE, AtFlags::REMOVEDIR),
+        result => result,
     }
 }
 
@@ -103,6 +73,16 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    #[test]
+    fn one_that_was_replaced_is_named() {
+        let name = b"a.receiving-0123456789abcdef".to_vec();
+        let cause = cause(PrivateDirectoryError::Replaced { name });
+        assert_eq!(
+            cause.to_string(),
+            "refused: \"a.receiving-0123456789abcdef\" in the path is replaced by another process"
+        );
+    }
 
     #[test]
     fn names_are_short_enough_and_differ() {

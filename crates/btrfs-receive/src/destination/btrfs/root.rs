@@ -1,6 +1,6 @@
 //! Roots of subvolumes: opened by name, looked at, closed to others.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Gid, Mode, OFlags, fchmod, fchown, fstat, openat};
 use rustix::io::Errno;
@@ -78,7 +78,7 @@ impl Entry {
 ///
 /// # Errors
 /// It cannot be looked at.
-pub(crate) fn entry(directory: &OwnedFd, name: &[u8]) -> Result<Entry, Cause> {
+pub(crate) fn entry(directory: impl AsFd, name: &[u8]) -> Result<Entry, Cause> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let found = match openat(directory, name, flags, Mode::empty()) {
         Ok(found) => found,
@@ -93,7 +93,7 @@ pub(crate) fn entry(directory: &OwnedFd, name: &[u8]) -> Result<Entry, Cause> {
     Ok(Entry::Subvolume(Box::new(info)))
 }
 
-pub(super) fn open_root(destination: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Cause> {
+pub(super) fn open_root(destination: impl AsFd, name: &[u8]) -> Result<OwnedFd, Cause> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(destination, name, flags, Mode::empty()).map_err(named("openat"))
 }

@@ -15,8 +15,9 @@
 //! root that is immutable or append-only is replaced by a snapshot, since
 //! such a root cannot be renamed.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use btrfs_lineage::INSIDE;
 use btrfs_sendstream::Position;
 use rustix::fs::{RenameFlags, fsync, renameat_with, syncfs};
 use rustix::io::Errno;
@@ -24,7 +25,7 @@ use tracing::{debug, info};
 use uuid::Uuid;
 
 use super::naming::Naming;
-use super::private::{INSIDE, Private, unguessable};
+use super::private::{self, unguessable};
 use super::root::{close, entry, open_root, taken};
 use super::unfinished;
 use super::watch::Watch;
@@ -136,7 +137,7 @@ impl Sealing<'_> {
         open_up: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
         let aside = unguessable(self.new);
-        let place = (self.destination, &aside[..]);
+        let place = (self.destination.as_fd(), &aside[..]);
         self.take_away(id, place)?;
         let sealed = Watch::begin(self.root, id, rtransid)
             .map_err(|cause| self.failed(cause))
@@ -198,16 +199,16 @@ impl Sealing<'_> {
         id: u64,
         open_up: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
-        let private = Private::make(self.destination, self.new)
+        let private = private::make(self.destination, self.new)
             .map_err(|cause| self.failed(self.unmark(cause)))?;
-        let place = (private.fd(), INSIDE);
+        let place = (private.as_fd(), INSIDE);
         self.take_away(id, place)?;
         let sealed = open_up().and_then(|()| self.take_snapshot().map_err(|c| self.failed(c)));
         let flags = sys::fs_get_xflags(self.root).unwrap_or(XFlags::empty());
         let _ = sys::fs_set_xflags(self.root, flags - self.forbidding);
         match sealed {
             Ok(id) => {
-                let deleted = private.delete_inside();
+                let deleted = private::delete_inside(&private);
                 if let Err(errno) = deleted {
                     debug!(%errno, "the subvolume that the snapshot was taken of stays");
                     let _ = sys::set_received_subvol(self.root, Uuid::nil(), 0);
@@ -252,7 +253,7 @@ impl Sealing<'_> {
     fn take_away(&self, id: u64, to: Place<'_>) -> Result<(), Failure> {
         let built = self.naming.while_built(self.new);
         let (directory, name) = to;
-        let cause = match rename((self.destination, built.as_bytes()), to) {
+        let cause = match rename((self.destination.as_fd(), built.as_bytes()), to) {
             Ok(()) if entry(directory, name).is_ok_and(|found| found.is_subvolume(id)) => {
                 return Ok(());
             }
@@ -269,11 +270,14 @@ impl Sealing<'_> {
     /// Undoes [`take_away`](Self::take_away), if nothing has the name by now.
     fn bring_back(&self, from: Place<'_>) {
         let built = self.naming.while_built(self.new);
-        let _ = rename(from, (self.destination, built.as_bytes()));
+        let _ = rename(from, (self.destination.as_fd(), built.as_bytes()));
     }
 
     fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), Errno> {
-        rename((self.destination, from), (self.destination, to))
+        rename(
+            (self.destination.as_fd(), from),
+            (self.destination.as_fd(), to),
+        )
     }
 
     /// Takes back what was done since the mark: the subvolume is incomplete.
@@ -311,7 +315,7 @@ impl Sealing<'_> {
 }
 
 /// A name in a directory.
-type Place<'a> = (&'a OwnedFd, &'a [u8]);
+type Place<'a> = (BorrowedFd<'a>, &'a [u8]);
 
 /// Replaces nothing.
 fn rename(from: Place<'_>, to: Place<'_>) -> Result<(), Errno> {

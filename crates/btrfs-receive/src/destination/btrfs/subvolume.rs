@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use btrfs_lineage::{INSIDE, PrivateDirectory};
 use btrfs_sendstream::Bytes;
 use rustix::fs::{
     AtFlags, IFlags, Mode, fchmod, fgetxattr, fremovexattr, fstat, ioctl_getflags, ioctl_setflags,
@@ -12,7 +13,7 @@ use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, capabilities};
 use tracing::debug;
 
-use super::private::{INSIDE, Private};
+use super::private;
 use super::root::{CLOSED, close, left_incomplete, open_root, taken};
 use crate::destination::DeferredAttributes;
 use crate::destination::tree::flags::{self, INHERITED_FL, SharedFlags};
@@ -28,9 +29,9 @@ pub(super) fn create(
     name: &[u8],
     new: &NewSubvolume,
 ) -> Result<OwnedFd, Cause> {
-    let private = private(destination, name, new)?;
-    sys::subvol_create(private.fd(), INSIDE).map_err(named("BTRFS_IOC_SUBVOL_CREATE"))?;
-    let made = open_root(private.fd(), INSIDE).and_then(|root| {
+    let private = private_directory(destination, name, new)?;
+    sys::subvol_create(&private, INSIDE).map_err(named("BTRFS_IOC_SUBVOL_CREATE"))?;
+    let made = open_root(&private, INSIDE).and_then(|root| {
         fchmod(&root, Mode::from_raw_mode(CLOSED)).map_err(named("fchmod"))?;
         clean(&root)?;
         Ok(root)
@@ -39,9 +40,13 @@ pub(super) fn create(
 }
 
 /// A private directory for the subvolume that is to be called `name`.
-fn private(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> Result<Private, Cause> {
+fn private_directory(
+    destination: &OwnedFd,
+    name: &[u8],
+    new: &NewSubvolume,
+) -> Result<PrivateDirectory, Cause> {
     match statat(destination, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => Private::make(destination, new),
+        Err(Errno::NOENT) => private::make(destination, new),
         Err(errno) => Err(Cause::system("fstatat", errno)),
         Ok(_) => Err(taken(destination, name, new)),
     }
@@ -49,17 +54,17 @@ fn private(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> Result<Pri
 
 /// Gives what was `made` in a private directory its name.
 fn bring_out<T>(
-    private: &Private,
+    private: &PrivateDirectory,
     destination: &OwnedFd,
     name: &[u8],
     new: &NewSubvolume,
     made: Result<T, Cause>,
 ) -> Result<T, Cause> {
-    let Err(errno) = private.bring_out(name) else {
+    let Err(errno) = private::bring_out(private, name) else {
         return made.map_err(left_incomplete);
     };
     // Nothing of it was seen by anybody.
-    if private.delete_inside().is_err() {
+    if private::delete_inside(private).is_err() {
         debug!("what was created in the private directory stays there");
     }
     Err(match errno {
@@ -93,10 +98,9 @@ pub(super) fn snapshot(
     waiting: &SharedFlags,
 ) -> Result<(OwnedFd, DeferredAttributes), Cause> {
     may_close(&parent)?;
-    let private = private(destination, name, new)?;
-    sys::snap_create(private.fd(), INSIDE, parent, false)
-        .map_err(named("BTRFS_IOC_SNAP_CREATE_V2"))?;
-    let made = open_root(private.fd(), INSIDE).and_then(|root| {
+    let private = private_directory(destination, name, new)?;
+    sys::snap_create(&private, INSIDE, parent, false).map_err(named("BTRFS_IOC_SNAP_CREATE_V2"))?;
+    let made = open_root(&private, INSIDE).and_then(|root| {
         look(&root);
         let deferred = defer_attributes(&root, waiting)?;
         Ok((root, deferred))

@@ -6,7 +6,6 @@
 //! is written to `.btrfs-extract/UUID.TRANSID`, so that whatever has a record
 //! is complete, whenever the machine stops. One subvolume, which one UUID
 //! names, may be extracted in several states, which the transid tells apart.
-//! Earlier versions called the record `UUID`.
 
 use std::ffi::{CStr, OsStr};
 use std::io::Write as _;
@@ -332,7 +331,6 @@ pub(super) fn incomplete(name: &SubvolumeName) -> SubvolumeName {
 /// that is being written, or something else.
 fn is_record(name: &[u8], uuid: &[u8]) -> bool {
     match name.strip_prefix(uuid) {
-        Some([]) => true,
         Some([b'.', transid @ ..]) => !transid.is_empty() && transid.iter().all(u8::is_ascii_digit),
         _ => false,
     }

@@ -44,7 +44,7 @@ pub(super) struct Born {
 
 impl Born {
     /// Whether both are of one directory. A handle that one of the two lacks
-    /// says nothing: records of earlier versions have none.
+    /// says nothing.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let handles = self.handle.as_ref().zip(other.handle.as_ref());
         self.time == other.time && handles.is_none_or(|(one, other)| one == other)

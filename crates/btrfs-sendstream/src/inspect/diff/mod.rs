@@ -164,12 +164,12 @@ pub struct Differ<R> {
 }
 
 impl<R: Read> Differ<R> {
-    /// Tells what `input` changes.
+    /// Creates a differ that reads `input`.
     pub fn new(input: R) -> Self {
         Self::with_options(input, DiffOptions::default())
     }
 
-    /// Tells what `input` changes, with these options.
+    /// Creates a differ that reads `input`, with these options.
     pub fn with_options(input: R, options: DiffOptions) -> Self {
         Self {
             reader: Reader::builder().limits(options.limits).build(input),
@@ -178,11 +178,12 @@ impl<R: Read> Differ<R> {
         }
     }
 
-    /// The next subvolume of the input; `None` at its end.
+    /// Returns the differences of the next subvolume, or `None` at the end of the
+    /// input.
     ///
     /// # Errors
-    /// The stream is damaged or contradicts itself. There is nothing to come
-    /// after that.
+    /// The stream is damaged or contradicts itself. After an error, `None` is
+    /// returned.
     pub fn next_difference(&mut self) -> Result<Option<Difference>, DiffError> {
         loop {
             let item = match self.reader.next_item()? {

@@ -5,62 +5,62 @@ use bytes::Bytes;
 use super::InodeKind;
 use crate::inspect::Quoted;
 
-/// An operation that cannot succeed, as the stream itself shows.
+/// An operation on a name that contradicts the commands before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// Nothing has the name: it was never made, or removed before.
+    /// The path does not exist: it was not created, or was removed.
     #[error("{} does not exist", Quoted(path))]
     Missing {
-        /// The first component that is missing, with what leads to it.
+        /// The path up to the first component that does not exist.
         path: Bytes,
     },
-    /// The name is taken.
+    /// The name exists already.
     #[error("{} exists already ({})", Quoted(path), kind.name())]
     Exists {
         /// The name.
         path: Bytes,
-        /// What has it.
+        /// The kind of file that has it.
         kind: InodeKind,
     },
-    /// A directory is needed.
+    /// The operation needs a directory.
     #[error("{} is not a directory ({})", Quoted(path), kind.name())]
     NotDirectory {
-        /// Where one is needed.
+        /// The path.
         path: Bytes,
-        /// What is there.
+        /// The kind of file at this path.
         kind: InodeKind,
     },
-    /// Something other than a directory is needed.
+    /// The operation cannot be applied to a directory.
     #[error("{} is a directory", Quoted(path))]
     IsDirectory {
-        /// Where a directory is.
+        /// The path.
         path: Bytes,
     },
-    /// A directory that is to be removed or replaced has entries.
+    /// A directory that is to be removed or replaced is not empty.
     #[error("the directory {} is not empty", Quoted(path))]
     NotEmpty {
         /// The directory.
         path: Bytes,
     },
-    /// Data goes to regular files, and is cloned from them.
+    /// Data can be written to and cloned from regular files only.
     #[error("{} is not a regular file ({})", Quoted(path), kind.name())]
     NotFile {
         /// The path.
         path: Bytes,
-        /// What is there.
+        /// The kind of file at this path.
         kind: InodeKind,
     },
-    /// Permission bits or inode flags for what cannot have them.
+    /// This kind of file has no permission bits or inode flags.
     #[error("a {} does not support this", kind.name())]
     Unsuitable {
-        /// What it is.
+        /// The kind of file.
         kind: InodeKind,
     },
-    /// A directory would come to lie within itself.
+    /// A directory would be moved into itself.
     #[error("the directory would be moved into itself, to {}", Quoted(path))]
     WithinItself {
-        /// Where it was to go.
+        /// The new path.
         path: Bytes,
     },
     /// A name of more than 255 bytes.
@@ -69,24 +69,23 @@ pub enum NameError {
         /// Its length in bytes.
         len: usize,
     },
-    /// A path of more than 4,095 bytes, which no sender builds: directories
-    /// were moved into one another.
+    /// A path of more than 4,095 bytes, which no sender creates.
     #[error("a path would have {len} bytes or more, more than 4095")]
     PathTooLong {
-        /// Its length in bytes, as far as it was followed.
+        /// Its length in bytes, or less.
         len: usize,
     },
     /// More than 65,535 names for one file.
     #[error("the file has 65535 names already")]
     TooManyLinks,
-    /// The root cannot be made, moved, linked or removed.
+    /// The root cannot be created, moved, linked or removed.
     #[error("the root of the subvolume cannot be created, moved, linked or removed")]
     Root,
-    /// More names than memory was granted for: from here on they were not
-    /// checked.
+    /// The limit on memory for names was reached. Names were not checked from here
+    /// on.
     #[error("names use more than {limit} bytes of memory; the rest was not checked")]
     TooMany {
-        /// The memory granted, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
 }

@@ -33,15 +33,15 @@ impl Room {
     }
 }
 
-/// What a name stands for.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum InodeKind {
-    /// Something of the parent that the stream says nothing about.
+    /// Part of the parent; the stream does not tell its kind.
     Unknown,
-    /// Something of the parent that is no directory.
+    /// Part of the parent, and not a directory.
     NoDirectory,
     /// A regular file.
     File,
@@ -58,7 +58,7 @@ pub enum InodeKind {
 }
 
 impl InodeKind {
-    /// A word for it in lower case, such as `file`, `directory` or `unknown`.
+    /// Returns its name in lower case, such as `file`, `directory` or `unknown`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -72,7 +72,7 @@ impl InodeKind {
         }
     }
 
-    /// Whether the stream does not tell what it is.
+    /// Returns whether it is [`Unknown`](Self::Unknown).
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown | Self::NoDirectory)
     }
@@ -125,7 +125,7 @@ pub(crate) struct Origin {
     pub(crate) name: Box<[u8]>,
 }
 
-/// What a stream changed about an inode, beside its names.
+/// What a stream changed of an inode, except for its names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Changes(u8);
 
@@ -143,14 +143,13 @@ impl Changes {
         "content", "size", "mode", "owner", "times", "xattrs", "flags", "verity",
     ];
 
-    /// Whether nothing was changed.
+    /// Returns whether nothing was changed.
     pub fn is_empty(&self) -> bool {
         self.0 == 0
     }
 
-    /// What was changed, as words: `content`, `size` (set by TRUNCATE, may
-    /// be the same as before), `mode`, `owner`, `times`, `xattrs`, `flags`,
-    /// `verity`.
+    /// Returns the names of the changes: `content`, `size` (set by TRUNCATE, perhaps
+    /// to the same value), `mode`, `owner`, `times`, `xattrs`, `flags`, `verity`.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let bits = self.0;
         let set = move |bit: &usize| bits & (1 << bit) != 0;

@@ -1,5 +1,5 @@
-//! Sets of stored streams: which needs which, what is missing, and in which
-//! order to receive them.
+//! Finds the order in which to receive a set of stored streams, and which sources are
+//! missing.
 
 #[cfg(test)]
 mod tests;
@@ -12,8 +12,7 @@ use uuid::Uuid;
 use super::{SubvolumeSummary, VerifyReport};
 use crate::{Error, Item, NewSubvolume, Reader, SourceId, SubvolumeName};
 
-/// A subvolume of a set: which input, and which of its subvolumes, both from
-/// 0.
+/// A subvolume of a set. Both indices begin with 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Member {
@@ -25,14 +24,14 @@ pub struct Member {
 
 /// How inputs depend on one another.
 ///
-/// A subvolume is known by the UUID that its stream gives it, by which a
-/// later stream names it as parent or clone source. Transaction ids are not
-/// compared: they differ between hosts for the same content.
+/// A subvolume is identified by its UUID in the stream, by which later streams name
+/// it as parent or clone source. Transaction ids are not compared: they differ between
+/// hosts for the same content.
 ///
 /// Memory: a few hundred bytes for each subvolume.
 ///
-/// From the first command of each stream, so that little is read however
-/// large they are:
+/// With only the first command of each stream, so that large streams need not be
+/// read:
 ///
 /// ```
 /// use btrfs_sendstream::inspect::{Chain, first_subvolume};
@@ -63,33 +62,30 @@ pub struct Member {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Chain {
-    /// The inputs in an order in which each comes after what it needs; as
-    /// far as that leaves a choice, in the order given. Those of
-    /// [`Chain::circular`] are not in it.
+    /// The inputs in an order in which each comes after its sources, without those
+    /// in [`Chain::circular`]. Otherwise, the given order is preserved.
     pub order: Vec<usize>,
-    /// Parents and clone sources that no input brings, or only one in which
-    /// they are damaged or cut.
+    /// Parents and clone sources that are in no input, or only damaged or truncated.
     pub missing: Vec<Missing>,
-    /// Inputs that wait for one another; nothing can begin with them.
+    /// Inputs that need one another, or an input that does: none can come first.
     pub circular: Vec<usize>,
-    /// Subvolumes that are there more than once: the second and later ones,
-    /// each with the first.
+    /// Subvolumes that occur more than once: each further one, with the first.
     pub repeated: Vec<(Member, Member)>,
-    /// Different subvolumes of one name, which cannot be received into one
-    /// directory: the second and later ones, each with the first.
+    /// Different subvolumes with the same name, which cannot be received into one
+    /// directory: each further one, with the first.
     pub same_name: Vec<(Member, Member)>,
 }
 
-/// A subvolume that a set lacks.
+/// A subvolume that is missing from a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Missing {
-    /// Who needs it.
+    /// The subvolume that needs it.
     pub needed_by: Member,
-    /// What is needed.
+    /// The missing subvolume.
     pub wanted: SourceId,
-    /// Whether it is the parent; else a clone source.
+    /// Whether it is the parent; otherwise it is a clone source.
     pub is_parent: bool,
 }
 
@@ -129,8 +125,8 @@ impl<'a> Entry<'a> {
 }
 
 impl Chain {
-    /// Orders inputs that were verified. What is listed in no report, after
-    /// its first 4096 subvolumes, is not seen.
+    /// Orders inputs that were verified. Only subvolumes that are listed in a report
+    /// are considered: the first 4096.
     pub fn of<'a>(inputs: impl IntoIterator<Item = &'a VerifyReport>) -> Self {
         let mut entries = Vec::new();
         let mut count = 0;
@@ -146,13 +142,13 @@ impl Chain {
         Self::of_entries(count, &entries)
     }
 
-    /// Orders inputs by what their SUBVOL and SNAPSHOT commands ask for: for
-    /// each input the subvolumes in it, such as the one that
-    /// [`first_subvolume`] reads. Each is taken to be complete.
+    /// Orders inputs by their SUBVOL and SNAPSHOT commands: pass the subvolumes of
+    /// each input, such as the one that [`first_subvolume`] reads. Each is assumed to
+    /// be complete.
     ///
-    /// Clone sources stand in the commands that follow, so only parents are
-    /// looked at: a stream that clones from a subvolume of another
-    /// (`btrfs send -c`) may come before it. [`Chain::of`] knows them.
+    /// Only parents are considered, because clone sources are in the commands that
+    /// follow: a stream that clones from a subvolume of another (`btrfs send -c`) may
+    /// come before it. [`Chain::of`] considers clone sources too.
     pub fn of_subvolumes<'a, I>(inputs: impl IntoIterator<Item = I>) -> Self
     where
         I: IntoIterator<Item = &'a NewSubvolume>,
@@ -170,8 +166,8 @@ impl Chain {
         Self::of_entries(count, &entries)
     }
 
-    /// Whether every input can be received after those before it in
-    /// [`Chain::order`], into one empty directory.
+    /// Returns whether all inputs can be received in [`Chain::order`] into one empty
+    /// directory.
     pub fn is_whole(&self) -> bool {
         self.missing.is_empty() && self.circular.is_empty() && self.same_name.is_empty()
     }
@@ -264,15 +260,13 @@ impl Chain {
     }
 }
 
-/// Reads the beginning of an input, and returns what its first SUBVOL or
-/// SNAPSHOT command asks for; `None` if there is none before the end of the
-/// first stream.
+/// Reads the beginning of an input, and returns the subvolume of its first SUBVOL or
+/// SNAPSHOT command, or `None` if the first stream has none.
 ///
-/// The reader takes more of `input` than the command: pass a file or a
-/// reference to a reader that is not needed after that.
+/// Reads more of `input` than this command.
 ///
 /// # Errors
-/// The beginning is damaged, is no send stream, or could not be read.
+/// The beginning is damaged, is not a send stream, or could not be read.
 pub fn first_subvolume(input: impl Read) -> Result<Option<NewSubvolume>, Error> {
     let mut reader = Reader::new(input);
     while let Some(item) = reader.next_item()? {

@@ -1,4 +1,4 @@
-//! One item after the other, with a look at each.
+//! Verifies items that the caller decodes.
 
 use bytes::Bytes;
 
@@ -10,15 +10,14 @@ use crate::{Command, CommandKind, Item, NewSubvolume, Position, Version};
 
 /// Verifies a stream whose items the caller decodes.
 ///
-/// A [`Verifier`](super::Verifier) pulls from a [`Read`](std::io::Read). A
-/// checker is passed items instead, so that an asynchronous program, or one
-/// that copies the stream while verifying, does its own reading and writing
-/// and knows which of them failed.
+/// A [`Verifier`](super::Verifier) reads from a [`Read`](std::io::Read). A checker
+/// does no I/O, so that an asynchronous program, or one that copies the stream while
+/// verifying it, reads and writes by itself and can tell which of the two failed.
 ///
-/// Memory: that of a [`Verifier`](super::Verifier) without the reader.
+/// Memory: as for a [`Verifier`](super::Verifier), without the reader.
 ///
-/// A copy that is verified on the way. A full disk is an error of the writer,
-/// and no finding about the stream:
+/// Copies a stream and verifies it. A full disk is an error of the writer, not a
+/// problem of the stream:
 ///
 /// ```
 /// use btrfs_sendstream::inspect::{Checker, VerifyOptions, VerifyReport};
@@ -51,8 +50,7 @@ use crate::{Command, CommandKind, Item, NewSubvolume, Position, Version};
 /// # Ok::<(), io::Error>(())
 /// ```
 ///
-/// With a [`Decoder`](crate::Decoder), which does no I/O, from bytes that
-/// arrive in any way:
+/// With a [`Decoder`](crate::Decoder), which does no I/O:
 ///
 /// ```
 /// use btrfs_sendstream::inspect::{Checker, VerifyOptions};
@@ -95,8 +93,8 @@ impl Default for Checker {
 }
 
 impl Checker {
-    /// A checker at the start of an input. The limits of the options are the
-    /// decoder's, which is the caller's here.
+    /// Creates a checker for one input. The caller's decoder applies the limits of
+    /// the options.
     pub fn new(options: VerifyOptions) -> Self {
         Self {
             options,
@@ -109,8 +107,8 @@ impl Checker {
         }
     }
 
-    /// Checks the next item of the input: where it begins, and how many bytes
-    /// of the input it takes.
+    /// Checks the next item of the input, which begins at `at` and takes `bytes`
+    /// bytes.
     pub fn item<B: AsRef<[u8]>>(&mut self, item: &Item<B>, at: Position, bytes: u64) {
         self.report.bytes += bytes;
         let command = match item {
@@ -140,21 +138,20 @@ impl Checker {
         }
     }
 
-    /// Notes that the input cannot be decoded or read on. Call
+    /// Records that the rest of the input cannot be read or decoded. Call
     /// [`finish`](Self::finish) next.
     pub fn stream_error(&mut self, error: crate::Error) {
         let at = error.position().unwrap_or_default();
         self.find::<Bytes>(at, None, Problem::Stream(error));
     }
 
-    /// Notes that the caller stops before the end of the input, where `at` is
-    /// the last item. Call [`finish`](Self::finish) next.
+    /// Records that the caller stops before the end of the input, after the item at
+    /// `at`. Call [`finish`](Self::finish) next.
     pub fn cancelled(&mut self, at: Position) {
         self.find::<Bytes>(at, None, Problem::Cancelled);
     }
 
-    /// Ends the input, and returns what was found. A subvolume whose END did
-    /// not come is not good.
+    /// Ends the input, and returns the report. A subvolume without END is not good.
     pub fn finish(mut self) -> VerifyReport {
         self.end_subvolume(false);
         self.report

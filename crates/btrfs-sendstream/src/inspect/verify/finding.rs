@@ -1,4 +1,4 @@
-//! Something that is wrong with a stream.
+//! Problems of a stream.
 
 use std::fmt;
 
@@ -9,26 +9,24 @@ use crate::inspect::Quoted;
 use crate::inspect::names::NameError;
 use crate::{Command, Position, SubvolumeName, ValueError};
 
-/// Something that is wrong with a stream, and where.
+/// A problem of a stream, and where it is.
 #[derive(Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Finding {
-    /// Where the command or header begins. The default, all 0, if the input
-    /// has none.
+    /// Position of the command or header; all 0 if the input has none.
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub at: Position,
-    /// The subvolume it belongs to, once one has begun.
+    /// The subvolume, if one has begun.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub subvolume: Option<SubvolumeName>,
-    /// The command, as the stream calls it. `None` if it could not be
-    /// decoded.
+    /// Name of the command, or `None` if it could not be decoded.
     #[cfg_attr(
         feature = "serde",
         serde(rename = "type", skip_serializing_if = "Option::is_none")
     )]
     pub command: Option<&'static str>,
-    /// The path that the command is about, if it was decoded and has one.
+    /// Path of the command, if it was decoded and has one.
     #[cfg_attr(
         feature = "serde",
         serde(
@@ -37,7 +35,7 @@ pub struct Finding {
         )
     )]
     pub path: Option<Bytes>,
-    /// What is wrong.
+    /// The problem.
     pub problem: Problem,
 }
 
@@ -59,25 +57,25 @@ impl Finding {
     }
 }
 
-/// What is wrong.
+/// The kind of problem.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// The input is damaged, cut, or could not be read. What follows is not
-    /// known.
+    /// The input is damaged or truncated, or could not be read. The rest of it was
+    /// not checked.
     #[error(transparent)]
     Stream(crate::Error),
-    /// A value with which a command cannot be carried out anywhere.
+    /// A value with which no receiver can apply the command.
     #[error(transparent)]
     Value(#[from] ValueError),
-    /// An operation on a name contradicts those before.
+    /// An operation on a name contradicts the commands before it.
     #[error(transparent)]
     Name(#[from] NameError),
     /// An encoded extent cannot be decoded: a filesystem may store it, and
     /// reading the file will fail.
     #[error("the data cannot be decoded: {0}")]
     Undecodable(#[from] DecodeError),
-    /// The stream was sent without file data. Said once for each subvolume.
+    /// The stream was sent without file data. Reported once for each subvolume.
     #[error("the stream contains no file data (btrfs send --no-data) and cannot be received")]
     NoFileData,
     /// The caller stopped before the end of the input.

@@ -1,12 +1,10 @@
-//! Stored streams: whether they can be received, found out without a
-//! filesystem.
+//! Checks whether a stored stream can be received, without a filesystem.
 //!
-//! A [`Verifier`] reads a stream to its end and looks at everything that does
-//! not take a destination: framing and checksums, the order of commands,
-//! attributes and values, that END is there, that every encoded extent can be
-//! decoded, and that names are made before they are used. What it cannot know
-//! is the parent of an incremental stream: of it, only contradictions are
-//! found.
+//! A [`Verifier`] reads a stream to its end, and checks everything that does not
+//! need a destination: framing and checksums, the order of commands, attributes and
+//! values, that END is present, that every encoded extent can be decoded, and that
+//! names are created before they are used. The parent of an incremental stream is not
+//! known: only contradictions about it are found.
 
 mod check;
 mod finding;
@@ -21,27 +19,27 @@ use crate::{Limits, Reader};
 pub use check::Checker;
 pub use finding::{Finding, Problem};
 
-/// What to look at.
+/// Options of a [`Verifier`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct VerifyOptions {
-    /// Whether to follow which names exist. Takes memory for each name; see
+    /// Whether to track which names exist. This needs memory for each name; see
     /// [`Verifier`]. Default `true`.
     pub names: bool,
-    /// Bytes of memory that names may take. A stream with more is not found
-    /// good: it could not be checked. Default 4 GiB, which does for about
-    /// twenty million names.
+    /// Limit on the memory for names in bytes. A stream that needs more is reported
+    /// as a problem: it could not be checked. Default 4 GiB, enough for about twenty
+    /// million names.
     pub max_name_memory: u64,
     /// Whether to decode encoded extents. Default `true`.
     pub decode: bool,
-    /// Whether a stream without file data (`btrfs send --no-data`) is as good
-    /// as another. It cannot be received. Default `false`.
+    /// Whether to accept a stream without file data (`btrfs send --no-data`), which
+    /// cannot be received. Default `false`.
     pub allow_no_data: bool,
-    /// Whether unknown commands and attributes are passed over, as
-    /// [`ReaderBuilder::allow_unknown`](crate::ReaderBuilder::allow_unknown)
-    /// has it. Default `false`.
+    /// Whether to skip unknown commands and attributes; see
+    /// [`ReaderBuilder::allow_unknown`](crate::ReaderBuilder::allow_unknown).
+    /// Default `false`.
     pub allow_unknown: bool,
-    /// Bounds on what a stream may make the decoder allocate.
+    /// Limits on the memory that a stream may make the decoder allocate.
     pub limits: Limits,
 }
 
@@ -59,7 +57,7 @@ impl Default for VerifyOptions {
 }
 
 impl VerifyOptions {
-    /// A reader of `input` with these bounds.
+    /// Creates a reader of `input` with these limits.
     pub fn reader<R: Read>(&self, input: R) -> Reader<R> {
         Reader::builder()
             .limits(self.limits)
@@ -68,32 +66,32 @@ impl VerifyOptions {
     }
 }
 
-/// What was found in one input.
+/// The result of verifying one input.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct VerifyReport {
-    /// The subvolumes in their order, complete or not; the first
+    /// The subvolumes, complete or not, in the order of the input: the first
     /// [`VerifyReport::MAX_SUBVOLUMES`].
     pub subvolumes: Vec<SubvolumeSummary>,
-    /// How many subvolumes there are beyond those listed.
+    /// Number of subvolumes that are not listed.
     pub more_subvolumes: u64,
-    /// What is wrong, in the order of the input; the first
+    /// The problems, in the order of the input: the first
     /// [`VerifyReport::MAX_FINDINGS`].
     pub findings: Vec<Finding>,
-    /// How many findings there are beyond those listed.
+    /// Number of problems that are not listed.
     pub more_findings: u64,
-    /// Stream headers read.
+    /// Number of stream headers read.
     pub streams: u64,
-    /// Commands decoded, END included.
+    /// Number of commands decoded, including END.
     pub commands: u64,
     /// Bytes of input decoded.
     pub bytes: u64,
 }
 
 impl VerifyReport {
-    /// How many subvolumes are listed at most; this bounds memory.
+    /// The largest number of subvolumes in the list.
     pub const MAX_SUBVOLUMES: usize = 4096;
-    /// How many findings are listed at most; this bounds memory.
+    /// The largest number of problems in the list.
     pub const MAX_FINDINGS: usize = 1024;
 
     /// Returns whether no problem was found.
@@ -101,7 +99,7 @@ impl VerifyReport {
         self.findings.is_empty()
     }
 
-    /// The error that ended the reading of the input, if one did.
+    /// Returns the error at which reading the input ended, if there was one.
     pub fn stream_error(&self) -> Option<&crate::Error> {
         self.findings.iter().find_map(|it| match &it.problem {
             Problem::Stream(error) => Some(error),
@@ -109,7 +107,7 @@ impl VerifyReport {
         })
     }
 
-    /// Like [`VerifyReport::stream_error`], to keep.
+    /// Like [`VerifyReport::stream_error`], by value.
     pub fn into_stream_error(self) -> Option<crate::Error> {
         self.findings.into_iter().find_map(|it| match it.problem {
             Problem::Stream(error) => Some(error),
@@ -118,14 +116,13 @@ impl VerifyReport {
     }
 }
 
-/// Verifies inputs, one after the other.
+/// Verifies streams.
 ///
-/// Memory: the reader's buffer, 2 MiB to decode extents, and the report. On
-/// top of that, while names are followed, less than 512 bytes for each name
-/// that exists, 1 KiB for each directory, and the bytes of the names: of a
-/// full stream for all names of the subvolume, of an incremental one for
-/// those that the stream uses. It is given back at the end of a subvolume.
-/// [`VerifyOptions::max_name_memory`] bounds it.
+/// Memory: the reader's buffer, 2 MiB to decode extents, and the report. If names are
+/// tracked, also the bytes of the names, less than 512 bytes for each name, and 1 KiB
+/// for each directory: for all names of the subvolume in a full stream, and for the
+/// names that the stream uses in an incremental one. This memory is freed at the end
+/// of a subvolume. [`VerifyOptions::max_name_memory`] limits it.
 ///
 /// ```
 /// use btrfs_sendstream::inspect::Verifier;
@@ -139,7 +136,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// A verifier with these options.
+    /// Creates a verifier with these options.
     pub fn new(options: VerifyOptions) -> Self {
         Self { options }
     }

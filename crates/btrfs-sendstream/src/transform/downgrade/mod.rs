@@ -1,4 +1,4 @@
-//! To a lower version.
+//! Converts to a lower version.
 
 mod parent;
 mod sizes;
@@ -42,30 +42,30 @@ const ALLOCATE_KEEP_SIZE: u32 = 1;
 const ZERO_RANGE: u32 = 0x10;
 const ZERO_RANGE_KEEP_SIZE: u32 = 0x11;
 
-/// What to do with commands that the lower version lacks and that are not about
-/// the content of files: FILEATTR and ENABLE_VERITY.
+/// How to treat FILEATTR and ENABLE_VERITY, which the lower version does not have
+/// and which do not change the content of files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Newer {
     /// Refuse the stream.
     #[default]
     Refuse,
-    /// Leave the commands out, and count them.
+    /// Omit the commands, and count them.
     Drop,
 }
 
-/// What to do with a hole that may reach beyond the end of its file.
+/// How to treat a hole that may reach beyond the end of its file.
 ///
-/// Punching a hole leaves the size alone, writing zeros does not. Kernels
-/// send holes beyond the end only where a file has preallocated space there.
+/// Punching a hole does not change the size of the file, but writing zeros does.
+/// Kernels send holes beyond the end only where a file has preallocated space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnknownSize {
-    /// Refuse the stream unless it, or the parent
-    /// ([`Downgrade::with_parent`]), shows how long the file is.
+    /// Refuse the stream, unless the size of the file is known from the stream or
+    /// from the parent ([`Downgrade::with_parent`]).
     #[default]
     Refuse,
-    /// Take the file to be long enough.
+    /// Assume that the file is long enough.
     Assume,
 }
 
@@ -79,31 +79,30 @@ pub struct DowngradeBuilder {
 }
 
 impl DowngradeBuilder {
-    /// What to do with commands that the lower version lacks and that are not
-    /// about the content of files: FILEATTR and ENABLE_VERITY. The default is
-    /// to refuse.
+    /// Sets how to treat FILEATTR and ENABLE_VERITY, if the lower version does not
+    /// have them. Default: refuse.
     #[must_use]
     pub fn newer(mut self, newer: Newer) -> Self {
         self.newer = newer;
         self
     }
 
-    /// What to do with a hole that may reach beyond the end of its file. The
-    /// default is to refuse.
+    /// Sets how to treat a hole that may reach beyond the end of its file. Default:
+    /// refuse.
     #[must_use]
     pub fn unknown_size(mut self, unknown_size: UnknownSize) -> Self {
         self.unknown_size = unknown_size;
         self
     }
 
-    /// Longest hole to write as zeros, in bytes. The default is 1 TiB.
+    /// Sets the longest hole to write as zeros, in bytes. Default: 1 TiB.
     #[must_use]
     pub fn max_zeros(mut self, bytes: u64) -> Self {
         self.max_zeros = bytes;
         self
     }
 
-    /// The transform.
+    /// Creates the transform.
     pub fn build(self) -> Downgrade {
         Downgrade {
             settings: self,
@@ -118,27 +117,26 @@ impl DowngradeBuilder {
     }
 }
 
-/// Gives a version that older receivers understand. Streams that are of that
-/// version or lower pass unchanged.
+/// Converts to a version that older receivers support. Streams of that version or a
+/// lower one are not changed.
 ///
-/// To version 1: encoded writes are decoded, data is cut into WRITEs of at
-/// most 48 KiB, creation times in UTIMES are omitted (no receiver can set
-/// them), and holes are written as zeros, as far as the file reaches. A hole
-/// is a hole no longer, then, and takes space; space allocated in advance is
-/// not. FILEATTR goes if it asks nothing of a receiver.
+/// For version 1, encoded writes are decoded, data is divided into WRITEs of at most
+/// 48 KiB, creation times in UTIMES are omitted (no receiver can set them), and holes
+/// are written as zeros, up to the end of the file. The zeros take space on disk.
+/// Preallocated space is not allocated. FILEATTR is omitted if its flags need no
+/// action by the receiver.
 ///
-/// To version 2: without ENABLE_VERITY; everything else is as it was.
+/// For version 2, only ENABLE_VERITY is omitted.
 ///
-/// What changes the content of files is never omitted: what cannot be
-/// expressed is refused, and so is a command that is not known here. How far a
-/// file that the parent has already reaches is often not in the stream, so
-/// that a hole in it is refused; [`with_parent`](Self::with_parent) helps.
+/// Commands that change the content of files are never omitted: if the lower version
+/// cannot express one, the stream is refused, and so are unknown commands. The size
+/// of a file of the parent is often not in the stream, so that a hole in it is
+/// refused; [`with_parent`](Self::with_parent) helps.
 ///
-/// An extended attribute can be too long for version 1. The output refuses
-/// it.
+/// An extended attribute that is too long for version 1 is refused by the output.
 ///
-/// Memory: one extent and its decoder, 2 MiB; one path; 3 MiB of holes; with a
-/// parent, 32 MiB for names and sizes that changed.
+/// Memory: 2 MiB for one extent and its decoder, one path, 3 MiB for holes; with a
+/// parent, 32 MiB for changed names and sizes.
 #[derive(Debug)]
 pub struct Downgrade {
     settings: DowngradeBuilder,
@@ -157,12 +155,12 @@ pub struct Downgrade {
 }
 
 impl Downgrade {
-    /// A downgrade to this version that refuses what it cannot express.
+    /// Creates a downgrade to this version that refuses what it cannot express.
     pub fn to(target: Version) -> Self {
         Self::builder(target).build()
     }
 
-    /// Settings other than the default.
+    /// Returns a builder for other settings.
     pub fn builder(target: Version) -> DowngradeBuilder {
         DowngradeBuilder {
             target,
@@ -172,17 +170,16 @@ impl Downgrade {
         }
     }
 
-    /// Looks up in the parent how long a file is, where the stream does not
-    /// say.
+    /// Looks up the size of a file in the parent, if it is not known from the
+    /// stream.
     ///
-    /// `look_up` gives what the parent has under a path, and `None` if there
-    /// is nothing. Symbolic links are not to be followed. It is asked about
-    /// files that change, and about names that are made or removed. The parent
-    /// must be the one that the first stream was made against: another has
-    /// files of other lengths, and the result is wrong. Streams that follow
-    /// have another parent, and get no help from this one.
+    /// `look_up` returns what the parent has at a path, or `None` if there is
+    /// nothing. It must not follow symbolic links. It is called for changed files,
+    /// and for names that are created or removed. The parent must be that of the
+    /// first stream: with another, sizes differ and the result is wrong. It is not
+    /// used for the streams that follow.
     ///
-    /// Errors of `look_up` end in [`TransformErrorKind::Other`].
+    /// Errors of `look_up` become [`TransformErrorKind::Other`].
     #[must_use]
     pub fn with_parent(
         mut self,
@@ -192,7 +189,7 @@ impl Downgrade {
         self
     }
 
-    /// How many commands were omitted ([`Newer::Drop`]).
+    /// Returns the number of commands that were omitted ([`Newer::Drop`]).
     pub fn dropped(&self) -> u64 {
         self.dropped
     }

@@ -15,7 +15,7 @@ const MAX_LEN: usize = 32 * 1024 * 1024;
 /// What a name or a size costs beside its bytes.
 const COST: usize = 64;
 
-/// Something in the parent of an incremental stream.
+/// A file or directory in the parent of an incremental stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParentEntry {
     /// Its inode number.

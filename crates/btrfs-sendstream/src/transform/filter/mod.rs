@@ -20,42 +20,40 @@ use crate::error::Position;
 
 /// Removes the paths that the [`Rules`] exclude.
 ///
-/// A full stream gives the tree without the excluded paths. An incremental stream
-/// needs a parent that was filtered by the same rules. Kept paths are complete
-/// and exact: if something is moved between kept and excluded paths, and the
-/// stream does not contain enough to do that, it is refused with a
-/// [`Crossing`](TransformErrorKind::Crossing):
+/// A full stream produces the tree without the excluded paths. An incremental stream
+/// needs a parent that was filtered by the same rules. Included paths are complete
+/// and exact: a stream that does not contain the data for that is refused with
+/// [`Crossing`](TransformErrorKind::Crossing), in these cases:
 ///
-/// - a file or directory excluded before gets a name that is kept, by RENAME
-///   or LINK (that is also how kernels send a file that was moved, and further
-///   names of a file whose first name is excluded);
-/// - a file that was there before gets a name that is excluded and stays under
-///   the one that is kept, or a file is changed under a name that is excluded:
-///   from then on the stream may mean it by either;
-/// - a file gets names below directories that have no place yet, and the rules
-///   leave out one of them and keep another;
-/// - a directory that was kept moves to where it would be excluded (a file
-///   that does is removed);
-/// - a directory moves, and the rules divide what is in it;
-/// - data is cloned from a file that is excluded (sent without clone sources,
-///   a stream has such clones only within its subvolume).
+/// - An excluded file or directory gets an included name, by RENAME or LINK. Kernels
+///   also send moved files in this way, and further names of a file whose first name
+///   is excluded.
+/// - An existing file gets an excluded name and keeps an included one, or a file is
+///   changed under an excluded name: from then on, the stream may use either name.
+/// - A file gets names in directories that do not have their final names yet, and the
+///   rules exclude one of them and include another.
+/// - An included directory moves to an excluded path. (A file that does is removed.)
+/// - A directory moves, and the rules include only a part of its content.
+/// - Data is cloned from an excluded file. In a stream that was sent without clone
+///   sources, that is a file of the same subvolume.
 ///
-/// In each case a wider rule helps, and often a full stream. Two of these come
-/// up where nothing crosses: a further name below a directory that has no place
-/// yet counts as kept, and so does what moves there.
+/// A broader rule helps in each case, and often a full stream. Two of the cases are
+/// reported although nothing crosses: a further name in a directory that does not
+/// have its final name counts as included, and so does what moves there.
 ///
-/// What cannot be seen: a file with two names that are kept, one of which moves to where it is left
-/// out, may be changed under that name from then on; and so may one with two
-/// such names and a third that is excluded, once the first of them is removed. A RENAME of a file to another of its names, which leaves both and
-/// which no kernel sends, counts as a move. Times of directories are those of
-/// the sender, even where names in them are excluded.
+/// Not detected: if a file has two included names, and one of them moves to an
+/// excluded path, the file may be changed under that name from then on. The same holds
+/// for a file with two included names and an excluded one, once the first of them is
+/// removed. A RENAME of a file to another of its names, which leaves both and which no
+/// kernel sends, counts as a move. Directories have the times of the sender, even if
+/// names in them are excluded.
 ///
-/// The temporary names under which kernels create inodes, `o257-8-0`, are
-/// kept whatever the rules, until their owner gets its place; then it is
-/// removed if that place is excluded.
+/// The temporary names under which kernels create inodes, such as `o257-8-0`, are
+/// included whatever the rules, until the inode gets its final name; if that is
+/// excluded, the inode is then removed.
 ///
-/// Memory: the rules, one command, and 32 MiB for names below temporary names
-/// and beside the border; a stream with more of those is refused.
+/// Memory: the rules, one command, and 32 MiB for names below temporary names and for
+/// files that have included and excluded names. A stream that needs more is refused.
 #[derive(Debug)]
 pub struct Filter {
     rules: Rules,
@@ -81,7 +79,7 @@ struct Creation {
 }
 
 impl Filter {
-    /// A filter by these rules.
+    /// Creates a filter with these rules.
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,

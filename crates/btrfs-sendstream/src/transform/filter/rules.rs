@@ -1,17 +1,16 @@
-//! Which paths are kept.
+//! Which paths are included.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::command::StreamPath;
 
-/// Which paths a [`Filter`](super::Filter) keeps.
+/// The paths that a [`Filter`](super::Filter) includes.
 ///
-/// Each rule is about a path and everything below it; of several, the one
-/// with the longest path counts. What no rule is about is kept, unless there
-/// is a rule that includes something. A directory on the way to what is
-/// included is kept as such, without the rest of what it holds; so is the
-/// root.
+/// A rule applies to a path and everything below it. If several rules apply, the one
+/// with the longest path is used. If none applies, the path is included unless some
+/// rule includes another path. The root and the parent directories of included paths
+/// are always included, but not the rest of their content.
 ///
 /// ```
 /// use btrfs_sendstream::StreamPath;
@@ -32,23 +31,22 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Keeps a path and what lies below it.
+    /// Includes a path and everything below it.
     #[must_use]
     pub fn include<B: AsRef<[u8]>>(mut self, path: StreamPath<B>) -> Self {
         self.rules.insert(path.as_bytes().to_vec(), true);
         self
     }
 
-    /// Leaves a path out, with what lies below it. The root itself is always
-    /// kept.
+    /// Excludes a path and everything below it, except for the root itself.
     #[must_use]
     pub fn exclude<B: AsRef<[u8]>>(mut self, path: StreamPath<B>) -> Self {
         self.rules.insert(path.as_bytes().to_vec(), false);
         self
     }
 
-    /// Whether a path is kept, be it only as a directory on the way to one
-    /// that is included.
+    /// Returns whether a path is included, perhaps only as a parent directory of an
+    /// included path.
     pub fn keeps<B: AsRef<[u8]>>(&self, path: &StreamPath<B>) -> bool {
         self.present(path.as_bytes())
     }

@@ -38,38 +38,38 @@ impl Default for UpgradeBuilder {
 }
 
 impl UpgradeBuilder {
-    /// How to compress. The default is zstd.
+    /// Sets the compression. Default: zstd.
     #[must_use]
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
-    /// How hard to compress: 1 to 15 for zstd, 1 to 9 for zlib; what is
-    /// higher counts as the highest. The default is 3, as in the kernel.
+    /// Sets the compression level: 1 to 15 for zstd, 1 to 9 for zlib. Higher values
+    /// mean the highest. Default: 3, as in the kernel.
     #[must_use]
     pub fn level(mut self, level: u8) -> Self {
         self.level = Some(level);
         self
     }
 
-    /// How many threads compress, beside the caller's. The default is as many
-    /// as the machine runs at once; more than 16 are not used.
+    /// Sets the number of threads that compress, in addition to the caller's: at
+    /// most 16. Default: the number of processors.
     #[must_use]
     pub fn threads(mut self, threads: NonZeroUsize) -> Self {
         self.threads = Some(threads);
         self
     }
 
-    /// Whether zeros become holes: runs of 32 KiB or more, in whole sectors
-    /// of 4 KiB. The default is yes.
+    /// Sets whether zeros become holes: runs of at least 32 KiB, in whole sectors
+    /// of 4 KiB. Default: `true`.
     #[must_use]
     pub fn holes(mut self, holes: bool) -> Self {
         self.holes = holes;
         self
     }
 
-    /// The transform. It starts its threads here.
+    /// Creates the transform, and starts its threads.
     pub fn build(self) -> Upgrade {
         let threads = self.threads.map_or_else(default_threads, NonZeroUsize::get);
         Upgrade {
@@ -84,7 +84,7 @@ fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-/// What an [`Upgrade`] has done so far.
+/// Statistics of an [`Upgrade`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UpgradeStats {
@@ -92,34 +92,31 @@ pub struct UpgradeStats {
     pub compressed: u64,
     /// Bytes of file data in them.
     pub bytes_before: u64,
-    /// Bytes they were compressed to.
+    /// Bytes of compressed data.
     pub bytes_after: u64,
-    /// Bytes of file data that were left as they were: extents that do not
-    /// shrink, and pieces too small to.
+    /// Bytes of file data that were not compressed: extents that do not become
+    /// smaller, and pieces that are too small.
     pub bytes_left: u64,
-    /// Bytes of zeros that became holes.
+    /// Bytes of zeros that were replaced by holes.
     pub bytes_punched: u64,
 }
 
-/// Gives version 2: adjacent WRITEs are joined into extents of up to 128 KiB
-/// and compressed, on several threads, in order. A version 1 header becomes
-/// one of version 2; version 2 and 3 stay, and so do encoded writes that are
-/// there already.
+/// Converts to version 2: joins adjacent WRITEs into extents of up to 128 KiB, and
+/// compresses them on several threads. The order is preserved. Headers of version 2
+/// and 3 and existing encoded writes are not changed.
 ///
-/// An extent is compressed if that saves at least one sector of 4 KiB on
-/// disk, else it stays a WRITE. Each compressed extent is decoded again by an
-/// independent decoder and compared before it is passed on. It begins on a
-/// sector boundary; it ends on one or, taken for the end of the file, where
-/// the data ends (the kernel's encoded write wants it so). It is not padded:
-/// the receiving kernel does that.
+/// An extent is compressed if that saves at least one sector of 4 KiB on disk;
+/// otherwise it remains a WRITE. Each compressed extent is decoded by an independent
+/// decoder and compared before it is passed on. As the kernel requires, an extent
+/// begins on a sector boundary, and ends on one or at the end of the data, which is
+/// then assumed to be the end of the file. It is not padded: the receiving kernel
+/// does that.
 ///
-/// Long runs of zeros become FALLOCATE, which punches a hole. That takes the
-/// place of what was there, but does not make a file longer: where no data
-/// follows at once, the last sector of the run is written.
+/// Long runs of zeros become FALLOCATE commands, which punch holes. A hole does not
+/// extend a file: if no data follows directly, the last sector of the run is written.
 ///
-/// Memory, for each thread: 2 MiB of input that waits, what it is compressed
-/// to, and the tables of the compressor and the decoder, 6 MiB in all; and
-/// once 1 MiB.
+/// Memory: 6 MiB for each thread (2 MiB of input, the compressed data, and the tables
+/// of the compressor and the decoder), and 1 MiB.
 #[derive(Debug)]
 pub struct Upgrade {
     pieces: Pieces,
@@ -134,17 +131,17 @@ impl Default for Upgrade {
 }
 
 impl Upgrade {
-    /// An upgrade with the default settings.
+    /// Creates an upgrade with the default settings.
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// Settings other than the default.
+    /// Returns a builder for other settings.
     pub fn builder() -> UpgradeBuilder {
         UpgradeBuilder::default()
     }
 
-    /// What has been done so far. Complete after [`Transform::end`].
+    /// Returns the statistics so far. They are complete after [`Transform::end`].
     pub fn stats(&self) -> UpgradeStats {
         let (compressed, bytes_before, bytes_after, left) = self.ordered.counts();
         UpgradeStats {

@@ -1,0 +1,7 @@
+//! The command as its users see it.
+
+mod command;
+mod dump;
+mod hostile;
+mod json;
+mod verify;
