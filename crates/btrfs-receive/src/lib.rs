@@ -121,6 +121,7 @@ mod confine;
 mod destination;
 pub mod dry_run;
 mod error;
+mod kernel;
 mod observer;
 mod options;
 mod plan;
@@ -149,6 +150,7 @@ pub use destination::{Begun, DeferredAttributes, Destination, Finished};
 pub use error::{
     Barrier, Cause, Conflict, ExtractionProblem, Failure, OpenError, ReceiveError, StopReason,
 };
+pub use kernel::{reports_failed_writes, running_kernel};
 pub use observer::{Event, Observer, Totals};
 pub use options::{Cancel, OnError, Options};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};
