@@ -17,6 +17,8 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         test!(every_need_is_foretold, false),
         test!(every_need_is_foretold, true),
+        test!(what_to_do_without_verity),
+        test!(what_to_do_about_verity).needs_verity(),
     ]
 }
 
@@ -194,4 +196,57 @@ fn every_need_is_foretold(contained: bool) {
             assert_eq!(places(&forecast), places(&received), "{case}");
         }
     }
+}
+
+/// The reason depends on the kernel: too old, built without it, or with blocks of
+/// other sizes.
+fn what_to_do_without_verity() {
+    let has_verity = Path::new("/sys/fs/btrfs/features/verity").exists();
+    let release = rustix::system::uname();
+    let release = release.release().to_str().unwrap();
+    let mut numbers = release.split('.').map(|it| it.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap(), numbers.next().unwrap());
+    let likely = if has_verity {
+        "the kernel does not support the hash algorithm or the block size"
+    } else if version < (5, 15) {
+        "btrfs has fs-verity since Linux 5.15"
+    } else {
+        "this kernel was built without fs-verity (CONFIG_FS_VERITY)"
+    };
+    let to = LoopFilesystem::new();
+    let output = program(false, &[], to.path(), &stream(verity(512, b"")));
+    assert!(!output.status.success());
+    let said = text(&output).1;
+    assert!(said.contains(&format!("likely: {likely}")), "{said}");
+    assert!(said.contains("sendstream downgrade --drop-newer"), "{said}");
+}
+
+/// A file that has it takes no data.
+fn what_to_do_about_verity() {
+    let to = LoopFilesystem::new();
+    let output = program(false, &[], to.path(), &stream(verity(4096, b"")));
+    assert!(output.status.success(), "{output:?}");
+    let commands = [
+        Command::Snapshot {
+            name: SubvolumeName::parse(&b"changed"[..]).unwrap(),
+            uuid: Uuid::from_u128(2),
+            ctransid: 8,
+            parent_uuid: Uuid::from_u128(1),
+            parent_ctransid: 7,
+        },
+        Command::Write {
+            path: file(),
+            offset: 0,
+            data: b"data",
+        },
+        Command::End,
+    ];
+    let change = encode(Version::V3, &commands);
+    let output = program(false, &[], to.path(), &change);
+    assert!(!output.status.success());
+    let said = text(&output).1;
+    assert!(
+        said.contains("likely: a file that is immutable or has fs-verity"),
+        "{said}"
+    );
 }
