@@ -12,8 +12,9 @@ use btrfs_receive::{
     BtrfsDestination, Options, ReceiveError, Receiver, Report, Rules, running_kernel,
 };
 use btrfs_testkit::{
-    Compared, LoopFilesystem, Sample, Sender, Time, assert_same_tree_in, subvolume,
+    Compared, LoopFilesystem, Sample, Sender, Time, assert_same_tree_in, files, subvolume,
 };
+use rustix::fs::IFlags;
 
 /// The UUID of hand-made streams.
 pub(crate) const UUID: Uuid = Uuid::from_u128(0x1111_2222_3333_4444_5555_6666_7777_8888);
@@ -21,6 +22,17 @@ pub(crate) const UUID: Uuid = Uuid::from_u128(0x1111_2222_3333_4444_5555_6666_77
 /// Whether this kernel takes encoded writes; before, they are decoded.
 pub(crate) fn takes_encoded_writes() -> bool {
     running_kernel().is_none_or(|kernel| kernel >= Needs::ENCODED_WRITE)
+}
+
+/// Whether this kernel refuses to compress a file without copy-on-write; 5.10 takes
+/// the attribute.
+pub(crate) fn refuses_compression_of_nocow(filesystem: &LoopFilesystem) -> bool {
+    let path = filesystem.path().join("nocow");
+    files::make_file(&path).unwrap();
+    files::change_flags(&path, IFlags::NOCOW, IFlags::empty()).unwrap();
+    let refused = files::set_xattr(&path, "btrfs.compression", b"zstd").is_err();
+    std::fs::remove_file(path).unwrap();
+    refused
 }
 
 /// Receives with the default settings.
