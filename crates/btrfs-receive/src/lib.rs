@@ -65,7 +65,8 @@
 //! is read-only. If anything fails, the subvolume stays writable and without
 //! received UUID, and the receive returns a [`ReceiveError`] with the operation,
 //! the position and the cause. [`Options::max_errors`] sets only how many more
-//! commands are tried.
+//! commands are tried. Before Linux 5.8, the kernel does not report every failed
+//! write: see [`reports_failed_writes`].
 //!
 //! Paths in the stream are resolved beneath the new subvolume, without following
 //! symbolic links, and data is written to regular files only. The process is not
