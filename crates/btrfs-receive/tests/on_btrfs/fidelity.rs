@@ -23,7 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(attributes_of_large_nodes_are_kept),
         test!(a_missing_attribute_is_removed),
         test!(times_are_kept_to_the_nanosecond),
-        test!(holes_stay_holes),
+        test!(holes_stay_holes).needs_version(2),
         test!(clones_are_longer_than_two_gibibytes),
         test!(clones_follow_orphan_names),
         test!(clones_end_where_files_end),

@@ -30,7 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(who_got_in_at_the_last_moment_is_noticed, Entry::Chmod),
         test!(an_attribute_like_our_mark_arrives),
         test!(the_root_of_a_snapshot_is_closed),
-        test!(a_root_that_cannot_be_changed_gets_its_name),
+        test!(a_root_that_cannot_be_changed_gets_its_name).needs_version(2),
         test!(a_resumable_one_gets_its_name_too),
         test!(another_subvolume_under_its_name_is_not_sealed, true),
         test!(another_subvolume_under_its_name_is_not_sealed, false),
