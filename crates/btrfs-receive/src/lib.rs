@@ -65,7 +65,8 @@
 //! is read-only. If anything fails, the subvolume stays writable and without
 //! received UUID, and the receive returns a [`ReceiveError`] with the operation,
 //! the position and the cause. [`Options::max_errors`] sets only how many more
-//! commands are tried.
+//! commands are tried. Before Linux 5.8, the kernel does not report every failed
+//! write: see [`reports_failed_writes`].
 //!
 //! Paths in the stream are resolved beneath the new subvolume, without following
 //! symbolic links, and data is written to regular files only. The process is not
@@ -121,6 +122,7 @@ mod confine;
 mod destination;
 pub mod dry_run;
 mod error;
+mod kernel;
 mod observer;
 mod options;
 mod plan;
@@ -150,6 +152,7 @@ pub use destination::{Begun, DeferredAttributes, Destination, Finished};
 pub use error::{
     Barrier, Cause, Conflict, ExtractionProblem, Failure, OpenError, ReceiveError, StopReason,
 };
+pub use kernel::{reports_failed_writes, running_kernel};
 pub use observer::{Event, Observer, Totals};
 pub use options::{Cancel, OnError, Options};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};

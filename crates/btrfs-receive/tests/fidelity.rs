@@ -57,6 +57,7 @@ fn other(case: &str) -> Builder {
     // Two histories and the sample fit; sparse.
     let builder = LoopFilesystem::builder().size(4 << 30);
     match case {
+        "block group tree" => builder.block_group_tree(),
         "no free space tree" => builder.mkfs(["-R", "^free-space-tree"]),
         "two devices" => builder.mirrored(),
         "a seed device" => builder.sprouted(),
@@ -122,6 +123,7 @@ fn main() -> ExitCode {
         test!(the_sample_arrives, Mode::Compressed),
         test!(random_histories_arrive),
         test!(random_histories_arrive_from_a_compressed_filesystem),
+        test!(arrives_on, "block group tree").needs_block_group_tree(),
         test!(arrives_on, "no free space tree"),
         test!(arrives_on, "two devices"),
         test!(arrives_on, "a seed device"),

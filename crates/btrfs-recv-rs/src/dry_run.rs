@@ -68,6 +68,7 @@ fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Mess
         print(&report, dry_run.place(), messages)
     };
     warn_of_doubtful_sources(&report, messages);
+    messages.unreported_by(dry_run.place().kernel());
     for problem in report::problems(file, &report.stream) {
         messages.error_line(problem);
     }

@@ -57,6 +57,7 @@ pub(crate) fn supervised(
         messages.stopped_by(signal);
     }
     messages.left_behind();
+    messages.writes_unreported();
     if !success {
         messages.complete();
     }

@@ -205,7 +205,13 @@ fn with_options(options: &[&str]) -> impl Fn(&Path) -> Vec<String> {
 
 fn samples_sound_the_same(level: usize) {
     let sides = Sides::new();
+    // A kernel that takes no encoded writes makes both decode them, and each says
+    // so in its own way.
+    let decodes = Sender::highest_version() < 2;
     for chain in SAMPLES {
+        if decodes && chain[0].starts_with("encoded") {
+            continue;
+        }
         for name in chain {
             let what = format!("{name} {:?}", LEVELS[level]);
             sides.compare(&what, &sample(name), with_options(LEVELS[level]));

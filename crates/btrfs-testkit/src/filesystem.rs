@@ -26,6 +26,7 @@ pub struct LoopFilesystem {
 #[derive(Clone, Debug)]
 pub struct Builder {
     size: u64,
+    block_group_tree: bool,
     mkfs: Vec<OsString>,
     mount_options: Vec<String>,
     directory: Option<PathBuf>,
@@ -77,6 +78,7 @@ impl LoopFilesystem {
     pub fn builder() -> Builder {
         Builder {
             size: 1 << 30,
+            block_group_tree: false,
             mkfs: Vec::new(),
             mount_options: Vec::new(),
             directory: None,
@@ -153,6 +155,12 @@ impl Builder {
     /// Chooses features by the names `mkfs.btrfs -O` knows, `^` before those to leave out.
     pub fn features(self, features: &str) -> Self {
         self.mkfs(["--features", features])
+    }
+
+    /// Makes a block group tree, with the first `mkfs.btrfs` on the path that can.
+    pub fn block_group_tree(mut self) -> Self {
+        self.block_group_tree = true;
+        self.features("block-group-tree")
     }
 
     /// Passes further arguments to `mkfs.btrfs`.
@@ -292,7 +300,12 @@ impl Builder {
             }
             second = Some(device);
         }
-        tool::run("mkfs.btrfs", arguments)?;
+        let mkfs = if self.block_group_tree {
+            mkfs_with_block_group_tree()?
+        } else {
+            "mkfs.btrfs".into()
+        };
+        tool::run(mkfs, arguments)?;
         if self.second == Some(Second::Sprout) {
             tool::run(
                 "btrfstune",
@@ -379,6 +392,22 @@ fn attach<const N: usize>(options: [OsString; N], file: &Path) -> Result<LoopDev
     let output = tool::run("losetup", options.into_iter().chain([file.into()]))?;
     let device = String::from_utf8_lossy(&output).trim().to_owned();
     Ok(LoopDevice(device))
+}
+
+/// The first `mkfs.btrfs` on the path that can make a block group tree; the
+/// one that makes everything else may be older.
+pub(crate) fn mkfs_with_block_group_tree() -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut programs = std::env::split_paths(&path).map(|it| it.join("mkfs.btrfs"));
+    let can = |program: &PathBuf| {
+        let mut list = std::process::Command::new(program);
+        // The list is on standard error.
+        let output = list.args(["-O", "list-all"]).output();
+        output.is_ok_and(|it| String::from_utf8_lossy(&it.stderr).contains("block-group-tree"))
+    };
+    programs
+        .find(can)
+        .ok_or_else(|| "no mkfs.btrfs on the path makes a block group tree".to_owned())
 }
 
 /// The device a mount point's filesystem lies on, from mountinfo.

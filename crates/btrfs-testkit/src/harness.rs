@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+use crate::filesystem::mkfs_with_block_group_tree;
 use crate::{LoopFilesystem, Sender, namespace};
 
 /// More tests at once than this only fight for the disk and the memory.
@@ -20,7 +21,8 @@ pub struct Test {
     rare: Option<&'static str>,
     /// The version of streams that the kernel has to send.
     version: u32,
-    verity: bool,
+    /// What the kernel's btrfs has to have, by the name in sysfs.
+    feature: Option<&'static str>,
     body: Box<dyn FnOnce() + Send>,
 }
 
@@ -33,7 +35,7 @@ impl Test {
             program: None,
             rare: None,
             version: 0,
-            verity: false,
+            feature: None,
             body: Box::new(body),
         }
     }
@@ -67,8 +69,18 @@ impl Test {
     }
 
     /// Says that it needs fs-verity: a kernel without ignores the test.
-    pub fn needs_verity(mut self) -> Self {
-        self.verity = true;
+    pub fn needs_verity(self) -> Self {
+        self.needs_feature("verity")
+    }
+
+    /// Says that it needs a [`block_group_tree`](crate::Builder::block_group_tree):
+    /// where the kernel or every `mkfs.btrfs` is older, the test is ignored.
+    pub fn needs_block_group_tree(self) -> Self {
+        self.needs_feature(BLOCK_GROUP_TREE)
+    }
+
+    fn needs_feature(mut self, name: &'static str) -> Self {
+        self.feature = Some(name);
         self
     }
 
@@ -79,7 +91,7 @@ impl Test {
             program,
             rare,
             version,
-            verity,
+            feature,
             body,
         } = self;
         Trial::ignorable_test(name, move || {
@@ -94,8 +106,8 @@ impl Test {
                     "this kernel does not send version {version}"
                 )));
             }
-            if verity && !Path::new("/sys/fs/btrfs/features/verity").exists() {
-                return Ok(ignored("this kernel has no fs-verity"));
+            if let Some(Err(reason)) = feature.map(has_feature) {
+                return Ok(ignored(&reason));
             }
             if let Some(Err(reason)) = rare.map(|it| crate::tool::run(it, ["--version"])) {
                 return Ok(ignored(&reason));
@@ -104,6 +116,20 @@ impl Test {
             Ok(Completion::Completed)
         })
     }
+}
+
+/// The name in sysfs of what [`Builder::block_group_tree`](crate::Builder::block_group_tree)
+/// makes.
+const BLOCK_GROUP_TREE: &str = "block_group_tree";
+
+fn has_feature(name: &'static str) -> Result<(), String> {
+    if !Path::new("/sys/fs/btrfs/features").join(name).exists() {
+        return Err(format!("this kernel has no {name} of btrfs"));
+    }
+    if name == BLOCK_GROUP_TREE {
+        mkfs_with_block_group_tree().map(drop)?;
+    }
+    Ok(())
 }
 
 /// Names a function (or closure bound to a name) as a [`Test`] on btrfs.

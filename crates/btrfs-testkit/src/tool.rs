@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 /// A message with the command line, the exit status and standard error, if
 /// the program cannot be started or fails.
 pub(crate) fn run<S: AsRef<OsStr>>(
-    program: &str,
+    program: impl AsRef<OsStr>,
     arguments: impl IntoIterator<Item = S>,
 ) -> Result<Vec<u8>, String> {
     let mut command = Command::new(program);

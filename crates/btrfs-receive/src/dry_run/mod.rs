@@ -291,6 +291,9 @@ impl DryRun {
             forecast.missing_capabilities.push(missing);
             failures.add(at, command, missing.cause());
         }
+        if let Some(cause) = self.place.rights.refuses_owner(command) {
+            failures.add(at, command, cause);
+        }
         match command {
             Command::End => self.end_subvolume(run),
             Command::EnableVerity(verity) => {

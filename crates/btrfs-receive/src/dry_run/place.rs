@@ -16,7 +16,8 @@ use rustix::thread::CapabilitySet;
 use super::rights::Rights;
 use super::{Forecast, Space};
 use crate::destination::btrfs::{Naming, or_the_same, taken};
-use crate::error::{Cause, OpenError};
+use crate::error::{Cause, OpenError, named};
+use crate::kernel::running_kernel;
 use crate::plan::op::NewSubvolume;
 use btrfs_ioctl as sys;
 
@@ -136,8 +137,8 @@ impl Place {
             return Err(taken(&self.fd, name, new));
         }
         let mount = fstatvfs(&self.fd).map_err(|errno| Cause::system("fstatvfs", errno))?;
-        let around = sys::subvolume_info(&self.fd).is_ok_and(|info| info.read_only);
-        if mount.f_flag.contains(StatVfsMountFlags::RDONLY) || around {
+        let around = sys::subvolume_info(&self.fd).map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?;
+        if mount.f_flag.contains(StatVfsMountFlags::RDONLY) || around.read_only {
             return Err(Cause::system(call, Errno::ROFS));
         }
         let wanted = Access::WRITE_OK | Access::EXEC_OK;
@@ -190,9 +191,9 @@ impl Place {
             .is_some_and(|kernel| kernel < Needs::ENCODED_WRITE)
         {
             Some(DecodeReason::Kernel)
-        } else if !self.rights.has(CapabilitySet::SYS_ADMIN) {
+        } else if !self.rights.has_globally(CapabilitySet::SYS_ADMIN) {
             Some(DecodeReason::Capability("CAP_SYS_ADMIN"))
-        } else if !self.rights.has(CapabilitySet::DAC_READ_SEARCH) {
+        } else if !self.rights.has_globally(CapabilitySet::DAC_READ_SEARCH) {
             // Without it nobody could make sure that the data reached the
             // disk.
             Some(DecodeReason::Capability("CAP_DAC_READ_SEARCH"))
@@ -232,16 +233,4 @@ fn has_verity() -> Option<bool> {
     let features = Path::new("/sys/fs/btrfs/features");
     let is_listed = features.is_dir();
     is_listed.then(|| features.join("verity").exists())
-}
-
-/// The first two numbers of `uname -r`.
-fn running_kernel() -> Option<Kernel> {
-    let uname = rustix::system::uname();
-    let release = uname.release().to_str().ok()?;
-    let mut numbers = release.split(|it: char| !it.is_ascii_digit());
-    let mut next = || numbers.next()?.parse().ok();
-    Some(Kernel {
-        major: next()?,
-        minor: next()?,
-    })
 }

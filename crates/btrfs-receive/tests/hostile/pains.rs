@@ -105,6 +105,8 @@ fn a_power_cut_right_after_loses_nothing() {
     receive(inner.path(), Options::default(), stream).unwrap();
     let cut = outer.path().join("cut");
     files::reflink(inner.image(), &cut).unwrap();
+    // Linux before 6.7 does not mount a copy of a filesystem that is mounted.
+    drop(inner);
     let after = LoopFilesystem::builder().existing_image(&cut).build();
     let received = after.path().join("s");
     assert!(subvolume::facts(&received).read_only);

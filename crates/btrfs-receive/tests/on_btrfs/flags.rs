@@ -10,14 +10,14 @@ use crate::support::{Pair, Script, receive, time, try_receive};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        test!(flags_arrive_and_go),
-        test!(flags_leave_compression_alone),
-        test!(a_nocow_directory_becomes_a_compressed_one),
-        test!(immutable_files_are_changed_by_later_streams),
-        test!(an_immutable_root_is_changed_by_later_streams),
-        test!(both_threads_lift_the_flags_of_a_file),
-        test!(flags_that_go_before_a_rename_are_gone),
-        test!(immutable_inodes_are_removed_and_replaced),
+        test!(flags_arrive_and_go).needs_version(2),
+        test!(flags_leave_compression_alone).needs_version(2),
+        test!(a_nocow_directory_becomes_a_compressed_one).needs_version(2),
+        test!(immutable_files_are_changed_by_later_streams).needs_version(2),
+        test!(an_immutable_root_is_changed_by_later_streams).needs_version(2),
+        test!(both_threads_lift_the_flags_of_a_file).needs_version(2),
+        test!(flags_that_go_before_a_rename_are_gone).needs_version(2),
+        test!(immutable_inodes_are_removed_and_replaced).needs_version(2),
         test!(flags_for_inodes_without_flags_are_passed_over),
         test!(a_failed_receive_leaves_nothing_immutable),
     ]

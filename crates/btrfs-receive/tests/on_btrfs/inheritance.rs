@@ -16,7 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(nothing_comes_from_directories_of_the_parent),
         test!(nothing_comes_from_directories_of_the_same_stream),
         test!(nothing_comes_from_directories_that_changed_names),
-        test!(inode_flags_of_the_root_stay_there),
+        test!(inode_flags_of_the_root_stay_there).needs_version(2),
         test!(the_root_keeps_what_it_was_given),
         test!(the_root_ends_with_the_times_set_last),
     ]

@@ -3,17 +3,37 @@
 
 use std::path::{Path, PathBuf};
 
+use btrfs_receive::btrfs_sendstream::inspect::Needs;
 use btrfs_receive::btrfs_sendstream::{
     Bytes, CloneRange, Command, EnableVerity, EncodedWrite, Encoder, StreamPath, SubvolumeName,
     Timespec, Uuid, Version,
 };
-use btrfs_receive::{BtrfsDestination, Options, ReceiveError, Receiver, Report, Rules};
-use btrfs_testkit::{
-    Compared, LoopFilesystem, Sample, Sender, Time, assert_same_tree_in, subvolume,
+use btrfs_receive::{
+    BtrfsDestination, Options, ReceiveError, Receiver, Report, Rules, running_kernel,
 };
+use btrfs_testkit::{
+    Compared, LoopFilesystem, Sample, Sender, Time, assert_same_tree_in, files, subvolume,
+};
+use rustix::fs::IFlags;
 
 /// The UUID of hand-made streams.
 pub(crate) const UUID: Uuid = Uuid::from_u128(0x1111_2222_3333_4444_5555_6666_7777_8888);
+
+/// Whether this kernel takes encoded writes; before, they are decoded.
+pub(crate) fn takes_encoded_writes() -> bool {
+    running_kernel().is_none_or(|kernel| kernel >= Needs::ENCODED_WRITE)
+}
+
+/// Whether this kernel refuses to compress a file without copy-on-write; 5.10 takes
+/// the attribute.
+pub(crate) fn refuses_compression_of_nocow(filesystem: &LoopFilesystem) -> bool {
+    let path = filesystem.path().join("nocow");
+    files::make_file(&path).unwrap();
+    files::change_flags(&path, IFlags::NOCOW, IFlags::empty()).unwrap();
+    let refused = files::set_xattr(&path, "btrfs.compression", b"zstd").is_err();
+    std::fs::remove_file(path).unwrap();
+    refused
+}
 
 /// Receives with the default settings.
 pub(crate) fn try_receive(stream: &[u8], into: &Path) -> Result<Report, Box<ReceiveError>> {
@@ -166,12 +186,17 @@ impl Script {
     pub(crate) fn change_of(parent: &Path, name: &str) -> Self {
         let facts = subvolume::facts(parent);
         let parent_uuid = facts.received_uuid.unwrap_or(facts.uuid);
+        Self::change_of_uuid(Uuid::parse_str(&parent_uuid).unwrap(), name)
+    }
+
+    /// The same of a parent that is known by its UUID, which is at transid 7.
+    pub(crate) fn change_of_uuid(parent_uuid: Uuid, name: &str) -> Self {
         let own = (Uuid::from_u128(UUID.as_u128() + 1), 8);
         let first = Command::Snapshot {
             name: subvolume_name(name),
             uuid: own.0,
             ctransid: own.1,
-            parent_uuid: Uuid::parse_str(&parent_uuid).unwrap(),
+            parent_uuid,
             parent_ctransid: 7,
         };
         Self::begin(&first, own)

@@ -1,7 +1,8 @@
 //! Files with fs-verity: what the kernel measures is what the sender's did.
 
 use btrfs_receive::btrfs_sendstream::inode_flags;
-use btrfs_testkit::{LoopFilesystem, Test, files, subvolume, test};
+use btrfs_receive::{DirectoryDestination, Receiver};
+use btrfs_testkit::{LoopFilesystem, Mount, Test, files, subvolume, test};
 use rustix::fs::{IFlags, ioctl_getflags};
 use sha2::{Digest as _, Sha256};
 
@@ -18,7 +19,12 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(verity_keeps_content_as_it_is),
         test!(verity_after_an_interruption),
     ];
-    tests.into_iter().map(Test::needs_verity).collect()
+    let anywhere = [
+        test!(a_directory_goes_without_verity, true),
+        test!(a_directory_goes_without_verity, false),
+    ];
+    let tests = tests.into_iter().map(Test::needs_verity);
+    tests.chain(anywhere).collect()
 }
 
 const DATA: &[u8] = b"content of one block";
@@ -150,6 +156,50 @@ fn verity_keeps_content_as_it_is() {
     assert_eq!(failure.path.as_ref(), b"file");
     let facts = subvolume::facts(&to.path().join("second"));
     assert!(facts.received_uuid.is_none() && !facts.read_only);
+}
+
+/// An extraction says so, on a kernel and filesystem with fs-verity and without:
+/// what is extracted is the same everywhere.
+fn a_directory_goes_without_verity(on_btrfs: bool) {
+    let (btrfs, tmpfs);
+    let into = if on_btrfs {
+        btrfs = LoopFilesystem::new();
+        btrfs.path()
+    } else {
+        tmpfs = Mount::tmpfs(1 << 20);
+        tmpfs.path()
+    };
+    let extract = |stream: &[u8]| {
+        let destination = DirectoryDestination::open(into).unwrap();
+        let outcome = Receiver::new(destination).receive(stream, &mut ());
+        let report = outcome.unwrap_or_else(|error| panic!("{error}"));
+        report.subvolumes[0].losses.clone()
+    };
+    let full = Script::full("first")
+        .file("file")
+        .write("file", 0, DATA)
+        .verity("file", 4096, b"salt", b"no signature")
+        .end();
+    let losses = extract(&full);
+    assert_eq!((losses.verity, losses.total()), (1, 1));
+    // What is based on it is extracted all the same, and needs no fs-verity.
+    let incremental = Script::change_of_uuid(UUID, "second")
+        .rename("file", "renamed")
+        .file("clone")
+        .clone_from((UUID, 7), "file", "clone", (0, 0, DATA.len() as u64))
+        .end();
+    let losses = extract(&incremental);
+    assert_eq!((losses.verity, losses.of_parent), (0, 1));
+    for name in ["first/file", "second/renamed", "second/clone"] {
+        assert_eq!(std::fs::read(into.join(name)).unwrap(), DATA, "{name}");
+        assert_eq!(files::verity_digest(&into.join(name)), None, "{name}");
+    }
+    let mut missing = Script::full("third").file("file");
+    missing = missing.verity("no file", 4096, b"", b"");
+    let destination = DirectoryDestination::open(into).unwrap();
+    let outcome = Receiver::new(destination).receive(&missing.end()[..], &mut ());
+    let failure = outcome.unwrap_err().first_failure.unwrap();
+    assert_eq!(failure.operation, "enable_verity");
 }
 
 /// Checkpoints end where fs-verity begins: no stream of a kernel has it.

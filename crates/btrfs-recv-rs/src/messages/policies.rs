@@ -3,7 +3,8 @@
 use std::fmt;
 
 use btrfs_receive::btrfs_lineage::SourceUsed;
-use btrfs_receive::{Cause, Excluded, SubvolumeReport};
+use btrfs_receive::{Cause, Excluded, SubvolumeReport, reports_failed_writes, running_kernel};
+use btrfs_sendstream::inspect::Kernel;
 
 use super::strerror;
 use super::{Line, Messages};
@@ -138,6 +139,25 @@ impl Messages {
     /// `--parent` was given, but no stream is incremental.
     pub(crate) fn parent_not_used(&mut self) {
         self.warning("--parent was not used: the input contains no incremental stream");
+    }
+
+    /// After subvolumes were completed on a kernel that does not say whether all
+    /// data could be written.
+    pub(crate) fn writes_unreported(&mut self) {
+        if self.completed_any() {
+            self.unreported_by(running_kernel());
+        }
+    }
+
+    /// The same before a receive.
+    pub(crate) fn unreported_by(&mut self, kernel: Option<Kernel>) {
+        if let Some(kernel) = kernel.filter(|&it| !reports_failed_writes(Some(it))) {
+            self.warning(format_args!(
+                "Linux {kernel} does not report every failed write (Linux 5.8 and later do): \
+                 look for I/O errors of the destination in the kernel log (dmesg) before relying \
+                 on what was received"
+            ));
+        }
     }
 
     /// An incomplete subvolume could not be deleted.

@@ -15,8 +15,8 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         test!(a_filesystem_that_fills_up),
         test!(a_disk_that_does_not_take_the_data),
-        test!(a_disk_that_does_not_take_encoded_data),
-        test!(encoded_data_may_go_again),
+        test!(a_disk_that_does_not_take_encoded_data).needs_version(2),
+        test!(encoded_data_may_go_again).needs_version(2),
         test!(an_encoded_write_without_data),
     ]
 }

@@ -6,6 +6,8 @@ mod errors;
 mod hostile;
 mod json;
 mod messages;
+mod needs;
+mod old_kernel;
 mod policies;
 mod sandbox;
 mod screens;
@@ -23,6 +25,8 @@ fn main() -> ExitCode {
         hostile::tests(),
         json::tests(),
         messages::tests(),
+        needs::tests(),
+        old_kernel::tests(),
         policies::tests(),
         screens::tests(),
         sandbox::tests(),

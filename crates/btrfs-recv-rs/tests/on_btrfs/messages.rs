@@ -34,8 +34,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(chroot_refuses_a_parent_outside),
         test!(a_destination_that_is_no_btrfs_is_refused),
         test!(a_missing_file_is_a_failure),
-        test!(compressed_data_may_be_decompressed_here),
-        test!(compressed_data_may_be_tested_first),
+        test!(compressed_data_may_be_decompressed_here).needs_version(2),
+        test!(compressed_data_may_be_tested_first).needs_version(2),
         test!(decisions_are_logged_on_request),
     ]
 }
