@@ -78,7 +78,7 @@ impl ReaderBuilder {
 /// Items from [`Reader::next_owned`] keep their piece of the buffer alive, and
 /// with it the rest of that piece, up to the same size; the reader then goes
 /// on with another one. When such items are dropped, their pieces are used again:
-/// the reader keeps up to 48, as many as were shared at a time.
+/// the reader keeps up to 48 of at most 512 KiB, as many as were shared at a time.
 ///
 /// ```
 /// use btrfs_sendstream::{Item, Reader};
@@ -291,6 +291,8 @@ struct Buffer {
     start: usize,
     /// Where they end.
     end: usize,
+    /// Whether the storage may have grown for an item longer than a chunk.
+    is_large: bool,
     /// What is left of earlier storages: each can be used again when the items
     /// are gone that share it. New memory costs much more, because the kernel
     /// clears it page by page.
@@ -334,6 +336,7 @@ impl Buffer {
                 // Address space for all of it, so that growing does not move
                 // it; memory is taken by what `resize` touches.
                 self.storage.reserve(total - self.end);
+                self.is_large = true;
             }
             self.storage.resize(wanted, 0);
         }
@@ -354,6 +357,11 @@ impl Buffer {
         let mut storage = free.unwrap_or_else(|| BytesMut::with_capacity(wanted));
         storage.extend_from_slice(&self.storage);
         let old = std::mem::replace(&mut self.storage, storage);
+        // A large one would take the place of a small one, again and again,
+        // until all of them are large.
+        if std::mem::replace(&mut self.is_large, false) {
+            return;
+        }
         if self.shared.len() == MAX_SHARED {
             self.shared.pop_front();
         }

@@ -25,6 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(many_small_files_all_immutable),
         test!(few_descriptors),
         test!(the_largest_writes),
+        test!(the_largest_writes_after_many_small_ones),
         test!(small_steps_between_large_ones),
         test!(names_of_many_subvolumes),
         test!(long_paths_that_all_fail),
@@ -226,6 +227,45 @@ fn the_largest_writes() {
                     data: data.clone(),
                 },
             );
+            put(writer, utimes(path("file")));
+        }
+        put(writer, Command::End);
+    });
+    assert_eq!(failure, "none");
+}
+
+/// Each of the many buffers that are used again could be exchanged for a large
+/// one.
+fn the_largest_writes_after_many_small_ones() {
+    let to = LoopFilesystem::new();
+    let write = |offset, data: &Bytes| Command::Write {
+        path: path("file"),
+        offset,
+        data: data.clone(),
+    };
+    let failure = receive(to.path(), |writer| {
+        put(writer, subvol("large", 1));
+        put(writer, mkfile("file"));
+        let (small, large) = (large(), Bytes::from(vec![7; (16 << 20) - 64]));
+        for _ in 0..10 {
+            for number in 0..200 {
+                put(writer, write(number << 16, &small));
+            }
+            // What was written before goes to the disk first, which takes long
+            // enough for the reader to get as far ahead as it may.
+            let clone = CloneRange {
+                path: path("file"),
+                offset: 64 << 20,
+                len: 8 << 20,
+                source_uuid: Uuid::from_u128(1),
+                source_ctransid: 1,
+                source_path: path("file"),
+                source_offset: 0,
+            };
+            put(writer, Command::Clone(clone));
+        }
+        for _ in 0..32 {
+            put(writer, write(0, &large));
             put(writer, utimes(path("file")));
         }
         put(writer, Command::End);

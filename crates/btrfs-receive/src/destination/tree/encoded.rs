@@ -35,6 +35,10 @@ struct State {
     /// Whether inodes can be opened by number, once that was tried.
     verifiable: Option<bool>,
     ranges: Ranges,
+    /// Why some ranges, which are forgotten now, could not be looked at. An
+    /// operation that was forbidden is tried again; if that succeeded, nobody
+    /// would know.
+    not_looked_at: Option<Errno>,
 }
 
 impl Accepted {
@@ -153,6 +157,10 @@ impl State {
         let Some((root, id)) = &self.subvolume else {
             return Ok(());
         };
+        let failed = |errno| Err(Cause::system("open_by_handle_at", errno));
+        if let Some(errno) = self.not_looked_at {
+            return failed(errno);
+        }
         let mut open: Option<(u64, Option<OwnedFd>)> = None;
         for ((inode, start), range) in ranges.0 {
             if open.as_ref().is_none_or(|(number, _)| *number != inode) {
@@ -160,7 +168,10 @@ impl State {
                     Ok(file) => Some(file),
                     // Deleted since.
                     Err(Errno::STALE | Errno::NOENT) => None,
-                    Err(errno) => return Err(Cause::system("open_by_handle_at", errno)),
+                    Err(errno) => {
+                        self.not_looked_at = Some(errno);
+                        return failed(errno);
+                    }
                 };
                 open = Some((inode, file));
             }
@@ -269,7 +280,10 @@ impl Ranges {
 mod tests {
     use std::fs::{self, File};
 
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
     use super::*;
+    use crate::error::is_errno;
     use btrfs_testkit::unit::on_btrfs;
 
     /// A file without data stands for one whose data the disk did not take.
@@ -293,6 +307,28 @@ mod tests {
             let name = r#""d/f\\n" (inode 258)"#;
             assert!(text.contains(name), "{text}");
             assert!(text.contains("offset 4096"), "{text}");
+        });
+    }
+
+    /// A lane tries again what the kernel forbids, and must not succeed then.
+    #[test]
+    fn what_could_not_be_looked_at_is_never_good() {
+        on_btrfs(|fs| {
+            let hole = File::create(fs.path().join("f")).unwrap();
+            hole.set_len(4096).unwrap();
+            let root = File::open(fs.path()).unwrap();
+            let id = sys::subvolume_info(&root).unwrap().id;
+            let accepted = Accepted::of(&root, id).unwrap();
+            accepted.note(&hole, 0, 4096).unwrap();
+            let all = capabilities(None).unwrap();
+            let mut fewer = all;
+            fewer.effective -= CapabilitySet::DAC_READ_SEARCH;
+            set_capabilities(None, fewer).unwrap();
+            let forbidden = accepted.verify().unwrap_err();
+            set_capabilities(None, all).unwrap();
+            assert!(is_errno(&forbidden, Errno::PERM), "{forbidden}");
+            let forbidden = accepted.verify().unwrap_err();
+            assert!(is_errno(&forbidden, Errno::PERM), "{forbidden}");
         });
     }
 
