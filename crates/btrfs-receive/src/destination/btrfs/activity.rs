@@ -1,6 +1,6 @@
 //! How many lanes are at work at the same time.
 //!
-//! While no task waits, more lanes than processors would only take the
+//! While no task waits, more threads than processors would only take the
 //! processors from each other. A task that waits for the disk takes far longer
 //! than its work, and then others may as well go on meanwhile. So each slow task
 //! lets in one more lane, up to as many as there are, and quick ones take that
@@ -10,6 +10,9 @@ use std::time::Duration;
 
 /// Enough to keep the queue of a disk full while each waits for it.
 const MOST_LANES: usize = 16;
+/// Threads beside the lanes that are at work all the time: one reads and plans,
+/// one changes names.
+const OTHERS: usize = 2;
 /// One lane alone is quicker done with fewer tasks than another is awake.
 const BACKLOG: usize = 8;
 /// What a task takes at most that does not wait, apart from its data.
@@ -32,9 +35,10 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// One lane for each of `processors`, and more if tasks turn out to wait.
+    /// One lane for each of `processors` that the other threads leave, and more
+    /// if tasks turn out to wait.
     pub(super) fn new(processors: usize) -> Self {
-        let least = processors.clamp(1, MOST_LANES);
+        let least = processors.saturating_sub(OTHERS).clamp(1, MOST_LANES);
         Self {
             at_work: 0,
             allowed: least * QUICK_PER_SLOW,
@@ -125,7 +129,7 @@ mod tests {
 
     #[test]
     fn as_many_as_processors_while_tasks_are_quick() {
-        let mut activity = Activity::new(2);
+        let mut activity = Activity::new(2 + OTHERS);
         assert_eq!(fill(&mut activity), 2);
         for _ in 0..100 {
             activity.end(pace(3, 0));

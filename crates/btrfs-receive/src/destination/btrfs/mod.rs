@@ -77,8 +77,7 @@ use btrfs_lineage::{Candidate, Choice, ResolverBuilder};
 /// for the half million immutable or append-only files that one stream may
 /// have; 8 MB for what encoded writes there are to look for at the end; 1 MiB
 /// of paths to look up ahead; and for each of at most 16 files that are changed
-/// at a time (as many as there are processors, if tasks do not wait for the
-/// disk), half a MiB where clones are copied or encoded data is decoded.
+/// at a time (fewer than processors, if tasks do not wait for the disk), half a MiB where clones are copied or encoded data is decoded.
 ///
 /// Open files: of operations under way a quarter of the limit of the process
 /// (`RLIMIT_NOFILE`), or 256 if that is less; and of those used last, by each of
