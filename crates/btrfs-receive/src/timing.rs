@@ -13,8 +13,8 @@ use crate::report::Waits;
 pub(crate) struct Timing {
     /// When it began; `None` between two receives.
     begun: Option<Instant>,
-    /// Nanoseconds in reads of the input, shared with [`Timed`].
-    input: Arc<AtomicU64>,
+    /// In reads of the input, shared with [`Timed`].
+    input: Waited,
     sync: Duration,
     /// What the destination had waited before.
     before: Waits,
@@ -23,7 +23,22 @@ pub(crate) struct Timing {
 /// An input whose reads are timed.
 pub(crate) struct Timed<R> {
     source: R,
-    waited: Arc<AtomicU64>,
+    waited: Waited,
+}
+
+/// A time that one thread adds to and another one reads.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waited(Arc<AtomicU64>);
+
+impl Waited {
+    pub(crate) fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn add(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
 }
 
 impl Timing {
@@ -44,7 +59,7 @@ impl Timing {
     }
 
     pub(crate) fn timed<R>(&self, source: R) -> Timed<R> {
-        let waited = Arc::clone(&self.input);
+        let waited = self.input.clone();
         Timed { source, waited }
     }
 
@@ -61,7 +76,7 @@ impl Timing {
         let begun = self.begun.take();
         Waits {
             total: begun.map_or(Duration::ZERO, |begun| begun.elapsed()),
-            input: Duration::from_nanos(self.input.load(Ordering::Relaxed)),
+            input: self.input.get(),
             data: waits.data.saturating_sub(self.before.data),
             metadata: waits.metadata.saturating_sub(self.before.metadata),
             sync: self.sync,
@@ -73,8 +88,7 @@ impl<R: Read> Read for Timed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let begun = Instant::now();
         let result = self.source.read(buffer);
-        let nanoseconds = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.waited.fetch_add(nanoseconds, Ordering::Relaxed);
+        self.waited.add(begun.elapsed());
         result
     }
 }

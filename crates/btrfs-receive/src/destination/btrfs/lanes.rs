@@ -11,10 +11,9 @@
 
 use std::io;
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::activity::{Activity, Pace};
 use super::content::{ContentWriter, Task};
@@ -26,6 +25,7 @@ use crate::destination::tree::open_file::InodeKey;
 use crate::error::{Cause, Failure};
 use crate::report::Fallbacks;
 use crate::step_error::StepError;
+use crate::timing::Waited;
 
 /// Where the steps on regular files go, once these are open.
 pub(super) struct Lanes {
@@ -33,23 +33,8 @@ pub(super) struct Lanes {
     /// Handed over together, so that a small task does not cost a wake-up.
     batch: Vec<Queued>,
     batch_bytes: usize,
-    failures: Failures,
+    /// How long whoever hands tasks over has waited for lanes.
     waited: Waited,
-}
-
-/// How long whoever hands tasks over has waited for lanes.
-#[derive(Clone, Default)]
-pub(super) struct Waited(Arc<AtomicU64>);
-
-impl Waited {
-    pub(super) fn get(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Relaxed))
-    }
-
-    fn add(&self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.0.fetch_add(nanos, Ordering::Relaxed);
-    }
 }
 
 /// A task and the inodes that it concerns.
@@ -94,14 +79,13 @@ impl Lanes {
             }),
             work: Condvar::new(),
             idle: Condvar::new(),
-            failures: failures.clone(),
+            failures,
         });
         shared.start_thread(&mut lock(&shared.state))?;
         Ok(Self {
             shared,
             batch: Vec::new(),
             batch_bytes: 0,
-            failures,
             waited: Waited::default(),
         })
     }
@@ -189,7 +173,7 @@ impl Lanes {
     /// or one that was carried out before.
     pub(super) fn settle(&mut self) -> Result<(), Cause> {
         self.wait()?;
-        match self.failures.take_first() {
+        match self.shared.failures.take_first() {
             Some(failure) => Err(*failure.cause),
             None => Ok(()),
         }
@@ -206,7 +190,7 @@ impl Lanes {
         state.writers.clear();
         state.writer = None;
         drop(state);
-        self.failures.clear();
+        self.shared.failures.clear();
     }
 
     /// What had to be done another way in this subvolume, when nothing is
@@ -431,7 +415,7 @@ mod tests {
                 .unwrap();
         }
         lanes.wait().unwrap();
-        assert_eq!(lanes.failures.take_first().unwrap().at, at(42));
+        assert_eq!(lanes.shared.failures.take_first().unwrap().at, at(42));
         lanes.settle().unwrap();
         // Of the next subvolume nothing is carried out before it begins.
         lanes.end();

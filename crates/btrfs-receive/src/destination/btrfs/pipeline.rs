@@ -23,11 +23,12 @@ use super::activity::Activity;
 use super::budget::{Budget, Meter, Share};
 use super::engine::Engine;
 use super::failures::Failures;
-use super::lanes::{Lanes, Waited};
+use super::lanes::Lanes;
 use super::worker::Worker;
 use crate::error::{Cause, Failure};
 use crate::plan::op::Step;
 use crate::report::Waits;
+use crate::timing::Waited;
 
 /// The side that hands steps in.
 ///
