@@ -16,8 +16,12 @@
 //! paths bring most of the blocks; and many reads may be under way. The others
 //! are then looked up in the subvolume itself, by a thread or two: what is in
 //! memory, but not yet an inode of that subvolume, takes some time too.
+//!
+//! A stream uses the names that are valid when the turn of an operation comes.
+//! The parent has the old ones ([`Renames`]), and so has the subvolume while a
+//! rename waits.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -66,6 +70,7 @@ pub(super) struct Prefetcher {
     wanted: u64,
     /// Of the operation before: most follow each other on one inode.
     last: Vec<u8>,
+    renames: Renames,
     on: bool,
     able: bool,
 }
@@ -113,6 +118,8 @@ struct Queue {
 
 struct Wanted {
     path: Box<[u8]>,
+    /// What the parent calls it, if that is something else.
+    old: Option<Box<[u8]>>,
     /// Which operation wants it.
     number: u64,
     place: Place,
@@ -147,6 +154,7 @@ impl Prefetcher {
             seen: 0,
             wanted: 0,
             last: Vec::new(),
+            renames: Renames::default(),
             on: false,
         }
     }
@@ -159,6 +167,7 @@ impl Prefetcher {
     pub(super) fn begin(&mut self, on: bool) {
         self.seen = 0;
         self.last.clear();
+        self.renames.clear();
         self.on = on && self.able;
         while self.on && self.threads.len() < THREADS {
             let shared = Arc::clone(&self.shared);
@@ -182,9 +191,18 @@ impl Prefetcher {
         }
         match op {
             Op::Create { path, .. } => self.remember(path),
-            Op::Link { existing, .. } | Op::Move { existing, .. } => self.want(existing),
-            Op::Rename { .. }
-            | Op::Unlink { .. }
+            Op::Link { existing, .. } => self.want(existing),
+            // Not of a directory, so no other path leads through it.
+            Op::Move { existing, path } => {
+                self.want(existing);
+                self.remember(path);
+            }
+            Op::Rename { path, to } => {
+                self.want(path);
+                self.remember(to);
+                self.renames.add(path.as_bytes(), to.as_bytes());
+            }
+            Op::Unlink { .. }
             | Op::Rmdir { .. }
             | Op::SetXattr { .. }
             | Op::RemoveXattr { .. }
@@ -219,6 +237,7 @@ impl Prefetcher {
         };
         self.batch.push(Wanted {
             path: path.as_bytes().into(),
+            old: self.renames.old(path.as_bytes()).map(Into::into),
             number: self.seen,
             place,
         });
@@ -264,11 +283,7 @@ impl Shared {
             let begun = Instant::now();
             // Otherwise its operation was faster.
             if wanted.number > self.done.load(Ordering::Relaxed) {
-                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let resolve =
-                    ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-                // What it says does not matter: the operation itself will see.
-                let _ = openat2(&*root, &wanted.path[..], flags, Mode::empty(), resolve);
+                wanted.look_up(&root);
             }
             last = Some((wanted.place, begun.elapsed()));
         }
@@ -300,7 +315,7 @@ impl Shared {
                 return None;
             }
             if let Some(found) = state.parent.pop().or_else(|| state.within.pop()) {
-                state.bytes -= found.1.path.len() + OVERHEAD;
+                state.bytes -= found.1.bytes();
                 // One thread alone does what is quick.
                 let more = slow && !(state.parent.is_empty() && state.within.is_empty());
                 drop(state);
@@ -320,18 +335,87 @@ impl State {
             self.scattered -= 1;
             wanted.place = Place::Parent;
         }
-        let bytes = wanted.path.len() + OVERHEAD;
-        let (queue, wants) = match wanted.place {
-            Place::Parent => (
-                &mut self.parent,
-                self.patience > 0 || wanted.number.is_multiple_of(SAMPLE),
-            ),
-            Place::Within => (&mut self.within, true),
+        if self.patience == 0 && !wanted.number.is_multiple_of(SAMPLE) {
+            wanted.place = Place::Within;
+        }
+        let bytes = wanted.bytes();
+        let queue = match wanted.place {
+            Place::Parent => &mut self.parent,
+            Place::Within => &mut self.within,
         };
-        if wants && self.bytes + bytes <= MOST_BYTES {
+        if self.bytes + bytes <= MOST_BYTES {
             queue.waiting.push_back(wanted);
             self.bytes += bytes;
         }
+    }
+}
+
+impl Wanted {
+    fn bytes(&self) -> usize {
+        self.path.len() + self.old.as_ref().map_or(0, |old| old.len()) + OVERHEAD
+    }
+
+    fn look_up(&self, root: &OwnedFd) {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        // What it says does not matter: the operation itself will see.
+        let look_up = |path: &[u8]| openat2(root, path, flags, Mode::empty(), resolve);
+        match (self.place, &self.old) {
+            (Place::Parent, Some(old)) => {
+                let _ = look_up(old);
+            }
+            (Place::Within, Some(old)) => {
+                if look_up(&self.path).is_err() {
+                    let _ = look_up(old);
+                }
+            }
+            (_, None) => {
+                let _ = look_up(&self.path);
+            }
+        }
+    }
+}
+
+/// The names that directories have in the parent, by those that the stream gave
+/// them.
+#[derive(Default)]
+struct Renames {
+    /// Old names by new ones, the old ones as the parent has them.
+    old: HashMap<Box<[u8]>, Box<[u8]>>,
+    bytes: usize,
+}
+
+impl Renames {
+    fn clear(&mut self) {
+        self.old.clear();
+        self.bytes = 0;
+    }
+
+    fn add(&mut self, from: &[u8], to: &[u8]) {
+        let old = self.old(from).unwrap_or_else(|| from.to_vec());
+        self.bytes += old.len() + to.len() + 2 * OVERHEAD;
+        if self.bytes > MOST_BYTES {
+            // Some paths are looked up in vain then.
+            self.clear();
+        } else if old == to {
+            self.old.remove(to);
+        } else {
+            self.old.insert(to.into(), old.into());
+        }
+    }
+
+    /// What the parent calls `path`, if that is something else.
+    fn old(&self, path: &[u8]) -> Option<Vec<u8>> {
+        if self.old.is_empty() {
+            return None;
+        }
+        let ends = path.iter().enumerate().rev();
+        let ends = ends.filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        std::iter::once(path.len()).chain(ends).find_map(|end| {
+            let (directory, below) = path.split_at_checked(end)?;
+            let old = self.old.get(directory)?;
+            Some([old, below].concat())
+        })
     }
 }
 
@@ -407,6 +491,53 @@ mod tests {
         }
         let most = MOST_BYTES / (200 + OVERHEAD);
         assert!((most - BATCH..=most + 1).contains(&waiting(&prefetcher)));
+    }
+
+    #[test]
+    fn the_parent_has_the_names_of_before() {
+        let mut renames = Renames::default();
+        let old = |renames: &Renames, path: &str| {
+            let old = renames.old(path.as_bytes());
+            old.map(|old| String::from_utf8(old).unwrap())
+        };
+        renames.add(b"a", b"b");
+        assert_eq!(old(&renames, "b").unwrap(), "a");
+        assert_eq!(old(&renames, "b/c/d").unwrap(), "a/c/d");
+        assert_eq!(old(&renames, "bc"), None);
+        assert_eq!(old(&renames, "x/b"), None);
+        // One within the other, which has its new name already.
+        renames.add(b"b/c", b"e");
+        assert_eq!(old(&renames, "e/d").unwrap(), "a/c/d");
+        // And back.
+        renames.add(b"b", b"a");
+        renames.add(b"e", b"a/c");
+        assert_eq!(old(&renames, "a/c/d"), None);
+    }
+
+    #[test]
+    fn names_of_before_are_bounded() {
+        let mut renames = Renames::default();
+        for number in 0..100_000 {
+            let [from, to] = ["from", "to"].map(|name| format!("{name}-{number:0>200}"));
+            renames.add(from.as_bytes(), to.as_bytes());
+            assert!(renames.bytes <= MOST_BYTES && renames.old.len() <= MOST_BYTES / 500);
+        }
+    }
+
+    #[test]
+    fn an_inode_that_is_renamed_is_looked_up_once() {
+        let mut prefetcher = Prefetcher::new(true);
+        prefetcher.begin(true);
+        let path = |path: String| StreamPath::parse(Bytes::from(path)).unwrap();
+        for number in 0..BATCH {
+            let [from, to] = ["from", "to"].map(|name| path(format!("{name}-{number}")));
+            prefetcher.coming(&Op::Rename {
+                path: from,
+                to: to.clone(),
+            });
+            prefetcher.coming(&Op::Truncate { path: to, size: 0 });
+        }
+        assert_eq!(waiting(&prefetcher), BATCH);
     }
 
     #[test]
