@@ -80,6 +80,11 @@ impl Activity {
         self.at_work < self.allowed / QUICK_PER_SLOW
     }
 
+    /// Whether no more than one lane may be at work.
+    pub(super) fn is_one(&self) -> bool {
+        self.allowed < 2 * QUICK_PER_SLOW
+    }
+
     pub(super) fn begin(&mut self) {
         self.at_work += 1;
     }
@@ -100,14 +105,16 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Counts a task with so many bytes of data.
-    pub(super) fn count(&mut self, took: Duration, bytes: usize) {
+    /// Counts a task with so many bytes of data; whether it was slow.
+    pub(super) fn count(&mut self, took: Duration, bytes: usize) -> bool {
         let work = Duration::from_nanos(NANOS_PER_BYTE.saturating_mul(bytes as u64));
-        if took > QUICK + work {
+        let slow = took > QUICK + work;
+        if slow {
             self.slow += 1;
         } else {
             self.quick += 1;
         }
+        slow
     }
 }
 
@@ -161,8 +168,8 @@ mod tests {
     #[test]
     fn data_takes_time_without_waiting() {
         let mut pace = Pace::default();
-        pace.count(QUICK * 2, 1 << 20);
-        pace.count(QUICK * 2, 100);
+        assert!(!pace.count(QUICK * 2, 1 << 20));
+        assert!(pace.count(QUICK * 2, 100));
         assert_eq!((pace.quick, pace.slow), (1, 1));
     }
 }

@@ -93,6 +93,30 @@ impl ContentWriter {
         result.map_err(|error| error.of(&task.step))
     }
 
+    /// Carries out `next` ahead of `task`, which comes directly before it, if that
+    /// leads to the same file and is faster. Returns whether that was done;
+    /// otherwise `next` has its turn after `task`, and says there why it fails.
+    ///
+    /// A file that was written to is cut off faster before: btrfs writes the end
+    /// of the file out before it cuts, and waits for that. All that is written
+    /// stays, so the one does not change what the other does.
+    pub(super) fn run_early(&mut self, next: &Task, task: &Task) -> bool {
+        let Op::Truncate { size, .. } = next.step.op else {
+            return false;
+        };
+        let end = match &task.step.op {
+            Op::Write { offset, data, .. } => {
+                let len: usize = data.iter().map(|piece| piece.len()).sum();
+                offset.checked_add(len as u64)
+            }
+            Op::EncodedWrite(write) => write.offset.checked_add(write.unencoded_file_len),
+            _ => None,
+        };
+        Arc::ptr_eq(&next.file, &task.file)
+            && end.is_some_and(|end| end <= size)
+            && self.run(next).is_ok()
+    }
+
     fn act(&mut self, task: &Task) -> Result<(), StepError> {
         let Task {
             file, source, step, ..

@@ -18,7 +18,7 @@ use std::time::Instant;
 use super::activity::{Activity, Pace};
 use super::content::{ContentWriter, Task};
 use super::failures::Failures;
-use super::order::Order;
+use super::order::{Begun, Entry, Order};
 use super::worker::{BATCH_BYTES, BATCH_TASKS, THREAD_STACK};
 use crate::destination::tree::lock::{lock, wait};
 use crate::destination::tree::open_file::InodeKey;
@@ -38,7 +38,7 @@ pub(super) struct Lanes {
 }
 
 /// A task and the inodes that it concerns.
-type Queued = (InodeKey, Option<InodeKey>, Task);
+type Queued = Entry<InodeKey, Task>;
 
 struct Shared {
     state: Mutex<State>,
@@ -105,10 +105,14 @@ impl Lanes {
     /// Which inode it concerns cannot be found out.
     pub(super) fn hand_over(&mut self, mut task: Task) -> Result<(), Failure> {
         let inodes = || -> Result<_, Cause> {
+            let file = task.file.inode()?;
             let source = task.source.as_ref().map(|source| source.inode());
-            Ok((task.file.inode()?, source.transpose()?))
+            // No task changes a file of another subvolume, which has another
+            // device number.
+            let source = source.transpose()?.filter(|source| source.0 == file.0);
+            Ok((file, source))
         };
-        let (inode, source) = inodes().map_err(|cause| StepError::from(cause).of(&task.step))?;
+        let (key, other) = inodes().map_err(|cause| StepError::from(cause).of(&task.step))?;
         for _ in std::iter::once(&task.file).chain(&task.source) {
             if !task.share.try_keep_file() {
                 // What is kept back here would never be carried out.
@@ -119,7 +123,7 @@ impl Lanes {
             }
         }
         self.batch_bytes += task.share.bytes();
-        self.batch.push((inode, source, task));
+        self.batch.push(Entry { key, other, task });
         if self.batch.len() >= BATCH_TASKS || self.batch_bytes >= BATCH_BYTES {
             self.flush();
         }
@@ -141,8 +145,8 @@ impl Lanes {
             self.batch.clear();
             return;
         }
-        for (inode, source, task) in self.batch.drain(..) {
-            state.order.push(inode, source, task);
+        for entry in self.batch.drain(..) {
+            state.order.push(entry);
         }
         self.shared.call_another(state);
     }
@@ -248,17 +252,18 @@ impl Shared {
         let mut state = lock(&self.state);
         while !state.closed {
             if state.activity.may_begin()
-                && let Some((begun, tasks)) = state.order.begin()
+                && let Some((begun, tasks)) = state.begin()
             {
                 let discard = state.discard;
-                let writer = state.take_writer();
+                let mut writer = state.take_writer();
                 state.activity.begin();
                 self.call_another(state);
-                let (writer, pace) = self.run(tasks, writer, discard);
+                let alone = matches!(begun, Begun::Alone);
+                let (pace, rest) = self.run(tasks, alone, &mut writer, discard);
                 state = lock(&self.state);
                 state.activity.end(pace);
                 state.writers.extend(writer);
-                state.order.done(begun);
+                state.order.done(begun, rest);
                 if state.order.is_done() {
                     self.idle.notify_all();
                 }
@@ -270,34 +275,56 @@ impl Shared {
         }
     }
 
+    /// Carries out tasks. Returns those that others may as well carry out,
+    /// because one before them was slow, if they were begun `alone`.
     fn run(
         &self,
-        tasks: Vec<Task>,
-        mut writer: Option<ContentWriter>,
+        tasks: Vec<Queued>,
+        alone: bool,
+        writer: &mut Option<ContentWriter>,
         discard: bool,
-    ) -> (Option<ContentWriter>, Pace) {
+    ) -> (Pace, Vec<Queued>) {
         let mut pace = Pace::default();
         if discard {
-            return (writer, pace);
+            return (pace, Vec::new());
         }
         let mut begun = Instant::now();
-        for task in tasks {
-            let done = match &mut writer {
-                Some(writer) => writer.run(&task),
+        let mut tasks = tasks.into_iter().peekable();
+        while let Some(Entry { task, .. }) = tasks.next() {
+            let done = match writer {
+                Some(writer) => {
+                    if let Some(next) = tasks.peek()
+                        && writer.run_early(&next.task, &task)
+                    {
+                        tasks.next();
+                    }
+                    writer.run(&task)
+                }
                 None => Err(StepError::from(Cause::NothingToFinish).of(&task.step)),
             };
             if let Err(failure) = done {
                 self.failures.push(failure);
             }
             let now = Instant::now();
-            pace.count(now - begun, task.share.bytes());
+            let slow = pace.count(now - begun, task.share.bytes());
+            if slow && alone {
+                break;
+            }
             begun = now;
         }
-        (writer, pace)
+        (pace, tasks.collect())
     }
 }
 
 impl State {
+    fn begin(&mut self) -> Option<(Begun, Vec<Queued>)> {
+        if self.activity.is_one() {
+            self.order.begin_alone()
+        } else {
+            self.order.begin()
+        }
+    }
+
     fn take_writer(&mut self) -> Option<ContentWriter> {
         let another = || self.writer.as_ref().map(ContentWriter::another);
         self.writers.pop().or_else(another)
@@ -342,6 +369,7 @@ mod tests {
     use std::sync::Weak;
 
     use btrfs_sendstream::{Position, StreamPath};
+    use rustix::io::{pread, pwrite};
 
     use super::*;
     use crate::destination::btrfs::budget::{Budget, Share};
@@ -423,6 +451,72 @@ mod tests {
             .hand_over(truncate(&file(), 0, 0, budget.take(1)))
             .unwrap();
         assert!(matches!(lanes.settle(), Err(Cause::NothingToFinish)));
+    }
+
+    fn write(file: &Arc<OpenFile>, command: u64, offset: u64, len: usize, share: Share) -> Task {
+        let op = Op::Write {
+            path: StreamPath::default(),
+            offset,
+            data: vec![vec![7; len].into()],
+        };
+        Task {
+            file: Arc::clone(file),
+            source: None,
+            step: Step::new(op, at(command)),
+            share,
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_written_and_cut_off_has_the_same_content() {
+        let budget = Budget::default();
+        let mut lanes = Lanes::start(Failures::default(), Activity::new(2)).unwrap();
+        lanes.begin(writer());
+        let mut cases = Vec::new();
+        for before in [0, 5, 20] {
+            for (offset, len) in [(0, 0), (0, 10), (5, 5), (15, 10)] {
+                for size in [0, 5, 10, 15, 25, 30] {
+                    let file = file();
+                    pwrite(&file.fd, &vec![1; before], 0).unwrap();
+                    let mut expected = vec![1; before];
+                    if len > 0 {
+                        expected.resize(before.max(offset + len), 0);
+                        expected[offset..offset + len].fill(7);
+                    }
+                    expected.resize(size, 0);
+                    let written = write(&file, 1, offset as u64, len, budget.take(1));
+                    lanes.hand_over(written).unwrap();
+                    lanes
+                        .hand_over(truncate(&file, 2, size as u64, budget.take(1)))
+                        .unwrap();
+                    cases.push((file, expected));
+                }
+            }
+        }
+        lanes.settle().unwrap();
+        for (file, expected) in cases {
+            let mut found = vec![0; 100];
+            let len = pread(&file.fd, &mut found, 0).unwrap();
+            assert_eq!(found[..len], expected);
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_cut_off_is_written_to() {
+        let budget = Budget::default();
+        let mut lanes = Lanes::start(Failures::default(), Activity::new(2)).unwrap();
+        lanes.begin(writer());
+        let file = file();
+        lanes
+            .hand_over(write(&file, 1, 0, 10, budget.take(1)))
+            .unwrap();
+        lanes
+            .hand_over(truncate(&file, 2, u64::MAX, budget.take(1)))
+            .unwrap();
+        lanes.wait().unwrap();
+        assert_eq!(lanes.shared.failures.take_first().unwrap().at, at(2));
+        lanes.settle().unwrap();
+        assert_eq!(rustix::fs::fstat(&file.fd).unwrap().st_size, 10);
     }
 
     /// More of them than processors, each with files of its own.
