@@ -8,7 +8,7 @@ use btrfs_sendstream::{CommandBuf, Item, Position};
 use super::program;
 
 /// Bytes that the subvolumes of one run may hold.
-const MEMORY: u64 = 8 << 20;
+pub(super) const MEMORY: u64 = 8 << 20;
 
 /// The clock of a model starts here; times that a program sets lie before.
 pub(super) const MODEL_CLOCK: i64 = 1_000_000_000;

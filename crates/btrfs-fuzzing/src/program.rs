@@ -3,16 +3,25 @@
 //! Bytes that were commands at random would fail at the second one and prove
 //! nothing. So the generator remembers which names it has made, prefers them,
 //! and often repeats what kernels emit: a creation, its rename, and commands
-//! on the new inode. A part of the choices ignores all that.
+//! on the new inode. A part of the choices ignores all that. Each command is
+//! tried on the model; of those that fail, few are left in ([`Trial`]), so
+//! that programs become long.
 
 use arbitrary::{Result, Unstructured};
+use btrfs_model::MemoryDestination;
+use btrfs_receive::{Destination, NewSubvolume, Planner, Rules};
 use btrfs_sendstream::{
-    Bytes, CloneRange, Command, CommandBuf, EnableVerity, EncodedWrite, StreamPath, SubvolumeName,
-    Timespec, Uuid,
+    Bytes, CloneRange, Command, CommandBuf, EnableVerity, EncodedWrite, Position, StreamPath,
+    SubvolumeName, Timespec, Uuid,
 };
+
+use super::plan::MEMORY;
 
 /// Commands of one program at most.
 const MAX_COMMANDS: usize = 200;
+
+/// One in so many commands that fail is left in the program.
+const FAILING: u8 = 128;
 
 const NAMES: [&str; 8] = ["a", "b", "c", "d", "o1-1-0", "o2-1-0", "..c", "é"];
 
@@ -41,7 +50,10 @@ struct Names {
 
 /// Commands for one or two subvolumes, END included.
 pub(super) fn commands(input: &mut Unstructured<'_>) -> Vec<CommandBuf> {
-    let mut commands = vec![subvol(0, None)];
+    let begin = subvol(0, None);
+    let mut trial = Trial::new();
+    trial.fails(&begin);
+    let mut commands = vec![begin];
     let mut names = Names {
         subvolumes: 1,
         ..Names::default()
@@ -50,6 +62,7 @@ pub(super) fn commands(input: &mut Unstructured<'_>) -> Vec<CommandBuf> {
         let next = match input.ratio(1_u8, 40) {
             Ok(true) if names.subvolumes < UUIDS.len() => {
                 if input.ratio(3_u8, 4).unwrap_or(true) {
+                    trial.fails(&Command::End);
                     commands.push(Command::End);
                 }
                 let parent = input.ratio(3_u8, 4).unwrap_or(true);
@@ -63,13 +76,64 @@ pub(super) fn commands(input: &mut Unstructured<'_>) -> Vec<CommandBuf> {
             Ok(_) => some_commands(input, &mut names),
             Err(error) => Err(error),
         };
-        match next {
-            Ok(next) => commands.extend(next),
-            Err(_) => break,
-        }
+        let Ok(mut next) = next else {
+            break;
+        };
+        next.retain(|command| {
+            let fails = trial.fails(command);
+            !fails || input.ratio(1, FAILING).unwrap_or(false)
+        });
+        commands.extend(next);
     }
     commands.push(Command::End);
     commands
+}
+
+/// Carries out the program as it grows, and goes on after what fails.
+struct Trial {
+    planner: Planner,
+    destination: MemoryDestination,
+    at: Position,
+}
+
+impl Trial {
+    fn new() -> Self {
+        Self {
+            planner: Planner::new(Rules::none()),
+            destination: MemoryDestination::new().with_limit(MEMORY),
+            at: Position::default(),
+        }
+    }
+
+    /// Whether `command` fails when its turn comes.
+    fn fails(&mut self, command: &CommandBuf) -> bool {
+        self.at.command += 1;
+        let (mut steps, mut failed) = (Vec::new(), false);
+        let new = NewSubvolume::from_command(command);
+        if new.is_some() || matches!(command, Command::End) {
+            self.planner.finish(&mut steps);
+        } else {
+            let planned = self.planner.command(command.clone(), self.at, &mut steps);
+            failed = planned.is_err();
+        }
+        for step in steps {
+            self.destination.apply(step);
+        }
+        while self.destination.next_failure().is_some() {
+            failed = true;
+        }
+        if matches!(command, Command::End) || new.is_some() {
+            // Not if none is under construction.
+            let _ = self.destination.finish(self.at);
+        }
+        if let Some(new) = new {
+            match self.destination.begin(&new, self.at) {
+                Ok(begun) => self.planner.begin(&begun.deferred, self.at),
+                Err(_) => failed = true,
+            }
+        }
+        failed
+    }
 }
 
 fn subvol(index: usize, parent: Option<usize>) -> CommandBuf {

@@ -140,10 +140,12 @@ mod xattr;
 pub use btrfs_lineage;
 pub use btrfs_sendstream;
 
-/// The body of a fuzz target that what is public does not suffice for.
+/// The bodies of fuzz targets that what is public does not suffice for.
 #[cfg(fuzzing)]
 #[doc(hidden)]
-pub use confine::fuzzing::confine as fuzz_confine;
+pub use {
+    confine::fuzzing::confine as fuzz_confine, destination::btrfs::fuzzing::lanes as fuzz_lanes,
+};
 
 pub use btrfs_sendstream::decompress::DecodeError;
 pub use destination::btrfs::{BeforeSeal, BtrfsDestination, BtrfsDestinationBuilder};

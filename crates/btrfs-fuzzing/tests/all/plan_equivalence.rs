@@ -11,7 +11,7 @@ fn choices() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 10_000,
+        cases: 3_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -39,5 +39,6 @@ fn programs_get_far() {
         complete += u64::from(whole);
     }
     println!("{commands} commands in {runs} programs, {complete} without a failure");
-    assert!(commands > 10 * runs && complete > runs / 50);
+    // Less than one in a hundred commands fails.
+    assert!(commands > 100 * (runs - complete) && complete > runs / 4);
 }

@@ -32,7 +32,7 @@ mod change;
 mod file;
 // A test that the fuzzer runs too, without the dependencies of tests.
 #[cfg(any(test, fuzzing))]
-#[cfg_attr(not(fuzzing), allow(unreachable_pub))]
+#[allow(unreachable_pub)]
 #[path = "tests/fuzzing.rs"]
 pub mod fuzzing;
 mod metadata;

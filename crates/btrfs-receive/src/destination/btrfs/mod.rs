@@ -17,6 +17,11 @@ mod content;
 
 mod engine;
 mod failures;
+// A test that the fuzzer runs too, without the dependencies of tests.
+#[cfg(any(test, fuzzing))]
+#[allow(unreachable_pub)]
+#[path = "tests/fuzzing.rs"]
+pub mod fuzzing;
 mod lanes;
 mod namespace;
 pub(crate) mod naming;
