@@ -19,6 +19,7 @@ use crate::digest::Digests;
 use crate::input::{Counted, Input, Source};
 use crate::messages::{Messages, strerror};
 use crate::progress::Progress;
+use crate::restore::Restore;
 use crate::sandbox::{self, Filesystem, Reach};
 use crate::signals::Signals;
 use crate::unfinished;
@@ -87,6 +88,9 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
     let Some(input) = Input::open_or_say(file, Some(signals), messages) else {
         return false;
     };
+    let Some(restore) = Restore::prepare(options, messages) else {
+        return false;
+    };
     if options.sandbox
         && let Err(text) = sandbox::enter(&reach(options, &[]), messages)
     {
@@ -95,7 +99,9 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
     }
     match destination(options, &cancel, messages) {
         Some(destination) => match receiver(destination, options, how(options, cancel), file) {
-            Ok(mut receiver) => run(&mut *receiver, input, options, messages),
+            Ok(mut receiver) => {
+                run(&mut *receiver, input, options, messages) && restore.finish(messages)
+            }
             Err(error) => {
                 unfinished::refused(&error, messages);
                 false

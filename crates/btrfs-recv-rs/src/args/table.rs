@@ -85,6 +85,10 @@ pub(crate) const SECTIONS: &[Section] = &[
         options: POLICIES,
     },
     Section {
+        title: "Restoring",
+        options: super::restore::OPTIONS,
+    },
+    Section {
         title: "Interrupted receives",
         options: RESUMING,
     },

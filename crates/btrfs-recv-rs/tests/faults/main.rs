@@ -5,6 +5,7 @@ mod full;
 mod injected;
 mod killed;
 mod power_cut;
+mod replaced;
 mod resume_stopped;
 mod resumed;
 mod support;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         injected::tests(),
         killed::tests(),
         power_cut::tests(),
+        replaced::tests(),
         resumed::tests(),
         resume_stopped::tests(),
     ];

@@ -9,6 +9,7 @@ mod messages;
 mod needs;
 mod old_kernel;
 mod policies;
+mod restore;
 mod sandbox;
 mod screens;
 mod signals;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         needs::tests(),
         old_kernel::tests(),
         policies::tests(),
+        restore::tests(),
         screens::tests(),
         sandbox::tests(),
         signals::tests(),
