@@ -118,6 +118,7 @@
 //! The crate is for Linux, and has no dependencies in C. `docs/kernel.md` in the
 //! repository lists the kernel features that it uses, and the fallbacks.
 
+mod allocation;
 mod confine;
 mod destination;
 pub mod dry_run;
@@ -145,6 +146,7 @@ pub use btrfs_sendstream;
 #[doc(hidden)]
 pub use confine::fuzzing::confine as fuzz_confine;
 
+pub use allocation::{AllocatedSpace, Allocation};
 pub use btrfs_sendstream::decompress::DecodeError;
 pub use destination::btrfs::{BeforeSeal, BtrfsDestination, BtrfsDestinationBuilder};
 pub use destination::directory::{DirectoryDestination, DirectoryDestinationBuilder};

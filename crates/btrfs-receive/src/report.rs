@@ -277,6 +277,9 @@ pub struct Fallbacks {
     /// Files without inode flags that could not be set (NOCOW on a file with
     /// content).
     pub flags_refused: u64,
+    /// Operations that found no space (`ENOSPC`), and succeeded after everything was
+    /// written to disk, which can free space.
+    pub retried_for_space: u64,
 }
 
 impl Fallbacks {
@@ -292,6 +295,7 @@ impl std::ops::AddAssign for Fallbacks {
         self.clones_copied += other.clones_copied;
         self.compression_refused += other.compression_refused;
         self.flags_refused += other.flags_refused;
+        self.retried_for_space += other.retried_for_space;
     }
 }
 

@@ -14,6 +14,7 @@ mod policies;
 mod restore;
 mod resume;
 pub(crate) mod screen;
+mod space;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -289,6 +290,8 @@ impl Messages {
 
     /// What was done another way, in one line.
     fn fallbacks(&mut self, name: &[u8], done: &Fallbacks) {
+        let mut done = *done;
+        self.retried_for_space(name, std::mem::take(&mut done.retried_for_space));
         if done.is_none() {
             return;
         }

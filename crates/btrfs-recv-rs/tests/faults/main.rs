@@ -4,6 +4,7 @@
 mod full;
 mod injected;
 mod killed;
+mod no_space;
 mod power_cut;
 mod replaced;
 mod resume_stopped;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         full::tests(),
         injected::tests(),
         killed::tests(),
+        no_space::tests(),
         power_cut::tests(),
         replaced::tests(),
         resumed::tests(),

@@ -345,6 +345,7 @@ mod tests {
 
     use super::*;
     use crate::destination::btrfs::budget::{Budget, Share};
+    use crate::destination::btrfs::space::Space;
     use crate::destination::tree::data::DataWriter;
     use crate::destination::tree::encoded::Accepted;
     use crate::destination::tree::flags::SharedFlags;
@@ -377,7 +378,13 @@ mod tests {
 
     fn writer() -> ContentWriter {
         let (accepted, flags) = (Accepted::default(), SharedFlags::default());
-        ContentWriter::new(DataWriter::decoding(), accepted, flags, true)
+        ContentWriter::new(
+            DataWriter::decoding(),
+            accepted,
+            flags,
+            Space::default(),
+            true,
+        )
     }
 
     #[test]

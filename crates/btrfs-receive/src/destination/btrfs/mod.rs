@@ -27,6 +27,7 @@ pub(crate) mod private;
 pub(crate) mod root;
 mod seal;
 mod sources;
+mod space;
 mod subvolume;
 mod unfinished;
 mod watch;

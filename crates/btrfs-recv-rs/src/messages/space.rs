@@ -1,0 +1,23 @@
+//! Messages about a filesystem that is nearly full.
+
+use super::Messages;
+
+impl Messages {
+    /// Operations succeeded only after everything was written to disk.
+    pub(super) fn retried_for_space(&mut self, name: &[u8], count: u64) {
+        if count == 0 {
+            return;
+        }
+        let line = self.line.text("WARNING: ").name(name);
+        let operations = if count == 1 {
+            "operation"
+        } else {
+            "operations"
+        };
+        line.format(format_args!(
+            ": {count} {operations} found no space, and succeeded after everything was written to \
+             disk; the filesystem is nearly full; the content is complete"
+        ));
+        line.write_stderr();
+    }
+}
