@@ -16,6 +16,7 @@ complete -c btrfs-recv-rs -l on-error -x -a 'keep delete' -d 'keep (default) or 
 complete -c btrfs-recv-rs -l exclude-xattr -x -d 'ignore extended attributes whose name matches PATTERN, such as security.selinux or system.posix_acl_*; may be repeated'
 complete -c btrfs-recv-rs -l no-fileattr -d 'ignore inode flags (chattr)'
 complete -c btrfs-recv-rs -l allow-unknown -d 'skip unknown commands and attributes, such as vendor extensions'
+complete -c btrfs-recv-rs -l zeros -x -a 'keep holes' -d 'keep (default) blocks of zeros, or make holes of them'
 complete -c btrfs-recv-rs -l parent -x -a '(__fish_complete_directories)' -d 'use PATH as the parent of the first incremental stream (not verified)'
 complete -c btrfs-recv-rs -l clone-source -x -a '(__fish_complete_directories)' -d 'clone from PATH where the stream names its UUID, or UUID (not verified); may be repeated'
 complete -c btrfs-recv-rs -l writable -x -d 'when all is received, take a writable snapshot NAME of the last subvolume'

@@ -280,6 +280,9 @@ pub struct Fallbacks {
     /// Operations that found no space (`ENOSPC`), and succeeded after everything was
     /// written to disk, which can free space.
     pub retried_for_space: u64,
+    /// Bytes of zeros that were not written but became holes, as asked for; see
+    /// [`zeros_as_holes`](crate::BtrfsDestinationBuilder::zeros_as_holes).
+    pub zeros_as_holes: u64,
 }
 
 impl Fallbacks {
@@ -296,6 +299,7 @@ impl std::ops::AddAssign for Fallbacks {
         self.compression_refused += other.compression_refused;
         self.flags_refused += other.flags_refused;
         self.retried_for_space += other.retried_for_space;
+        self.zeros_as_holes += other.zeros_as_holes;
     }
 }
 

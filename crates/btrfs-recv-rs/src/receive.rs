@@ -346,6 +346,7 @@ fn open_destination(
         // a sandbox can refuse.
         .force_decompress(options.force_decompress || options.sandbox)
         .check_encoded(options.test_encoded)
+        .zeros_as_holes(options.zeros_as_holes)
         .atomic(options.atomic);
     if options.confine_sources {
         builder = builder.jail(path);

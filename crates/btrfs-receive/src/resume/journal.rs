@@ -328,6 +328,8 @@ struct FallbacksDef {
     flags_refused: u64,
     #[serde(default)]
     retried_for_space: u64,
+    #[serde(default)]
+    zeros_as_holes: u64,
 }
 
 #[derive(Serialize, Deserialize)]

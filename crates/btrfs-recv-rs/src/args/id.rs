@@ -23,6 +23,7 @@ pub(crate) enum Id {
     Replace,
     KeepOld,
     DeleteOld,
+    Zeros,
     Resumable,
     CheckpointEvery,
     StateDir,

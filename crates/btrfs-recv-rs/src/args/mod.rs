@@ -115,6 +115,8 @@ pub(crate) struct Receive {
     pub(crate) atomic: bool,
     /// The file with the digests that subvolumes must have.
     pub(crate) digest: Option<PathBuf>,
+    /// Whether blocks of zeros become holes.
+    pub(crate) zeros_as_holes: bool,
     /// What to make of the last subvolume.
     pub(crate) restore: Restore,
     /// How to make the receive resumable, if it is to be.
@@ -152,6 +154,7 @@ impl Default for Receive {
             clone_sources: Vec::new(),
             atomic: false,
             digest: None,
+            zeros_as_holes: false,
             restore: Restore::default(),
             resume: None,
             progress: false,

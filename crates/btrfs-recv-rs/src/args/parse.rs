@@ -149,6 +149,7 @@ impl Given {
             Id::Replace => self.receive.restore.replace(value)?,
             Id::KeepOld => self.receive.restore.keep_old(value)?,
             Id::DeleteOld => self.receive.restore.delete_old = true,
+            Id::Zeros => self.receive.zeros_as_holes = policy::zeros(value)?,
             Id::Resumable => _ = self.resume(),
             Id::CheckpointEvery => self.resume().every(value)?,
             Id::StateDir => self.resume().state_dir = Some(value.into()),

@@ -292,6 +292,7 @@ impl Messages {
     fn fallbacks(&mut self, name: &[u8], done: &Fallbacks) {
         let mut done = *done;
         self.retried_for_space(name, std::mem::take(&mut done.retried_for_space));
+        self.zeros_as_holes(name, std::mem::take(&mut done.zeros_as_holes));
         if done.is_none() {
             return;
         }

@@ -169,6 +169,8 @@ impl Engine {
             .id;
         self.finder.set_under_construction(Some(id));
         let accepted = Accepted::of(&root, id)?;
+        let blocks = sys::fs_info(&root).map_err(named("BTRFS_IOC_FS_INFO"))?;
+        let blocks = blocks.sector_size;
         let space = Space::of(&root).map_err(named("fcntl"))?;
         let root = self.finder.confine(root)?;
         let names = if holds_names {
@@ -177,7 +179,7 @@ impl Engine {
             RootNames::of_new()
         };
         self.lanes.begin(ContentWriter::new(
-            DataWriter::new(self.encoding, accepted.clone()),
+            DataWriter::new(self.encoding, accepted.clone()).blocks_of(blocks),
             accepted.clone(),
             flags.clone(),
             space.clone(),

@@ -124,6 +124,18 @@ impl BtrfsDestinationBuilder {
         self
     }
 
+    /// Make holes of the blocks of zeros in the data of plain writes, instead of
+    /// storing them: in incremental streams of version 1, and before Linux 6.17 in all,
+    /// kernels send the new holes of a changed file as zeros. The content is the same. Blocks are those of the filesystem;
+    /// encoded writes stay as they are. Room that a file set aside (`fallocate`) is given
+    /// back where zeros are written. The bytes are counted in
+    /// [`Fallbacks::zeros_as_holes`](crate::Fallbacks::zeros_as_holes). Default
+    /// `false`.
+    pub fn zeros_as_holes(mut self, holes: bool) -> Self {
+        self.encoding.zeros_as_holes = holes;
+        self
+    }
+
     /// Use only subvolumes at or below this directory as parent or clone
     /// source. Default: any subvolume of the filesystem.
     pub fn jail(mut self, directory: impl Into<PathBuf>) -> Self {
