@@ -39,7 +39,8 @@ pub use lookup::{
     RootRef, UserPath, containing_subvolume, ino_lookup_user, inode_path, subvolume_rootrefs,
 };
 pub use number::{
-    INODE_ITEM, ROOT_INODE, TOP_LEVEL, UUID_RECEIVED_SUBVOLUME, UUID_SUBVOLUME, UUID_TREE,
+    INODE_ITEM, QGROUP_INFO, QGROUP_LIMIT, QUOTA_TREE, ROOT_INODE, TOP_LEVEL,
+    UUID_RECEIVED_SUBVOLUME, UUID_SUBVOLUME, UUID_TREE,
 };
 pub use opens::{Opened, Opens, is_open_for_writing};
 pub use search::{Item, Key, stored_generation, tree_search, tree_search_since};

@@ -128,6 +128,7 @@ mod observer;
 mod options;
 mod plan;
 mod policy;
+mod qgroup;
 mod receiver;
 mod report;
 #[cfg(feature = "resume")]
@@ -160,6 +161,7 @@ pub use options::{Cancel, OnError, Options};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};
 pub use plan::{Planner, Rules};
 pub use policy::{PatternError, XattrPattern};
+pub use qgroup::QgroupLimit;
 pub use receiver::{Flow, Receiver};
 pub use report::{
     Excluded, Fallbacks, Loss, LossKind, LossSummary, Outcome, Report, SubvolumeReport, Waits,

@@ -9,7 +9,7 @@ use rustix::thread::CapabilitySet;
 
 use super::resume::on_resume;
 use super::source::{on_extraction, on_no_source, on_taken};
-use super::space::no_space;
+use super::space::{no_space, over_quota};
 use super::{Advice, has};
 use crate::digest::Problem;
 
@@ -153,11 +153,7 @@ fn on_errno(failure: &Failure, errno: Errno, destination: &Path) -> Option<Advic
             "the filesystem is mounted read-only, or the kernel made it read-only after an error",
             "look at dmesg; if there is no error, remount it writable (mount -o remount,rw)",
         ),
-        Errno::DQUOT => Advice::new(
-            "the limit of a qgroup is reached",
-            "look which (btrfs qgroup show -pre PATH: rfer against max_rfer, excl against \
-             max_excl); raise the limit (btrfs qgroup limit), or delete subvolumes",
-        ),
+        Errno::DQUOT => over_quota(destination),
         Errno::IO => Advice::new(
             "the disk or the filesystem failed",
             "look at dmesg and btrfs device stats before receiving again",

@@ -3,13 +3,16 @@
 use std::fs::File;
 use std::path::Path;
 
-use btrfs_receive::{AllocatedSpace, Allocation};
+use btrfs_receive::{AllocatedSpace, Allocation, QgroupLimit};
 use sendstream_common::text::bytes;
 
 use super::Advice;
 
 /// Less than this is no room for another block group, in bytes.
 const BLOCK_GROUP: u64 = 32 << 20;
+
+/// Qgroups that are named.
+const MAX_QGROUPS: usize = 4;
 
 /// What is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +54,37 @@ pub(super) fn no_space(directory: &Path, to_come: Option<u64>) -> Advice {
         None => "delete files, then receive again",
     };
     Advice::new(likely, to_do)
+}
+
+/// Returns the advice for a directory in which the limit of a qgroup is reached.
+pub(super) fn over_quota(directory: &Path) -> Advice {
+    let open = File::open(directory);
+    let reached = open.and_then(|directory| {
+        // What is used is known when it is on disk.
+        let _ = rustix::fs::syncfs(&directory);
+        QgroupLimit::reached(directory)
+    });
+    let reached = reached.unwrap_or_default();
+    let shown = reached.iter().take(MAX_QGROUPS).map(|it| {
+        let kind = if it.exclusive {
+            "exclusive"
+        } else {
+            "referenced"
+        };
+        let (used, limit) = (bytes(it.used), bytes(it.limit));
+        format!("{it} has {used} of {limit} {kind}")
+    });
+    let shown: Vec<_> = shown.collect();
+    let likely = if shown.is_empty() {
+        "the limit of a qgroup is reached".to_owned()
+    } else {
+        format!("the limit of a qgroup is reached: {}", shown.join(", "))
+    };
+    Advice::new(
+        likely,
+        "raise the limit (btrfs qgroup limit; btrfs qgroup show -pre PATH shows all), or delete \
+         subvolumes of the qgroup; delete the incomplete subvolume, then receive again",
+    )
 }
 
 fn describe(allocation: &Allocation) -> (String, Option<Full>) {

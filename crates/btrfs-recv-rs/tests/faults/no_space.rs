@@ -1,9 +1,10 @@
 //! Filesystems that have no space for a moment, or none at all.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use btrfs_testkit::{LoopFilesystem, Sender, SentSample, Test, subvolume, test};
 use rustix::io::Errno;
@@ -18,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(space_that_was_just_freed_is_used),
         test!(a_full_filesystem_is_described),
         test!(no_room_for_metadata_alone_is_another_remedy),
+        test!(a_quota_is_another_thing),
     ]
 }
 
@@ -212,4 +214,49 @@ fn no_room_for_metadata_alone_is_another_remedy() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("no room for metadata: data "), "{stderr}");
     assert!(stderr.contains("btrfs balance start -dusage="), "{stderr}");
+}
+
+/// The limit is set once the subvolume is there.
+fn a_quota_is_another_thing() {
+    let from = LoopFilesystem::new();
+    let stream = send(&from, 20, 1 << 20);
+    let to = LoopFilesystem::new();
+    let btrfs = |arguments: &[&str]| {
+        let path = to.path();
+        let status = Command::new("btrfs").args(arguments).arg(path).status();
+        assert!(status.unwrap().success(), "{arguments:?}");
+    };
+    btrfs(&["quota", "enable"]);
+    btrfs(&["qgroup", "create", "1/7"]);
+    btrfs(&["qgroup", "limit", "-e", "5M", "1/7"]);
+    let mut child = Command::new(COMMAND)
+        .arg(to.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let (first, rest) = stream.split_at(4096);
+    stdin.write_all(first).unwrap();
+    while !to.path().join("snap").exists() {
+        std::thread::yield_now();
+    }
+    btrfs(&["qgroup", "limit", "5M", "0/256"]);
+    // The command stops before it has read everything.
+    let _ = stdin.write_all(rest);
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(subvolume::facts(&to.path().join("snap")).id, 256);
+    for part in [
+        "Disk quota exceeded",
+        "likely: the limit of a qgroup is reached: 0/256 has ",
+        " of 5.0 MiB referenced\n",
+        "to do: raise the limit (btrfs qgroup limit; ",
+    ] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    assert_eq!(check(to.path(), from.path()), 0);
 }
