@@ -10,15 +10,17 @@ use std::ffi::c_char;
 use std::os::fd::BorrowedFd;
 
 pub(crate) use linux_raw_sys::btrfs::{
-    btrfs_ioctl_clone_range_args as CloneRangeArgs, btrfs_ioctl_encoded_io_args as EncodedIoArgs,
-    btrfs_ioctl_fs_info_args as FsInfoArgs, btrfs_ioctl_get_subvol_info_args as SubvolInfoArgs,
+    btrfs_ioctl_clone_range_args as CloneRangeArgs, btrfs_ioctl_dev_info_args as DevInfoArgs,
+    btrfs_ioctl_encoded_io_args as EncodedIoArgs, btrfs_ioctl_fs_info_args as FsInfoArgs,
+    btrfs_ioctl_get_subvol_info_args as SubvolInfoArgs,
     btrfs_ioctl_get_subvol_rootref_args as RootrefArgs,
     btrfs_ioctl_get_subvol_rootref_args__bindgen_ty_1 as RootrefEntry,
     btrfs_ioctl_ino_lookup_args as InoLookupArgs,
     btrfs_ioctl_ino_lookup_user_args as InoLookupUserArgs,
     btrfs_ioctl_received_subvol_args as ReceivedSubvolArgs, btrfs_ioctl_send_args as SendArgs,
-    btrfs_ioctl_timespec as TimespecArgs, btrfs_ioctl_vol_args as VolArgs,
-    btrfs_ioctl_vol_args_v2 as VolArgsV2, btrfs_ioctl_vol_args_v2__bindgen_ty_1 as VolArgsV2Qgroup,
+    btrfs_ioctl_space_info as SpaceInfoArgs, btrfs_ioctl_timespec as TimespecArgs,
+    btrfs_ioctl_vol_args as VolArgs, btrfs_ioctl_vol_args_v2 as VolArgsV2,
+    btrfs_ioctl_vol_args_v2__bindgen_ty_1 as VolArgsV2Qgroup,
     btrfs_ioctl_vol_args_v2__bindgen_ty_2 as VolArgsV2Target,
 };
 use linux_raw_sys::general::fsxattr;
@@ -33,8 +35,11 @@ pub(crate) const SUBVOL_CREATE: Opcode = opcode::write::<VolArgs>(MAGIC, 14);
 pub(crate) const SNAP_DESTROY: Opcode = opcode::write::<VolArgs>(MAGIC, 15);
 pub(crate) const TREE_SEARCH_V2: Opcode = opcode::read_write::<SearchHead>(MAGIC, 17);
 pub(crate) const INO_LOOKUP: Opcode = opcode::read_write::<InoLookupArgs>(MAGIC, 18);
+/// The size in its number is that of the head.
+pub(crate) const SPACE_INFO: Opcode = opcode::read_write::<[u64; 2]>(MAGIC, 20);
 pub(crate) const SNAP_CREATE_V2: Opcode = opcode::write::<VolArgsV2>(MAGIC, 23);
 pub(crate) const SUBVOL_SETFLAGS: Opcode = opcode::write::<u64>(MAGIC, 26);
+pub(crate) const DEV_INFO: Opcode = opcode::read_write::<DevInfoArgs>(MAGIC, 30);
 pub(crate) const FS_INFO: Opcode = opcode::read::<FsInfoArgs>(MAGIC, 31);
 pub(crate) const SET_RECEIVED_SUBVOL: Opcode = opcode::read_write::<ReceivedSubvolArgs>(MAGIC, 37);
 pub(crate) const SEND: Opcode = opcode::write::<SendArgs>(MAGIC, 38);
@@ -53,6 +58,14 @@ pub(crate) const FSSETXATTR: Opcode = opcode::write::<fsxattr>(b'X', 32);
 /// What `TREE_SEARCH_V2` takes ahead of its buffer: the key block, then the
 /// size of the buffer.
 pub(crate) type SearchHead = [u64; 14];
+
+/// `struct btrfs_ioctl_space_args`, with room behind its head.
+#[repr(C)]
+pub(crate) struct SpaceArgs {
+    pub(crate) slots: u64,
+    pub(crate) total: u64,
+    pub(crate) spaces: [SpaceInfoArgs; super::space::SLOTS],
+}
 
 /// `struct fsverity_enable_arg`.
 #[repr(C)]

@@ -26,6 +26,7 @@ mod number;
 mod opens;
 mod search;
 mod send;
+mod space;
 mod subvolume;
 #[cfg(test)]
 mod tests;
@@ -38,11 +39,14 @@ pub use lookup::{
     RootRef, UserPath, containing_subvolume, ino_lookup_user, inode_path, subvolume_rootrefs,
 };
 pub use number::{
-    INODE_ITEM, ROOT_INODE, TOP_LEVEL, UUID_RECEIVED_SUBVOLUME, UUID_SUBVOLUME, UUID_TREE,
+    INODE_ITEM, QGROUP_INFO, QGROUP_LIMIT, QUOTA_TREE, ROOT_INODE, TOP_LEVEL,
+    UUID_RECEIVED_SUBVOLUME, UUID_SUBVOLUME, UUID_TREE,
 };
 pub use opens::{Opened, Opens, is_open_for_writing};
 pub use search::{Item, Key, stored_generation, tree_search, tree_search_since};
 pub use send::send_changes;
+pub use space::{SpaceInfo, SpaceKind, space_info, unallocated};
+use subvolume::fs_info_args;
 pub use subvolume::{
     FsInfo, Received, SubvolumeInfo, SubvolumeTime, fs_info, set_received_subvol, snap_create,
     snap_destroy, subvol_create, subvol_destroy, subvol_set_read_only, subvolume_info,

@@ -250,6 +250,15 @@ pub struct FsInfo {
 /// # Errors
 /// `ENOTTY` if it is not btrfs.
 pub fn fs_info(fd: impl AsFd) -> Result<FsInfo> {
+    let args = fs_info_args(fd)?;
+    Ok(FsInfo {
+        fsid: Uuid::from_bytes(args.fsid),
+        node_size: args.nodesize,
+        sector_size: args.sectorsize,
+    })
+}
+
+pub(crate) fn fs_info_args(fd: impl AsFd) -> Result<FsInfoArgs> {
     let mut args = FsInfoArgs {
         max_id: 0,
         num_devices: 0,
@@ -267,11 +276,7 @@ pub fn fs_info(fd: impl AsFd) -> Result<FsInfo> {
     // SAFETY: FS_INFO reads and writes this structure, made of integers; the
     // direction in its number is only a convention.
     unsafe { abi::update::<{ abi::FS_INFO }, _>(fd.as_fd(), &mut args) }?;
-    Ok(FsInfo {
-        fsid: Uuid::from_bytes(args.fsid),
-        node_size: args.nodesize,
-        sector_size: args.sectorsize,
-    })
+    Ok(args)
 }
 
 fn vol_args_v2(target: VolArgsV2Target) -> VolArgsV2 {

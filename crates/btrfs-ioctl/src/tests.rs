@@ -40,6 +40,28 @@ fn subvolumes_are_made_and_copied() {
 }
 
 #[test]
+fn space_is_divided() {
+    on_btrfs(|fs| {
+        let top = open(fs.path());
+        let infos = space_info(&top).unwrap();
+        let of = |kind| infos.iter().find(|info| info.kind == kind).unwrap();
+        for kind in [SpaceKind::Data, SpaceKind::Metadata, SpaceKind::System] {
+            let info = of(kind);
+            assert!(info.total > 0 && info.used <= info.total, "{info:?}");
+        }
+        assert_eq!(of(SpaceKind::Metadata).profile(), "DUP");
+        assert_eq!(of(SpaceKind::Data).profile(), "single");
+        assert!(of(SpaceKind::Reserve).total > 0);
+        let free = unallocated(&top).unwrap();
+        let twice = of(SpaceKind::Metadata).total + of(SpaceKind::System).total;
+        let size = std::fs::metadata(fs.image()).unwrap().len();
+        assert_eq!(free, size - of(SpaceKind::Data).total - 2 * twice);
+        assert_eq!(space_info(open(Path::new("/proc"))), Err(Errno::NOTTY));
+        assert_eq!(unallocated(open(Path::new("/proc"))), Err(Errno::NOTTY));
+    });
+}
+
+#[test]
 fn a_subvolume_is_sealed_and_described() {
     on_btrfs(|fs| {
         let top = open(fs.path());

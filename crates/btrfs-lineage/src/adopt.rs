@@ -28,13 +28,12 @@
 //! as its parent UUID one that no longer exists. Who has something open in the
 //! copy, or has mounted it, goes on using the copy.
 
-use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use btrfs_ioctl::{self as sys, ROOT_INODE, SubvolumeInfo};
-use rustix::fs::{Dir, Mode, OFlags, RenameFlags, fstat, fsync, openat, renameat_with, syncfs};
+use btrfs_ioctl::{self as sys, SubvolumeInfo};
+use rustix::fs::syncfs;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use uuid::Uuid;
 
@@ -42,6 +41,7 @@ use crate::digest::{
     Difference, DigestDocument, DigestError, DigestOptions, DigestProgress, Name, Sha, differences,
     digest,
 };
+use crate::entry::{self, EntryError};
 use crate::{INSIDE, PrivateDirectory, PrivateDirectoryError, unchanged};
 
 /// What is between the name of the copy and the digits.
@@ -189,6 +189,17 @@ impl From<PrivateDirectoryError> for AdoptError {
     }
 }
 
+impl From<EntryError> for AdoptError {
+    fn from(error: EntryError) -> Self {
+        match error {
+            EntryError::NotASubvolume => DigestError::NotASubvolume.into(),
+            EntryError::NotAnEntry => Self::NotAnEntry,
+            EntryError::Moved => Self::Moved,
+            EntryError::System(call, errno) => of(call)(errno),
+        }
+    }
+}
+
 fn of(call: &'static str) -> impl Fn(Errno) -> AdoptError {
     move |errno| AdoptError::System {
         call,
@@ -211,7 +222,7 @@ pub fn adopt(
     options: &AdoptOptions,
 ) -> Result<Adoption, AdoptError> {
     let directory = fcntl_dupfd_cloexec(directory, 3).map_err(of("fcntl"))?;
-    let (root, info) = subvolume(&directory, name)?;
+    let (root, info) = entry::open(&directory, name)?;
     let adopting = Adopting {
         directory,
         name,
@@ -249,7 +260,7 @@ pub fn adopt(
         (adoption.subvolume_id, adoption.uuid) = (id, uuid);
         adoption.left.extend(left);
     }
-    for name in adopting.leftovers() {
+    for name in entry::unguessable(&adopting.directory, &prefix(name)) {
         if adoption.left.iter().all(|left| *left.name != *name) {
             let reason =
                 "left by an adoption that was interrupted or could not delete it".to_owned();
@@ -288,15 +299,7 @@ impl Adopting<'_> {
         if info.uuid == document.uuid || info.uuid == wanted {
             return Err(AdoptError::Itself);
         }
-        let around = match sys::subvolume_info(&self.directory) {
-            Ok(around) => around,
-            Err(Errno::NOTTY) => return Err(AdoptError::NotAnEntry),
-            Err(errno) => return Err(of("BTRFS_IOC_GET_SUBVOL_INFO")(errno)),
-        };
-        let directory = fstat(&self.directory).map_err(of("fstat"))?;
-        if (around.id, directory.st_ino) != (info.parent_id, info.dir_id) {
-            return Err(AdoptError::NotAnEntry);
-        }
+        entry::check_place(&self.directory, info)?;
         if !info.read_only && !options.make_read_only {
             return Err(AdoptError::Writable);
         }
@@ -305,15 +308,10 @@ impl Adopting<'_> {
             let found = info.received_uuid;
             return Err(AdoptError::OtherReceivedUuid { found });
         }
-        let inside = sys::subvolume_rootrefs(&self.root, 1);
-        if inside
-            .map_err(of("BTRFS_IOC_GET_SUBVOL_ROOTREF"))?
-            .is_empty()
-        {
-            Ok(())
-        } else {
-            Err(AdoptError::HoldsSubvolumes)
+        if entry::holds_subvolumes(&self.root)? {
+            return Err(AdoptError::HoldsSubvolumes);
         }
+        Ok(())
     }
 
     /// # Errors
@@ -355,7 +353,7 @@ impl Adopting<'_> {
         sys::snap_create(&workshop.directory, INSIDE, &self.root, false)
             .map_err(of("BTRFS_IOC_SNAP_CREATE_V2"))?;
         workshop.is_filled = true;
-        let (inside, taken) = subvolume(&workshop.directory, INSIDE)?;
+        let (inside, taken) = entry::open(&workshop.directory, INSIDE)?;
         if taken.parent_uuid != self.info.uuid {
             return Err(AdoptError::Moved);
         }
@@ -387,7 +385,7 @@ impl Adopting<'_> {
 
     /// Exchanges the adopted snapshot, called `aside`, and the copy.
     fn exchange(&self, aside: &[u8], of_this: &SubvolumeInfo) -> Result<SubvolumeInfo, AdoptError> {
-        let (_, made) = subvolume(&self.directory, aside)?;
+        let (_, made) = entry::open(&self.directory, aside)?;
         let wanted = self.document.sent_as;
         let is_right = made.read_only
             && made.parent_uuid == of_this.uuid
@@ -395,30 +393,16 @@ impl Adopting<'_> {
         if !is_right {
             return Err(AdoptError::Moved);
         }
-        let exchange = || {
-            let (directory, how) = (&self.directory, RenameFlags::EXCHANGE);
-            renameat_with(directory, aside, directory, self.name, how)
-        };
-        exchange().map_err(of("renameat2"))?;
-        let is = |name: &[u8], id: u64| {
-            subvolume(&self.directory, name).is_ok_and(|(_, info)| info.id == id)
-        };
-        if !is(self.name, made.id) || !is(aside, self.info.id) {
-            let _ = exchange();
-            return Err(AdoptError::Moved);
-        }
         // The names have to survive a power cut before anything is deleted.
-        if let Err(errno) = fsync(&self.directory) {
-            let _ = exchange();
-            return Err(of("fsync")(errno));
-        }
+        let (made_id, copy_id) = (made.id, self.info.id);
+        entry::exchange(&self.directory, (aside, made_id), (self.name, copy_id))?;
         Ok(made)
     }
 
     /// Deletes an adopted snapshot that did not get its name.
     fn discard(&self, aside: &[u8], of_this: &SubvolumeInfo) {
-        if subvolume(&self.directory, aside).is_ok_and(|(_, info)| info.parent_uuid == of_this.uuid)
-        {
+        let is_ours = |(_, info): (OwnedFd, SubvolumeInfo)| info.parent_uuid == of_this.uuid;
+        if entry::open(&self.directory, aside).is_ok_and(is_ours) {
             let _ = sys::snap_destroy(&self.directory, aside);
         }
     }
@@ -442,9 +426,8 @@ impl Adopting<'_> {
             }
             return Err("it was changed during the adoption, and has the changes".to_owned());
         }
-        match subvolume(&self.directory, aside) {
-            Ok((_, info)) if info.id == self.info.id => {}
-            _ => return Err("another process moved it".to_owned()),
+        if !entry::is(&self.directory, aside, self.info.id) {
+            return Err("another process moved it".to_owned());
         }
         sys::snap_destroy(&self.directory, aside)
             .map_err(|errno| failed("BTRFS_IOC_SNAP_DESTROY", errno))
@@ -453,46 +436,15 @@ impl Adopting<'_> {
     /// Deletes the private directories of adoptions of this copy that were
     /// interrupted.
     fn clean(&self) {
-        for name in self.leftovers() {
+        for name in entry::unguessable(&self.directory, &prefix(self.name)) {
             drop(Workshop::left(&self.directory, name, &self.info));
         }
     }
-
-    /// The names in the directory that adoptions of this copy give.
-    fn leftovers(&self) -> HashSet<Vec<u8>> {
-        let Ok(entries) = Dir::read_from(&self.directory) else {
-            return HashSet::new();
-        };
-        let prefix = prefix(self.name);
-        let names = entries.map_while(Result::ok);
-        names
-            .map(|entry| entry.file_name().to_bytes().to_vec())
-            .filter(|name| PrivateDirectory::is_unguessable(name, &prefix))
-            .collect()
-    }
 }
 
-/// What the names begin with that an adoption gives: as much of the name of the
-/// copy as leaves room for the rest.
+/// What the names begin with that an adoption gives.
 fn prefix(name: &[u8]) -> Vec<u8> {
-    let name = name
-        .get(..PrivateDirectory::MAX_PREFIX - INFIX.len())
-        .unwrap_or(name);
-    [name, INFIX].concat()
-}
-
-/// The root of a subvolume, by its name in a directory.
-fn subvolume(directory: impl AsFd, name: &[u8]) -> Result<(OwnedFd, SubvolumeInfo), AdoptError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root = openat(directory, name, flags, Mode::empty()).map_err(of("openat"))?;
-    if fstat(&root).map_err(of("fstat"))?.st_ino != ROOT_INODE {
-        return Err(DigestError::NotASubvolume.into());
-    }
-    match sys::subvolume_info(&root) {
-        Ok(info) => Ok((root, info)),
-        Err(Errno::NOTTY) => Err(DigestError::NotASubvolume.into()),
-        Err(errno) => Err(of("BTRFS_IOC_GET_SUBVOL_INFO")(errno)),
-    }
+    entry::prefix(name, INFIX)
 }
 
 /// A private directory, and whether there is a subvolume in it that an adoption
@@ -516,7 +468,7 @@ impl Workshop {
     /// copy, or what the copy is a snapshot of by now.
     fn left(around: &OwnedFd, name: Vec<u8>, copy: &SubvolumeInfo) -> Option<Self> {
         let directory = PrivateDirectory::left(around, name)?;
-        let inside = subvolume(&directory, INSIDE).ok();
+        let inside = entry::open(&directory, INSIDE).ok();
         let is_ours = |(_, inside): &(OwnedFd, SubvolumeInfo)| {
             inside.parent_uuid == copy.uuid || inside.uuid == copy.parent_uuid
         };
@@ -544,13 +496,5 @@ mod tests {
         let name = prefix(b"copy");
         let error = AdoptError::from(PrivateDirectoryError::Replaced { name });
         assert!(matches!(error, AdoptError::Moved));
-    }
-
-    #[test]
-    fn names_are_short_enough() {
-        for len in [1, 228, 229, 255] {
-            let name = PrivateDirectory::unguessable(&prefix(&vec![b'x'; len]));
-            assert!(name.len() <= 255, "{len}");
-        }
     }
 }

@@ -8,7 +8,8 @@
 //!
 //! With the feature `digest`, the module `digest` computes a digest of
 //! everything that send carries of a subvolume, and the module `adopt` makes a
-//! copy that was not received a parent.
+//! copy that was not received a parent. The module [`writable`] makes a writable
+//! subvolume from a received one, in the place of another if that is wanted.
 //!
 //! # How it searches
 //! | privilege | UUID → ids | id → descriptor |
@@ -84,6 +85,7 @@ mod candidate;
 mod choice;
 #[cfg(feature = "digest")]
 pub mod digest;
+mod entry;
 mod inventory;
 mod lookup;
 mod mount;
@@ -104,6 +106,7 @@ mod unfinished;
 mod used;
 mod uuid;
 mod walk;
+pub mod writable;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;

@@ -118,6 +118,7 @@
 //! The crate is for Linux, and has no dependencies in C. `docs/kernel.md` in the
 //! repository lists the kernel features that it uses, and the fallbacks.
 
+mod allocation;
 mod confine;
 mod destination;
 pub mod dry_run;
@@ -127,6 +128,7 @@ mod observer;
 mod options;
 mod plan;
 mod policy;
+mod qgroup;
 mod receiver;
 mod report;
 #[cfg(feature = "resume")]
@@ -147,6 +149,7 @@ pub use {
     confine::fuzzing::confine as fuzz_confine, destination::btrfs::fuzzing::lanes as fuzz_lanes,
 };
 
+pub use allocation::{AllocatedSpace, Allocation};
 pub use btrfs_sendstream::decompress::DecodeError;
 pub use destination::btrfs::{BeforeSeal, BtrfsDestination, BtrfsDestinationBuilder};
 pub use destination::directory::{DirectoryDestination, DirectoryDestinationBuilder};
@@ -160,6 +163,7 @@ pub use options::{Cancel, OnError, Options};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};
 pub use plan::{Planner, Rules};
 pub use policy::{PatternError, XattrPattern};
+pub use qgroup::QgroupLimit;
 pub use receiver::{Flow, Receiver};
 pub use report::{
     Excluded, Fallbacks, Loss, LossKind, LossSummary, Outcome, Report, SubvolumeReport, Waits,

@@ -277,6 +277,12 @@ pub struct Fallbacks {
     /// Files without inode flags that could not be set (NOCOW on a file with
     /// content).
     pub flags_refused: u64,
+    /// Operations that found no space (`ENOSPC`), and succeeded after everything was
+    /// written to disk, which can free space.
+    pub retried_for_space: u64,
+    /// Bytes of zeros that were not written but became holes, as asked for; see
+    /// [`zeros_as_holes`](crate::BtrfsDestinationBuilder::zeros_as_holes).
+    pub zeros_as_holes: u64,
 }
 
 impl Fallbacks {
@@ -292,6 +298,8 @@ impl std::ops::AddAssign for Fallbacks {
         self.clones_copied += other.clones_copied;
         self.compression_refused += other.compression_refused;
         self.flags_refused += other.flags_refused;
+        self.retried_for_space += other.retried_for_space;
+        self.zeros_as_holes += other.zeros_as_holes;
     }
 }
 

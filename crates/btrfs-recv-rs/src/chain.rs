@@ -17,6 +17,7 @@ use crate::args::Receive;
 use crate::input::Input;
 use crate::messages::Messages;
 use crate::receive;
+use crate::restore::Restore;
 use crate::sandbox;
 use crate::signals::Signals;
 use crate::unfinished;
@@ -47,6 +48,9 @@ fn run(
     let Some((inputs, order)) = check(sources, options, signals, messages) else {
         return false;
     };
+    let Some(restore) = Restore::prepare(options, messages) else {
+        return false;
+    };
     let files: Vec<_> = inputs.iter().map(|it| it.file.as_path()).collect();
     if options.sandbox
         && let Err(text) = sandbox::enter(&receive::reach(options, &files), messages)
@@ -68,14 +72,15 @@ fn run(
         }
     };
     // Stops at the first that fails: what follows may need it.
-    order.into_iter().all(|index| {
+    let all = order.into_iter().all(|index| {
         let Some(file) = inputs.get(index).map(|it| it.file.as_path()) else {
             return true;
         };
         messages.emit("input", File::new(Some(file)));
         Input::open_or_say(Some(file), Some(signals), messages)
             .is_some_and(|input| receive::one_input(&mut *receiver, input, messages))
-    })
+    });
+    all && restore.finish(messages)
 }
 
 /// Reads everything before anything is received. `None` if something is

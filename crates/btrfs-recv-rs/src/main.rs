@@ -17,6 +17,7 @@ mod messages;
 mod privilege;
 mod progress;
 mod receive;
+mod restore;
 mod sandbox;
 mod signals;
 mod unfinished;
@@ -103,6 +104,7 @@ fn refuse(error: &UsageError) -> ExitCode {
         | UsageError::Gone { .. }
         | UsageError::TwoModes(..)
         | UsageError::Together(..)
+        | UsageError::Without(..)
         | UsageError::Misplaced { .. }
         | UsageError::Moved { .. } => {
             let hint = match error {

@@ -19,6 +19,7 @@ use crate::digest::Digests;
 use crate::input::{Counted, Input, Source};
 use crate::messages::{Messages, strerror};
 use crate::progress::Progress;
+use crate::restore::Restore;
 use crate::sandbox::{self, Filesystem, Reach};
 use crate::signals::Signals;
 use crate::unfinished;
@@ -87,6 +88,9 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
     let Some(input) = Input::open_or_say(file, Some(signals), messages) else {
         return false;
     };
+    let Some(restore) = Restore::prepare(options, messages) else {
+        return false;
+    };
     if options.sandbox
         && let Err(text) = sandbox::enter(&reach(options, &[]), messages)
     {
@@ -95,7 +99,9 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
     }
     match destination(options, &cancel, messages) {
         Some(destination) => match receiver(destination, options, how(options, cancel), file) {
-            Ok(mut receiver) => run(&mut *receiver, input, options, messages),
+            Ok(mut receiver) => {
+                run(&mut *receiver, input, options, messages) && restore.finish(messages)
+            }
             Err(error) => {
                 unfinished::refused(&error, messages);
                 false
@@ -340,6 +346,7 @@ fn open_destination(
         // a sandbox can refuse.
         .force_decompress(options.force_decompress || options.sandbox)
         .check_encoded(options.test_encoded)
+        .zeros_as_holes(options.zeros_as_holes)
         .atomic(options.atomic);
     if options.confine_sources {
         builder = builder.jail(path);

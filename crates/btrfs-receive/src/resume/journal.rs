@@ -326,6 +326,10 @@ struct FallbacksDef {
     clones_copied: u64,
     compression_refused: u64,
     flags_refused: u64,
+    #[serde(default)]
+    retried_for_space: u64,
+    #[serde(default)]
+    zeros_as_holes: u64,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -16,6 +16,7 @@ mod resume_places;
 mod resume_tampered;
 mod seal;
 mod sources;
+mod still_writing;
 mod support;
 mod verity;
 
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         privileges::tests(),
         policies::tests(),
         seal::tests(),
+        still_writing::tests(),
         dry_run::tests(),
         verity::tests(),
     ];

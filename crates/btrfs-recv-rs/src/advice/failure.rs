@@ -6,10 +6,10 @@ use btrfs_receive::{Cause, Conflict, Failure};
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
-use sendstream_common::text::bytes;
 
 use super::resume::on_resume;
 use super::source::{on_extraction, on_no_source, on_taken};
+use super::space::{no_space, over_quota};
 use super::{Advice, has};
 use crate::digest::Problem;
 
@@ -153,10 +153,7 @@ fn on_errno(failure: &Failure, errno: Errno, destination: &Path) -> Option<Advic
             "the filesystem is mounted read-only, or the kernel made it read-only after an error",
             "look at dmesg; if there is no error, remount it writable (mount -o remount,rw)",
         ),
-        Errno::DQUOT => Advice::new(
-            "a quota is exhausted",
-            "look at btrfs qgroup show; raise the limit, or delete subvolumes",
-        ),
+        Errno::DQUOT => over_quota(destination),
         Errno::IO => Advice::new(
             "the disk or the filesystem failed",
             "look at dmesg and btrfs device stats before receiving again",
@@ -257,23 +254,4 @@ fn permission(operation: &str) -> Advice {
             "receive as root, or with the capabilities that the manual page lists",
         )
     }
-}
-
-fn no_space(destination: &Path, to_come: Option<u64>) -> Advice {
-    let free = rustix::fs::statvfs(destination)
-        .map(|facts| facts.f_bavail.saturating_mul(facts.f_frsize))
-        .ok();
-    let mut likely = "the filesystem is full".to_owned();
-    if let Some(free) = free {
-        likely += &format!(", with {} free", bytes(free));
-    }
-    if let Some(left) = to_come {
-        likely += &format!("; {} of the input remained", bytes(left));
-    }
-    Advice::new(
-        likely,
-        "look at btrfs filesystem usage (space may be free, but allocated to the other kind of \
-         data or metadata); delete snapshots or add a device, delete the incomplete subvolume, \
-         then receive again",
-    )
 }

@@ -4,6 +4,7 @@ mod failure;
 mod input;
 mod resume;
 mod source;
+mod space;
 
 use std::borrow::Cow;
 

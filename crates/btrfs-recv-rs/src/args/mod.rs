@@ -8,6 +8,7 @@ pub(crate) mod option;
 mod parse;
 mod policy;
 mod quantity;
+mod restore;
 mod resume;
 mod suggest;
 pub(crate) mod table;
@@ -23,6 +24,7 @@ pub(crate) use error::UsageError;
 pub(crate) use help::{help, usage};
 pub(crate) use parse::parse;
 pub(crate) use policy::CloneSource;
+pub(crate) use restore::Restore;
 pub(crate) use resume::{Resume, Unfinished};
 pub(crate) use suggest::hint;
 
@@ -113,6 +115,10 @@ pub(crate) struct Receive {
     pub(crate) atomic: bool,
     /// The file with the digests that subvolumes must have.
     pub(crate) digest: Option<PathBuf>,
+    /// Whether blocks of zeros become holes.
+    pub(crate) zeros_as_holes: bool,
+    /// What to make of the last subvolume.
+    pub(crate) restore: Restore,
     /// How to make the receive resumable, if it is to be.
     pub(crate) resume: Option<Resume>,
     /// Whether to show progress where nobody looks, too.
@@ -148,6 +154,8 @@ impl Default for Receive {
             clone_sources: Vec::new(),
             atomic: false,
             digest: None,
+            zeros_as_holes: false,
+            restore: Restore::default(),
             resume: None,
             progress: false,
             size: None,

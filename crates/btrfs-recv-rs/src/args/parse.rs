@@ -145,6 +145,11 @@ impl Given {
             }
             Id::Atomic => self.receive.atomic = true,
             Id::Digest => self.receive.digest = Some(value.into()),
+            Id::Writable => self.receive.restore.writable(value)?,
+            Id::Replace => self.receive.restore.replace(value)?,
+            Id::KeepOld => self.receive.restore.keep_old(value)?,
+            Id::DeleteOld => self.receive.restore.delete_old = true,
+            Id::Zeros => self.receive.zeros_as_holes = policy::zeros(value)?,
             Id::Resumable => _ = self.resume(),
             Id::CheckpointEvery => self.resume().every(value)?,
             Id::StateDir => self.resume().state_dir = Some(value.into()),
@@ -237,6 +242,7 @@ impl Given {
         if self.receive.buffer.is_some() && self.receive.stop_at_end {
             return Err(UsageError::Together("--buffer", "-e"));
         }
+        self.receive.restore.check(self.receive.name.as_ref())?;
         let operands = info(mode).map_or(Operands::None, |info| info.operands);
         let given = self.paths.len();
         if !operands.fit(given) {

@@ -44,6 +44,19 @@ pub(super) fn on_error(value: OsString) -> Result<OnError, UsageError> {
     }
 }
 
+/// `--zeros`: whether they become holes.
+pub(super) fn zeros(value: OsString) -> Result<bool, UsageError> {
+    match value.as_bytes() {
+        b"keep" => Ok(false),
+        b"holes" => Ok(true),
+        _ => Err(UsageError::unusable(
+            "--zeros",
+            value,
+            "it must be keep or holes",
+        )),
+    }
+}
+
 /// `--parent`.
 pub(super) fn parent(value: OsString) -> Result<PathBuf, UsageError> {
     if value.is_empty() {

@@ -85,6 +85,10 @@ pub(crate) const SECTIONS: &[Section] = &[
         options: POLICIES,
     },
     Section {
+        title: "Restoring",
+        options: super::restore::OPTIONS,
+    },
+    Section {
         title: "Interrupted receives",
         options: RESUMING,
     },
@@ -277,6 +281,21 @@ const POLICIES: &[Opt] = &[
         "Skip unknown commands and attributes, such as vendor extensions, instead of refusing the \
          stream. What they describe is missing from the subvolume. A warning shows how many were \
          skipped.",
+    ),
+    Opt::new(
+        Id::Zeros,
+        "zeros",
+        "keep (default) blocks of zeros, or make holes of them",
+    )
+    .value("WHAT", Hint::Words(&["keep", "holes"]))
+    .modes(BTRFS_MODES)
+    .manual(
+        "What to do with blocks of zeros in file data: `keep`, the default, or make `holes` of \
+         them, which take no space. In incremental streams of version 1, and before Linux 6.17 in \
+         all, kernels send the new holes of a changed file as zeros, so that it grows with each \
+         receive. The content of the files is the same. Compressed extents stay as they are. Room that a file set aside \
+         (fallocate) is given back where zeros are written. A line shows how many bytes became \
+         holes.",
     ),
     Opt::new(
         Id::Parent,

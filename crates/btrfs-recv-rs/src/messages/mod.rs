@@ -11,8 +11,10 @@ mod extraction;
 mod json;
 mod line;
 mod policies;
+mod restore;
 mod resume;
 pub(crate) mod screen;
+mod space;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -24,7 +26,7 @@ use std::time::Duration;
 use btrfs_receive::{
     Cause, Event, Failure, Fallbacks, NewSubvolume, Observer, Outcome, SubvolumeReport, Waits,
 };
-use btrfs_sendstream::{CommandBuf, ErrorKind, SubvolumeName};
+use btrfs_sendstream::{CommandBuf, ErrorKind, SourceId, SubvolumeName};
 
 use rustix::thread::CapabilitySet;
 use sendstream_common::foreign::Head;
@@ -84,6 +86,9 @@ pub(crate) struct Messages {
     complete: Vec<SubvolumeName>,
     /// How many more were.
     more_complete: u64,
+    /// The last subvolume that is complete, from this receive or before, and
+    /// what it was received from.
+    last: Option<(SubvolumeName, SourceId)>,
     /// What a stream can be piped to, instead of what came.
     reader: &'static str,
     /// The line being put together: each is written at once, so that lines
@@ -110,6 +115,7 @@ impl Messages {
             given: Vec::new(),
             complete: Vec::new(),
             more_complete: 0,
+            last: None,
             reader: "btrfs-recv-rs PATH",
             line: Line::default(),
         }
@@ -184,6 +190,17 @@ impl Messages {
             line.format(format_args!(", and {} more", self.more_complete));
         }
         line.write_stderr();
+    }
+
+    /// The last subvolume that is complete, and what it was received from.
+    pub(crate) fn last_complete(&self) -> Option<&(SubvolumeName, SourceId)> {
+        self.last.as_ref()
+    }
+
+    /// Remembers a subvolume that is complete.
+    fn is_complete(&mut self, subvolume: &SubvolumeReport) {
+        let (uuid, ctransid) = (subvolume.uuid, subvolume.ctransid);
+        self.last = Some((subvolume.name.clone(), SourceId { uuid, ctransid }));
     }
 
     /// Whether any subvolume was completed.
@@ -273,6 +290,9 @@ impl Messages {
 
     /// What was done another way, in one line.
     fn fallbacks(&mut self, name: &[u8], done: &Fallbacks) {
+        let mut done = *done;
+        self.retried_for_space(name, std::mem::take(&mut done.retried_for_space));
+        self.zeros_as_holes(name, std::mem::take(&mut done.zeros_as_holes));
         if done.is_none() {
             return;
         }
@@ -511,7 +531,10 @@ impl Observer for Messages {
             }
             Event::Command { command, .. } => self.command(command),
             Event::Failed(failure) => self.failure(failure),
-            Event::SubvolumeFinished(subvolume) => self.finished(subvolume),
+            Event::SubvolumeFinished(subvolume) => {
+                self.is_complete(subvolume);
+                self.finished(subvolume);
+            }
             Event::SubvolumeCreated {
                 new,
                 parent: Some(parent),
@@ -526,7 +549,10 @@ impl Observer for Messages {
             Event::StartsAgain(error) => self.starts_again(error),
             Event::Resumed { new, offset } => self.resumed(new.name.as_bytes(), offset),
             Event::Checkpoint { offset, .. } => self.checkpoint(offset),
-            Event::SubvolumePresent(subvolume) => self.present(subvolume),
+            Event::SubvolumePresent(subvolume) => {
+                self.is_complete(subvolume);
+                self.present(subvolume);
+            }
             Event::NotDeleted { subvolume, cause } => self.not_deleted(subvolume, cause),
             Event::SubvolumeAbandoned(subvolume) => {
                 let outcome = subvolume.outcome;

@@ -4,7 +4,9 @@
 mod full;
 mod injected;
 mod killed;
+mod no_space;
 mod power_cut;
+mod replaced;
 mod resume_stopped;
 mod resumed;
 mod support;
@@ -16,7 +18,9 @@ fn main() -> ExitCode {
         full::tests(),
         injected::tests(),
         killed::tests(),
+        no_space::tests(),
         power_cut::tests(),
+        replaced::tests(),
         resumed::tests(),
         resume_stopped::tests(),
     ];

@@ -20,7 +20,7 @@ pub(crate) fn inner(outer: &LoopFilesystem) -> LoopFilesystem {
 }
 
 /// Copies the backing file by reference.
-fn cut(image: &Path, copy: &Path) {
+pub(crate) fn cut(image: &Path, copy: &Path) {
     let status = Command::new("cp")
         .args(["--reflink=always", "--sparse=auto"])
         .args([image, copy])

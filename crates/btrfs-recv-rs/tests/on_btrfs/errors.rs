@@ -491,7 +491,7 @@ fn errors_are_those_of_the_document() {
             .1
             .lines()
             .map(|line| {
-                if line.contains(" free; ") {
+                if line.contains(" unallocated; ") {
                     without_sizes(line)
                 } else {
                     line.to_owned()

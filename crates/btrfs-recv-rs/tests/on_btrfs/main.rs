@@ -9,11 +9,13 @@ mod messages;
 mod needs;
 mod old_kernel;
 mod policies;
+mod restore;
 mod sandbox;
 mod screens;
 mod signals;
 mod status;
 mod support;
+mod zeros;
 
 use std::process::ExitCode;
 
@@ -28,10 +30,12 @@ fn main() -> ExitCode {
         needs::tests(),
         old_kernel::tests(),
         policies::tests(),
+        restore::tests(),
         screens::tests(),
         sandbox::tests(),
         signals::tests(),
         status::tests(),
+        zeros::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())
 }

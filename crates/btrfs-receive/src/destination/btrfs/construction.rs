@@ -6,6 +6,7 @@ use super::lanes::Lanes;
 use super::namespace::{Done, Namespace, Tools};
 use super::prefetch::LookingIn;
 use super::sources::{CloneSources, SourceFinder};
+use super::space::{Space, is_no_space};
 use crate::destination::tree::encoded::Accepted;
 use crate::error::Failure;
 use crate::plan::op::{Op, Step};
@@ -20,6 +21,7 @@ pub(super) struct Construction {
     pub(super) namespace: Namespace,
     pub(super) sources: CloneSources,
     pub(super) accepted: Accepted,
+    pub(super) space: Space,
     /// Steps that let others enter the root, which wait for the end.
     pub(super) opening: Vec<Step>,
     pub(super) looking: LookingIn,
@@ -47,7 +49,17 @@ impl Construction {
             sources: &mut self.sources,
             finder,
         };
-        match self.namespace.act(&step.op, &mut tools) {
+        let mut done = self.namespace.act(&step.op, &mut tools);
+        if let Err(error) = done {
+            if is_no_space(&error.cause) {
+                // What they write is committed then, too. A panic is reported at the
+                // end.
+                let _ = tools.lanes.wait();
+            }
+            let act = || self.namespace.act(&step.op, &mut tools);
+            done = self.space.again(error, &step.op, act);
+        }
+        match done {
             Ok(Done::Here) => Ok(()),
             Ok(Done::ByLane { file, source }) => {
                 let task = Task {

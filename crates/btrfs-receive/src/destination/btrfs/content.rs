@@ -18,6 +18,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::budget::Share;
+use super::space::Space;
 use crate::confine::{XattrHolder, timestamps};
 use crate::destination::tree::data::DataWriter;
 use crate::destination::tree::encoded::Accepted;
@@ -44,6 +45,7 @@ pub(super) struct ContentWriter {
     data: DataWriter,
     accepted: Accepted,
     flags: SharedFlags,
+    space: Space,
     /// Without CAP_FSETID a write clears set-id bits, which the stream does
     /// not know of.
     keeps_set_id: bool,
@@ -54,12 +56,14 @@ impl ContentWriter {
         data: DataWriter,
         accepted: Accepted,
         flags: SharedFlags,
+        space: Space,
         keeps_set_id: bool,
     ) -> Self {
         Self {
             data,
             accepted,
             flags,
+            space,
             keeps_set_id,
         }
     }
@@ -70,6 +74,7 @@ impl ContentWriter {
             data: self.data.another(),
             accepted: self.accepted.clone(),
             flags: self.flags.clone(),
+            space: self.space.clone(),
             keeps_set_id: self.keeps_set_id,
         }
     }
@@ -118,14 +123,26 @@ impl ContentWriter {
     }
 
     fn act(&mut self, task: &Task) -> Result<(), StepError> {
-        let Task {
-            file, source, step, ..
-        } = task;
+        let Task { file, step, .. } = task;
         let special = if !self.keeps_set_id && step.op.changes_content() {
             special_bits(file)?
         } else {
             None
         };
+        if let Err(error) = self.carry_out(task) {
+            let space = self.space.clone();
+            space.again(error, &step.op, || self.carry_out(task))?;
+        }
+        if let Some(mode) = special {
+            chmod(file, mode)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, task: &Task) -> Result<(), StepError> {
+        let Task {
+            file, source, step, ..
+        } = task;
         match &step.op {
             Op::Write { offset, data, .. } => self.data.write(&file.fd, *offset, data)?,
             Op::Clone(clone) => {
@@ -181,9 +198,6 @@ impl ContentWriter {
             | Op::Unlink { .. }
             | Op::Rmdir { .. }
             | Op::EnableVerity(_) => return Err(Cause::Misplaced.into()),
-        }
-        if let Some(mode) = special {
-            chmod(file, mode)?;
         }
         Ok(())
     }
@@ -260,8 +274,13 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let file = Arc::new(OpenFile::existing(file.into(), true));
         let data = DataWriter::decoding();
-        let mut writer =
-            ContentWriter::new(data, Accepted::default(), SharedFlags::default(), true);
+        let mut writer = ContentWriter::new(
+            data,
+            Accepted::default(),
+            SharedFlags::default(),
+            Space::default(),
+            true,
+        );
         for op in [
             Op::Unlink { path: path("a") },
             Op::Rename {

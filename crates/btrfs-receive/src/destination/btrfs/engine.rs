@@ -22,6 +22,7 @@ use super::prefetch::{LookingIn, Progress};
 use super::root::{left_incomplete, or_the_same};
 use super::seal::Sealing;
 use super::sources::{CloneSources, SourceFinder};
+use super::space::Space;
 use super::subvolume;
 use crate::destination::tree::create::Creator;
 use crate::destination::tree::data::{DataWriter, Encoding};
@@ -168,6 +169,9 @@ impl Engine {
             .id;
         self.finder.set_under_construction(Some(id));
         let accepted = Accepted::of(&root, id)?;
+        let blocks = sys::fs_info(&root).map_err(named("BTRFS_IOC_FS_INFO"))?;
+        let blocks = blocks.sector_size;
+        let space = Space::of(&root).map_err(named("fcntl"))?;
         let root = self.finder.confine(root)?;
         let names = if holds_names {
             RootNames::of_snapshot(&root)
@@ -175,9 +179,10 @@ impl Engine {
             RootNames::of_new()
         };
         self.lanes.begin(ContentWriter::new(
-            DataWriter::new(self.encoding, accepted.clone()),
+            DataWriter::new(self.encoding, accepted.clone()).blocks_of(blocks),
             accepted.clone(),
             flags.clone(),
+            space.clone(),
             self.keeps_set_id,
         ));
         let creator = Creator::new(self.private_umask, names, flags.clone());
@@ -185,6 +190,7 @@ impl Engine {
             namespace: Namespace::new(new, root, flags, creator),
             sources: CloneSources::default(),
             accepted,
+            space,
             opening: Vec::new(),
             looking,
         });
@@ -210,6 +216,7 @@ impl Engine {
             mut namespace,
             mut sources,
             accepted,
+            space,
             opening,
             looking,
         } = construction;
@@ -250,6 +257,7 @@ impl Engine {
         let id = sealing.seal(check, open_up)?;
         let mut fallbacks = self.lanes.fallbacks();
         fallbacks += namespace.flags.take_fallbacks();
+        fallbacks.retried_for_space += space.helped();
         if !fallbacks.is_none() {
             debug!(?fallbacks, "done another way than asked");
         }

@@ -373,6 +373,7 @@ mod tests {
 
     use super::*;
     use crate::destination::btrfs::budget::{Budget, Share};
+    use crate::destination::btrfs::space::Space;
     use crate::destination::tree::data::DataWriter;
     use crate::destination::tree::encoded::Accepted;
     use crate::destination::tree::flags::SharedFlags;
@@ -405,7 +406,13 @@ mod tests {
 
     fn writer() -> ContentWriter {
         let (accepted, flags) = (Accepted::default(), SharedFlags::default());
-        ContentWriter::new(DataWriter::decoding(), accepted, flags, true)
+        ContentWriter::new(
+            DataWriter::decoding(),
+            accepted,
+            flags,
+            Space::default(),
+            true,
+        )
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(crate) mod private;
 pub(crate) mod root;
 mod seal;
 mod sources;
+mod space;
 mod subvolume;
 mod unfinished;
 mod watch;
@@ -125,6 +126,18 @@ impl BtrfsDestinationBuilder {
     /// found out only when the file is read. Default `false`.
     pub fn check_encoded(mut self, check: bool) -> Self {
         self.encoding.check_first = check;
+        self
+    }
+
+    /// Make holes of the blocks of zeros in the data of plain writes, instead of
+    /// storing them: in incremental streams of version 1, and before Linux 6.17 in all,
+    /// kernels send the new holes of a changed file as zeros. The content is the same. Blocks are those of the filesystem;
+    /// encoded writes stay as they are. Room that a file set aside (`fallocate`) is given
+    /// back where zeros are written. The bytes are counted in
+    /// [`Fallbacks::zeros_as_holes`](crate::Fallbacks::zeros_as_holes). Default
+    /// `false`.
+    pub fn zeros_as_holes(mut self, holes: bool) -> Self {
+        self.encoding.zeros_as_holes = holes;
         self
     }
 

@@ -11,6 +11,7 @@ use rustix::io::{Errno, pread, pwrite, pwritev};
 use tracing::{debug, trace};
 
 use super::encoded::Accepted;
+use super::zeros;
 use crate::error::{Cause, named};
 use crate::report::Fallbacks;
 use crate::step_error::StepError;
@@ -26,6 +27,8 @@ pub(in crate::destination) struct Encoding {
     pub(in crate::destination) always_decode: bool,
     /// Decode before handing it to the kernel, which does not look into it.
     pub(in crate::destination) check_first: bool,
+    /// Make holes of whole blocks of zeros in plain writes.
+    pub(in crate::destination) zeros_as_holes: bool,
 }
 
 /// Writes file data in every form that a stream has.
@@ -33,6 +36,8 @@ pub(in crate::destination) struct DataWriter {
     encoding: Encoding,
     /// The kernel said that it takes no encoded data from us at all.
     encoded_refused: bool,
+    /// Bytes in a block of zeros that becomes a hole; 0 if none does.
+    hole: usize,
     accepted: Accepted,
     decompressor: Decompressor,
     buffer: Vec<u8>,
@@ -53,6 +58,7 @@ impl DataWriter {
         Self {
             encoding,
             encoded_refused: false,
+            hole: 0,
             accepted,
             decompressor: Decompressor::new(),
             buffer: Vec::new(),
@@ -60,11 +66,21 @@ impl DataWriter {
         }
     }
 
+    /// Sets the size of the blocks of the filesystem, which matters if zeros are to
+    /// become holes.
+    pub(in crate::destination) fn blocks_of(mut self, size: u32) -> Self {
+        if self.encoding.zeros_as_holes {
+            self.hole = usize::try_from(size).unwrap_or(0);
+        }
+        self
+    }
+
     /// One for other files at the same time, that has not done anything.
     pub(in crate::destination) fn another(&self) -> Self {
         let encoded_refused = self.encoded_refused;
         Self {
             encoded_refused,
+            hole: self.hole,
             ..Self::new(self.encoding, self.accepted.clone())
         }
     }
@@ -80,11 +96,18 @@ impl DataWriter {
 
     /// Writes pieces that follow each other. On failure says at which piece.
     pub(in crate::destination) fn write(
-        &self,
+        &mut self,
         file: &OwnedFd,
         offset: u64,
         pieces: &[Bytes],
     ) -> Result<(), StepError> {
+        if self.hole > 0
+            && let Some(runs) = zeros::find(offset, pieces, self.hole)
+        {
+            let zeros = zeros::write(file, offset, pieces, &runs, &self.accepted)?;
+            self.fallbacks.zeros_as_holes += zeros;
+            return Ok(());
+        }
         if let [piece] = pieces {
             return Ok(write_all(file, offset, piece)?);
         }
@@ -335,7 +358,7 @@ pub(in crate::destination) fn punch(
     Ok(())
 }
 
-fn write_all(file: impl AsFd, mut offset: u64, mut data: &[u8]) -> Result<(), Cause> {
+pub(super) fn write_all(file: impl AsFd, mut offset: u64, mut data: &[u8]) -> Result<(), Cause> {
     while !data.is_empty() {
         let count = match pwrite(&file, data, offset) {
             Ok(0) => return Err(Cause::system("pwrite", Errno::IO)),

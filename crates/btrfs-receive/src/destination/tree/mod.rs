@@ -9,3 +9,4 @@ pub(super) mod lock;
 pub(super) mod open_file;
 pub(super) mod root_names;
 pub(super) mod times;
+mod zeros;
