@@ -16,6 +16,7 @@ complete -c btrfs-recv-rs -l on-error -x -a 'keep delete' -d 'keep (default) or 
 complete -c btrfs-recv-rs -l exclude-xattr -x -d 'ignore extended attributes whose name matches PATTERN, such as security.selinux or system.posix_acl_*; may be repeated'
 complete -c btrfs-recv-rs -l no-fileattr -d 'ignore inode flags (chattr)'
 complete -c btrfs-recv-rs -l allow-unknown -d 'skip unknown commands and attributes, such as vendor extensions'
+complete -c btrfs-recv-rs -l accept -r -F -d 'accept only streams that the rules in FILE allow; a refused subvolume is deleted'
 complete -c btrfs-recv-rs -l parent -x -a '(__fish_complete_directories)' -d 'use PATH as the parent of the first incremental stream (not verified)'
 complete -c btrfs-recv-rs -l clone-source -x -a '(__fish_complete_directories)' -d 'clone from PATH where the stream names its UUID, or UUID (not verified); may be repeated'
 complete -c btrfs-recv-rs -l atomic -d 'build under a temporary name, NAME.receiving, and rename when complete'

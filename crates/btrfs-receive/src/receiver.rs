@@ -2,10 +2,11 @@
 
 use std::io::Read;
 
-use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader};
+use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader, StreamPath};
 
 use crate::destination::Destination;
 use crate::error::{Cause, Conflict, Failure, ReceiveError, StopReason};
+use crate::filter::{Filter, Verdict};
 use crate::observer::{Event, Observer, Totals};
 use crate::options::{OnError, Options};
 use crate::plan::Planner;
@@ -135,6 +136,21 @@ impl<D: Destination> Receiver<D> {
         input: R,
         observer: &mut dyn Observer,
     ) -> Result<Report, ReceiveError> {
+        self.receive_filtered(input, &mut (), observer)
+    }
+
+    /// As [`receive`](Self::receive), except that `filter` judges each item
+    /// before it is applied.
+    ///
+    /// # Errors
+    /// Those of [`receive`](Self::receive), and what `filter` refuses:
+    /// [`Cause::Refused`].
+    pub fn receive_filtered<R: Read>(
+        &mut self,
+        input: R,
+        filter: &mut dyn Filter,
+        observer: &mut dyn Observer,
+    ) -> Result<Report, ReceiveError> {
         let mut reader = self.reader(input);
         let mut ignored = 0;
         loop {
@@ -144,13 +160,36 @@ impl<D: Destination> Receiver<D> {
             let item = match reader.next_owned() {
                 Ok(Some(item)) => item,
                 Ok(None) => return self.end(observer),
-                Err(_) if self.options.cancel.is_cancelled() => {
-                    return Err(self.stop(StopReason::Cancelled, observer));
-                }
-                Err(error) => return Err(self.abort(StopReason::Stream(error), observer)),
+                Err(error) => return Err(self.unreadable(error, observer)),
             };
-            self.report.bytes = reader.consumed();
-            let flow = self.item(item, reader.position(), observer)?;
+            let (at, consumed) = (reader.position(), reader.consumed());
+            self.report.bytes = consumed;
+            let item = match filter.judge(&item, at, consumed) {
+                Verdict::Apply => item,
+                Verdict::LeaveOut => match self.filtered(item, None) {
+                    Some(item) => item,
+                    None => continue,
+                },
+                Verdict::Replace(command) => match self.filtered(item, Some(*command)) {
+                    Some(item) => item,
+                    None => continue,
+                },
+                Verdict::Refuse(error) => return Err(self.refuse(&item, at, error, observer)),
+            };
+            if !self.options.stop_at_end
+                && matches!(item, Item::Command(Command::End))
+                && let Some(error) = filter.must_be_last()
+            {
+                return match reader.next_owned() {
+                    Ok(None) => {
+                        let _ = self.item(item, at, observer)?;
+                        self.end(observer)
+                    }
+                    Ok(Some(item)) => Err(self.refuse(&item, reader.position(), error, observer)),
+                    Err(error) => Err(self.unreadable(error, observer)),
+                };
+            }
+            let flow = self.item(item, at, observer)?;
             if reader.ignored_attributes() > ignored {
                 self.ignored(reader.ignored_attributes() - ignored);
                 ignored = reader.ignored_attributes();
@@ -159,6 +198,60 @@ impl<D: Destination> Receiver<D> {
                 return self.end(observer);
             }
         }
+    }
+
+    /// The input is damaged or cannot be read.
+    fn unreadable(
+        &mut self,
+        error: btrfs_sendstream::Error,
+        observer: &mut dyn Observer,
+    ) -> ReceiveError {
+        if self.options.cancel.is_cancelled() {
+            self.stop(StopReason::Cancelled, observer)
+        } else {
+            self.abort(StopReason::Stream(error), observer)
+        }
+    }
+
+    /// What is applied in place of an item that a filter left out or replaced.
+    fn filtered(&mut self, item: Item, instead: Option<CommandBuf>) -> Option<Item> {
+        let is_frame = |command: &CommandBuf| {
+            matches!(
+                command,
+                Command::Subvol { .. } | Command::Snapshot { .. } | Command::End
+            )
+        };
+        match &item {
+            Item::Command(command) if !is_frame(command) => {}
+            Item::Unknown(_) => {}
+            _ => return Some(item),
+        }
+        if instead.as_ref().is_some_and(is_frame) {
+            return Some(item);
+        }
+        self.leave_out(Excluded {
+            by_filter: 1,
+            ..Excluded::default()
+        });
+        instead.map(Item::Command)
+    }
+
+    /// Ends the receive because a filter refused an item.
+    fn refuse(
+        &mut self,
+        item: &Item,
+        at: Position,
+        error: Box<dyn std::error::Error + Send + Sync>,
+        observer: &mut dyn Observer,
+    ) -> ReceiveError {
+        let (operation, path) = match item {
+            Item::Command(command) => (command.kind().name(), named_in(command)),
+            Item::Header(_) => ("header", &b""[..]),
+            _ => ("unknown", &b""[..]),
+        };
+        let failure = Failure::new(at, operation, path, Cause::Refused(error));
+        self.count(failure, observer);
+        self.stop(StopReason::Failures, observer)
     }
 
     /// Reads `input` as the options say. The receive begins.
@@ -579,6 +672,14 @@ impl<D: Destination> Receiver<D> {
             self.listed_sources += subvolume.clone_sources.len();
             self.report.subvolumes.push(subvolume);
         }
+    }
+}
+
+/// The path that a command acts on, or the name of the subvolume that it begins.
+fn named_in(command: &CommandBuf) -> &[u8] {
+    match command {
+        Command::Subvol { name, .. } | Command::Snapshot { name, .. } => name.as_bytes(),
+        other => other.path().map_or(b"", StreamPath::into_inner),
     }
 }
 

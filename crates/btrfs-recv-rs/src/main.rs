@@ -1,5 +1,6 @@
 //! A drop-in for `btrfs receive`.
 
+mod accept;
 mod advice;
 mod args;
 mod btrfs;

@@ -15,6 +15,7 @@ pub(crate) enum Id {
     ExcludeXattr,
     NoFileattr,
     AllowUnknown,
+    Accept,
     Parent,
     CloneSource,
     Atomic,

@@ -16,6 +16,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+use btrfs_accept::Rules;
 use btrfs_receive::{OnError, XattrPattern};
 use btrfs_sendstream::SubvolumeName;
 
@@ -105,6 +106,8 @@ pub(crate) struct Receive {
     pub(crate) no_file_attributes: bool,
     /// Whether unknown commands and attributes are skipped.
     pub(crate) allow_unknown: bool,
+    /// What a stream may do, if that is restricted.
+    pub(crate) accept: Option<Rules>,
     /// The parent of the first incremental subvolume, if not searched for.
     pub(crate) parent: Option<PathBuf>,
     /// Clone sources that come before those that are found.
@@ -144,6 +147,7 @@ impl Default for Receive {
             exclude_xattrs: Vec::new(),
             no_file_attributes: false,
             allow_unknown: false,
+            accept: None,
             parent: None,
             clone_sources: Vec::new(),
             atomic: false,

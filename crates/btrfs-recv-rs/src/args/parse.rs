@@ -138,6 +138,7 @@ impl Given {
             Id::ExcludeXattr => self.receive.exclude_xattrs.push(policy::pattern(value)?),
             Id::NoFileattr => self.receive.no_file_attributes = true,
             Id::AllowUnknown => self.receive.allow_unknown = true,
+            Id::Accept => self.receive.accept = Some(policy::accept(value)?),
             Id::Parent => self.receive.parent = Some(policy::parent(value)?),
             Id::CloneSource => {
                 let source = policy::clone_source(value)?;
@@ -208,8 +209,12 @@ impl Given {
     }
 
     fn receive(mut self) -> Receive {
+        let destination = self.paths.pop().unwrap_or_default();
+        if let Some(rules) = &mut self.receive.accept {
+            rules.sources = rules.sources_in(&destination);
+        }
         Receive {
-            destination: self.paths.pop().unwrap_or_default(),
+            destination,
             input: self.input,
             verbosity: self.verbosity,
             ..self.receive
@@ -236,6 +241,9 @@ impl Given {
         }
         if self.receive.buffer.is_some() && self.receive.stop_at_end {
             return Err(UsageError::Together("--buffer", "-e"));
+        }
+        if self.receive.accept.is_some() && self.receive.resume.is_some() {
+            return Err(UsageError::Together("--accept", "--resumable"));
         }
         let operands = info(mode).map_or(Operands::None, |info| info.operands);
         let given = self.paths.len();

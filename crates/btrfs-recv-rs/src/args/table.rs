@@ -279,6 +279,21 @@ const POLICIES: &[Opt] = &[
          skipped.",
     ),
     Opt::new(
+        Id::Accept,
+        "accept",
+        "accept only streams that the rules in FILE allow; a refused subvolume is deleted",
+    )
+    .value("FILE", Hint::File)
+    .manual(
+        "Accept only streams that the rules in <FILE> allow: which names, parents and clone \
+         sources, how much data, and whether device nodes, set-user-ID programs, file capabilities \
+         and other attributes. What a rule refuses ends the receive before it is applied, \
+         and the incomplete subvolume is deleted (`--on-error=delete` is implied). What a rule \
+         drops is not applied, and a warning shows how much. \
+         Parents and clone sources must lie below <PATH>, unless the rules say otherwise. \
+         See RESTRICTED RECEIVE below.",
+    ),
+    Opt::new(
         Id::Parent,
         "parent",
         "use PATH as the parent of the first incremental stream (not verified)",

@@ -1,5 +1,6 @@
 //! The command on a real btrfs.
 
+mod accept;
 mod chain;
 mod digest;
 mod errors;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let tests = [
+        accept::tests(),
         chain::tests(),
         digest::tests(),
         errors::tests(),
