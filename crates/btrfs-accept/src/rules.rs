@@ -223,8 +223,8 @@ pub enum RulesError {
     /// Set-user-ID or set-group-ID bits are allowed, but files may stay without
     /// the owner or group that the stream gives them.
     #[error(
-        "{key} = \"allow\" cannot be used with owners.{ids} unless that contains 0 and \
-         owners.otherwise is \"refuse\": a file without the owner in the stream belongs to root"
+        "{key} = \"allow\" needs 0 in owners.{ids}, if that is there, and cannot be used with \
+         owners.otherwise = \"drop\": a file without the owner in the stream belongs to root"
     )]
     SetIdWithoutOwner {
         /// `setuid` or `setgid`.
@@ -270,12 +270,12 @@ impl Rules {
             ("setuid", self.setuid, "uids", &self.owners.uids),
             ("setgid", self.setgid, "gids", &self.owners.gids),
         ] {
-            let Some(allowed) = allowed else {
-                continue;
-            };
-            let root = allowed.iter().any(|it| it.contain(0));
+            let is_root = |allowed: &Vec<Ids>| allowed.iter().any(|it| it.contain(0));
             // Dropping the change of a group drops that of the owner too.
-            if action == Action::Allow && !(root && self.owners.otherwise == Action::Refuse) {
+            let drops = self.owners.otherwise == Action::Drop
+                && (self.owners.uids.is_some() || self.owners.gids.is_some());
+            let stays_root = drops || !allowed.as_ref().is_none_or(is_root);
+            if action == Action::Allow && stays_root {
                 return Err(RulesError::SetIdWithoutOwner { key, ids });
             }
         }
@@ -338,6 +338,7 @@ mod tests {
             "setuid = \"allow\"\n[owners]\nuids = [\"1000-1999\"]",
             "setuid = \"allow\"\n[owners]\nuids = [0, 7]\notherwise = \"drop\"",
             "setgid = \"allow\"\n[owners]\ngids = [7]",
+            "setuid = \"allow\"\n[owners]\ngids = [0]\notherwise = \"drop\"",
         ] {
             assert!(wrong(text).contains("belongs to root"), "{text}");
         }

@@ -50,7 +50,7 @@ impl RulesFile {
         } else {
             "names = [\"*\"]\n"
         };
-        write!(file, "{names}{rules}\n").unwrap();
+        writeln!(file, "{names}{rules}").unwrap();
         Self(file)
     }
 
