@@ -29,6 +29,7 @@ complete -c btrfs-recv-rs -l dump -d 'print the commands of the stream instead o
 complete -c btrfs-recv-rs -l extract -d 'receive into DIR, a plain directory on any filesystem; needs no root'
 complete -c btrfs-recv-rs -l extract-report -r -F -d 'list metadata that cannot be extracted in FILE, as JSON lines'
 complete -c btrfs-recv-rs -l dry-run -d 'check whether the stream can be received into PATH, without changes'
+complete -c btrfs-recv-rs -l serve -d 'do what another host asks for by ssh, if --accept allows it; for authorized_keys'
 complete -c btrfs-recv-rs -s h -l help -d 'print this help'
 complete -c btrfs-recv-rs -s V -l version -d 'print the version'
 complete -c btrfs-recv-rs -l progress -d 'show progress even if standard error is not a terminal'

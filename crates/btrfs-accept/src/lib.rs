@@ -78,5 +78,5 @@ mod values;
 
 pub use checker::Checker;
 pub use refusal::{Refusal, Rule};
-pub use rules::{Action, Limits, Owners, Rules, RulesError, Xattrs};
+pub use rules::{Action, Limits, Owners, Query, Rules, RulesError, Serve, Xattrs};
 pub use values::{Ids, Pattern, Quantity, ValueError};

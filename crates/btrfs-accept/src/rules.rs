@@ -77,6 +77,66 @@ pub struct Rules {
     pub owners: Owners,
     /// How much a stream may contain.
     pub limits: Limits,
+    /// For `btrfs-recv-rs --serve`: what may be asked for by ssh. A
+    /// [`Checker`](crate::Checker) does not look at it.
+    pub serve: Serve,
+}
+
+/// What another host may ask for, beside a receive.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct Serve {
+    /// Who it is, for the log. Default: empty.
+    pub who: String,
+    /// What it may ask for. Default: nothing.
+    pub queries: Vec<Query>,
+    /// A socket or file to log to. Default `None`: `/dev/log`, if it exists.
+    pub log: Option<PathBuf>,
+    /// Whether to receive in the sandbox. Default `true`.
+    pub sandbox: bool,
+}
+
+/// A query that changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Query {
+    /// `btrfs subvolume list`: the names and UUIDs of all subvolumes of the
+    /// filesystem, also of those outside of the directory that is served.
+    List,
+    /// `btrfs subvolume show` of a subvolume in the directory that is served.
+    Show,
+    /// `readlink`: whether a directory exists below the one that is served.
+    Readlink,
+    /// The mount points of the host.
+    Mounts,
+    /// `btrfs --version`.
+    Version,
+}
+
+impl Query {
+    /// Returns the word in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Show => "show",
+            Self::Readlink => "readlink",
+            Self::Mounts => "mounts",
+            Self::Version => "version",
+        }
+    }
+}
+
+impl Default for Serve {
+    fn default() -> Self {
+        Self {
+            who: String::new(),
+            queries: Vec::new(),
+            log: None,
+            sandbox: true,
+        }
+    }
 }
 
 /// What becomes of a command.
@@ -172,6 +232,7 @@ impl Default for Rules {
             xattrs: Xattrs::default(),
             owners: Owners::default(),
             limits: Limits::default(),
+            serve: Serve::default(),
         }
     }
 }

@@ -19,6 +19,7 @@ mod privilege;
 mod progress;
 mod receive;
 mod sandbox;
+mod serve;
 mod signals;
 mod unfinished;
 
@@ -55,6 +56,7 @@ fn run(line: Vec<OsString>) -> ExitCode {
         Ok(Request::Status(options)) => exit(unfinished::status(&options, &mut Messages::new(1))),
         Ok(Request::Abandon(options)) => exit(unfinished::abandon(&options, &mut Messages::new(1))),
         Ok(Request::Chain(options)) => exit(chain::command(&options)),
+        Ok(Request::Serve(options)) => exit(serve::command(&options)),
         Ok(Request::DryRun(options)) => exit(dry_run::command(&options)),
         Ok(Request::Receive(options)) => exit(receive::command(&options)),
         Err(error) => refuse(&error),
@@ -101,6 +103,7 @@ fn refuse_global(error: &OptionError) -> ExitCode {
 fn refuse(error: &UsageError) -> ExitCode {
     let text = match error {
         UsageError::Option(_)
+        | UsageError::Needs(..)
         | UsageError::Gone { .. }
         | UsageError::TwoModes(..)
         | UsageError::Together(..)

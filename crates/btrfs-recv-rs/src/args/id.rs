@@ -34,6 +34,7 @@ pub(crate) enum Id {
     ExtractReport,
     Chain,
     DryRun,
+    Serve,
     Sandbox,
     Quiet,
     Verbose,

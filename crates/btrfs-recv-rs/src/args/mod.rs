@@ -44,6 +44,8 @@ pub(crate) enum Request {
     Abandon(Unfinished),
     /// `--chain`.
     Chain(Chain),
+    /// `--serve`.
+    Serve(Serve),
     /// `--dry-run`: what would be received, where.
     DryRun(Receive),
     /// Nothing else.
@@ -64,6 +66,15 @@ pub(crate) struct Chain {
     pub(crate) sources: Vec<PathBuf>,
     /// Where to, and how.
     pub(crate) receive: Receive,
+}
+
+/// What another host may ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Serve {
+    /// The directory that it may receive in and ask about.
+    pub(crate) directory: PathBuf,
+    /// What it may do.
+    pub(crate) rules: Rules,
 }
 
 /// What to extract into a plain directory, and how.

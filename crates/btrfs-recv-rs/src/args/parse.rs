@@ -8,7 +8,10 @@ use super::getopt::{self, Arg, Spec};
 use super::id::Id;
 use super::option::{Mode, Operands, Opt};
 use super::table::{MOVED, options};
-use super::{Chain, Dump, Extract, Receive, Request, Resume, Unfinished, policy, quantity};
+use super::{Chain, Dump, Extract, Receive, Request, Resume, Serve, Unfinished, policy, quantity};
+
+const SERVE: &str = "--serve";
+const ACCEPT: &str = "--accept";
 
 /// Reads a command line, the program's name first.
 ///
@@ -159,6 +162,7 @@ impl Given {
             Id::Extract => self.modes.push(Mode::Extract),
             Id::ExtractReport => self.report = Some(value.into()),
             Id::DryRun => self.modes.push(Mode::DryRun),
+            Id::Serve => self.modes.push(Mode::Serve),
             Id::Chain => {
                 self.modes.push(Mode::Chain);
                 self.chain.push(value.into());
@@ -200,6 +204,10 @@ impl Given {
                 Request::Chain(Chain { sources, receive })
             }
             Mode::DryRun => Request::DryRun(self.receive()),
+            Mode::Serve => Request::Serve(Serve {
+                directory: self.paths.pop().unwrap_or_default(),
+                rules: (self.receive.accept.take()).ok_or(UsageError::Needs(SERVE, ACCEPT))?,
+            }),
             Mode::Receive => Request::Receive(self.receive()),
             Mode::Extract => Request::Extract(Extract {
                 report: self.report.take(),
@@ -243,7 +251,7 @@ impl Given {
             return Err(UsageError::Together("--buffer", "-e"));
         }
         if self.receive.accept.is_some() && self.receive.resume.is_some() {
-            return Err(UsageError::Together("--accept", "--resumable"));
+            return Err(UsageError::Together(ACCEPT, "--resumable"));
         }
         let operands = info(mode).map_or(Operands::None, |info| info.operands);
         let given = self.paths.len();

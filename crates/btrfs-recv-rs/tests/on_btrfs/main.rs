@@ -12,6 +12,7 @@ mod old_kernel;
 mod policies;
 mod sandbox;
 mod screens;
+mod serve;
 mod signals;
 mod status;
 mod support;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         old_kernel::tests(),
         policies::tests(),
         screens::tests(),
+        serve::tests(),
         sandbox::tests(),
         signals::tests(),
         status::tests(),
