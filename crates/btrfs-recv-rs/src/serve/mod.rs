@@ -107,7 +107,12 @@ fn answer(query: Query, letters: &[u8], path: &[u8], place: &Place) -> Result<bo
     match query {
         Query::Version => Err(by_btrfs(&["--version".into()])),
         Query::List | Query::Show => {
-            let directory = place.below(path)?;
+            let directory = match query {
+                // It tells of the whole filesystem anyway, and btrbk asks at the
+                // mount point.
+                Query::List => place.above_or_below(path)?,
+                _ => place.below(path)?,
+            };
             // The program that is run finds it there.
             fcntl_setfd(&directory, FdFlags::empty()).map_err(|errno| strerror(&errno.into()))?;
             let mut args: Vec<OsString> = vec!["subvolume".into(), query.name().into()];

@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, fstat, openat2, statx};
+use rustix::io::Errno;
 
 use crate::messages::strerror;
 
@@ -66,6 +67,35 @@ impl Place {
                 | ResolveFlags::NO_XDEV,
         )
         .map_err(|errno| format!("cannot open the path: {}", strerror(&errno.into())))
+    }
+
+    /// Opens a directory that is this one, below it, or above it in the same
+    /// mount.
+    ///
+    /// # Errors
+    /// The reason why it is refused.
+    pub(super) fn above_or_below(&self, asked: &[u8]) -> Result<OwnedFd, String> {
+        let above = Path::new(OsStr::from_bytes(asked));
+        let is_above = above.is_absolute()
+            && self.path.starts_with(above)
+            && above.components().all(|it| it != Component::ParentDir);
+        if !is_above {
+            return self.below(asked);
+        }
+        let failed = |errno: Errno| strerror(&errno.into());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(above, flags, Mode::empty()).map_err(failed)?;
+        let mount = |fd: &OwnedFd| {
+            let asked = StatxFlags::MNT_ID;
+            let facts = statx(fd, c"", AtFlags::EMPTY_PATH, asked).map_err(failed)?;
+            // Before Linux 5.8 it is not known.
+            let is_known = facts.stx_mask & asked.bits() != 0;
+            Ok::<_, String>(is_known.then_some(facts.stx_mnt_id))
+        };
+        match (mount(&directory)?, mount(&self.directory)?) {
+            (Some(one), Some(other)) if one == other => Ok(directory),
+            _ => Err("the path is not in the mount of the directory that is served".to_owned()),
+        }
     }
 
     /// As [`below`](Self::below), but in no other subvolume: that would be one

@@ -313,6 +313,21 @@ fn each_query_needs_its_switch() {
         assert_refused(&output, &line);
     }
     assert!(mountinfo.contains(here));
+    // The list is the same at the mount point, which is above.
+    let below = to.path().join("below");
+    fs::create_dir(&below).unwrap();
+    let line = format!("btrfs subvolume list {here}");
+    let output = serve("queries = [\"list\"]", &line, b"", &below);
+    assert!(text(&output).0.contains("path some"), "{output:?}");
+    for line in [
+        "btrfs subvolume show HERE",
+        "btrfs subvolume list HERE/below/../..",
+        "btrfs subvolume list HERE/other",
+    ] {
+        let line = line.replace("HERE", here);
+        let rules = "queries = [\"list\", \"show\"]";
+        assert_refused(&serve(rules, &line, b"", &below), &line);
+    }
     let every = format!("queries = {all:?}");
     for line in [
         "btrfs subvolume show /",
