@@ -2,11 +2,11 @@
 
 use std::io::Read;
 
-use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader, StreamPath};
+use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader};
 
 use crate::destination::Destination;
 use crate::error::{Cause, Conflict, Failure, ReceiveError, StopReason};
-use crate::filter::{Filter, Verdict};
+use crate::filter::{Filter, Judged, refused};
 use crate::observer::{Event, Observer, Totals};
 use crate::options::{OnError, Options};
 use crate::plan::Planner;
@@ -164,17 +164,18 @@ impl<D: Destination> Receiver<D> {
             };
             let (at, consumed) = (reader.position(), reader.consumed());
             self.report.bytes = consumed;
-            let item = match filter.judge(&item, at, consumed) {
-                Verdict::Apply => item,
-                Verdict::LeaveOut => match self.filtered(item, None) {
-                    Some(item) => item,
-                    None => continue,
-                },
-                Verdict::Replace(command) => match self.filtered(item, Some(*command)) {
-                    Some(item) => item,
-                    None => continue,
-                },
-                Verdict::Refuse(error) => return Err(self.refuse(&item, at, error, observer)),
+            let verdict = filter.judge(&item, at, consumed);
+            let item = match Judged::new(verdict, item, at) {
+                Judged::Apply(item) => item,
+                Judged::Replace(item) => {
+                    self.filtered();
+                    item
+                }
+                Judged::LeaveOut => {
+                    self.filtered();
+                    continue;
+                }
+                Judged::Refuse(failure) => return Err(self.refuse(failure, observer)),
             };
             if !self.options.stop_at_end
                 && matches!(item, Item::Command(Command::End))
@@ -185,7 +186,10 @@ impl<D: Destination> Receiver<D> {
                         let _ = self.item(item, at, observer)?;
                         self.end(observer)
                     }
-                    Ok(Some(item)) => Err(self.refuse(&item, reader.position(), error, observer)),
+                    Ok(Some(item)) => {
+                        let failure = refused(&item, reader.position(), error);
+                        Err(self.refuse(failure, observer))
+                    }
                     Err(error) => Err(self.unreadable(error, observer)),
                 };
             }
@@ -213,43 +217,16 @@ impl<D: Destination> Receiver<D> {
         }
     }
 
-    /// What is applied in place of an item that a filter left out or replaced.
-    fn filtered(&mut self, item: Item, instead: Option<CommandBuf>) -> Option<Item> {
-        let is_frame = |command: &CommandBuf| {
-            matches!(
-                command,
-                Command::Subvol { .. } | Command::Snapshot { .. } | Command::End
-            )
-        };
-        match &item {
-            Item::Command(command) if !is_frame(command) => {}
-            Item::Unknown(_) => {}
-            _ => return Some(item),
-        }
-        if instead.as_ref().is_some_and(is_frame) {
-            return Some(item);
-        }
+    /// A filter left out or replaced a command.
+    fn filtered(&mut self) {
         self.leave_out(Excluded {
             by_filter: 1,
             ..Excluded::default()
         });
-        instead.map(Item::Command)
     }
 
     /// Ends the receive because a filter refused an item.
-    fn refuse(
-        &mut self,
-        item: &Item,
-        at: Position,
-        error: Box<dyn std::error::Error + Send + Sync>,
-        observer: &mut dyn Observer,
-    ) -> ReceiveError {
-        let (operation, path) = match item {
-            Item::Command(command) => (command.kind().name(), named_in(command)),
-            Item::Header(_) => ("header", &b""[..]),
-            _ => ("unknown", &b""[..]),
-        };
-        let failure = Failure::new(at, operation, path, Cause::Refused(error));
+    fn refuse(&mut self, failure: Failure, observer: &mut dyn Observer) -> ReceiveError {
         self.count(failure, observer);
         self.stop(StopReason::Failures, observer)
     }
@@ -672,14 +649,6 @@ impl<D: Destination> Receiver<D> {
             self.listed_sources += subvolume.clone_sources.len();
             self.report.subvolumes.push(subvolume);
         }
-    }
-}
-
-/// The path that a command acts on, or the name of the subvolume that it begins.
-fn named_in(command: &CommandBuf) -> &[u8] {
-    match command {
-        Command::Subvol { name, .. } | Command::Snapshot { name, .. } => name.as_bytes(),
-        other => other.path().map_or(b"", StreamPath::into_inner),
     }
 }
 

@@ -492,6 +492,9 @@ fn nothing_may_follow_the_last_end() {
     let other = encode(Version::V1, &[subvol("other", OTHER), Command::End]);
     let output = accept(&[&one[..], &other].concat(), "", &[], to.path());
     assert_refused(&output, "subvolumes", to.path());
+    let expected = "ERROR: header failed: refused by the rule subvolumes: the input goes on after \
+                    the one subvolume (stream 2, command 0, byte ";
+    assert!(text(&output).1.contains(expected), "{output:?}");
     for garbage in [
         &b"\0"[..],
         b"btrfs-stream\0\x01\0\0",
@@ -595,6 +598,11 @@ fn sources_lie_below_the_destination_unless_the_rules_say_otherwise() {
         assert_refused(&output, "incremental", &mine);
     }
     assert!(accept(&stream(&[]), "", &[], &mine).status.success());
+    // Of a refused snapshot nothing is left either.
+    let bad = [snapshot("next"), chmod("file", 0o4755), Command::End];
+    let output = accept(&encode(Version::V1, &bad), "", &["--sandbox"], &mine);
+    assert!(text(&output).1.contains("refused by the rule setuid"));
+    assert_eq!(names_in(&mine), ["some"], "{output:?}");
     let output = accept(&change, "full = false", &["--sandbox"], &mine);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(names_in(&mine), ["next", "some"]);
