@@ -6,7 +6,7 @@ use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader};
 
 use crate::destination::Destination;
 use crate::error::{Cause, Conflict, Failure, ReceiveError, StopReason};
-use crate::filter::{Filter, Judged, refused};
+use crate::filter::{Filter, Judged, Verdict, refused};
 use crate::observer::{Event, Observer, Totals};
 use crate::options::{OnError, Options};
 use crate::plan::Planner;
@@ -164,18 +164,20 @@ impl<D: Destination> Receiver<D> {
             };
             let (at, consumed) = (reader.position(), reader.consumed());
             self.report.bytes = consumed;
-            let verdict = filter.judge(&item, at, consumed);
-            let item = match Judged::new(verdict, item, at) {
-                Judged::Apply(item) => item,
-                Judged::Replace(item) => {
-                    self.filtered();
-                    item
-                }
-                Judged::LeaveOut => {
-                    self.filtered();
-                    continue;
-                }
-                Judged::Refuse(failure) => return Err(self.refuse(failure, observer)),
+            let item = match filter.judge(&item, at, consumed) {
+                Verdict::Apply => item,
+                verdict => match Judged::new(verdict, item, at) {
+                    Judged::Apply(item) => item,
+                    Judged::Replace(item) => {
+                        self.filtered();
+                        item
+                    }
+                    Judged::LeaveOut => {
+                        self.filtered();
+                        continue;
+                    }
+                    Judged::Refuse(failure) => return Err(self.refuse(failure, observer)),
+                },
             };
             if !self.options.stop_at_end
                 && matches!(item, Item::Command(Command::End))
