@@ -15,7 +15,8 @@ use crate::values::{Ids, Pattern, Quantity, time};
 /// rules without [`names`](Self::names) accept nothing.
 ///
 /// [`Rules::parse`] reads them from a file; `docs/accept.md` in the repository
-/// describes each key. In code, start with the default:
+/// describes each key. Where they are deserialized as a part of something else,
+/// [`Rules::check`] finds contradictions. In code, start with the default:
 ///
 /// ```
 /// use btrfs_accept::{Action, Pattern, Rules};

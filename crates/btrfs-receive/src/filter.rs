@@ -9,7 +9,9 @@ use crate::error::{Cause, Failure};
 /// Judges every item of an input before it is applied; see
 /// [`Receiver::receive_filtered`](crate::Receiver::receive_filtered).
 ///
-/// The crate `btrfs-accept` has a filter that follows written rules.
+/// The crate `btrfs-accept` has a filter that follows written rules. Resumable
+/// receives have no filter, and callers of [`Receiver::item`](crate::Receiver::item)
+/// ask theirs themselves.
 pub trait Filter {
     /// Judges the next item of the input: a header, a command, END, or a
     /// command with an unknown number. It begins `at` this place; `end` is the

@@ -8,6 +8,8 @@ use std::path::Path;
 use btrfs_accept::{Checker, Rules};
 use btrfs_receive::{BtrfsDestination, Options, ReceiveError, Receiver, Report};
 
+use rustix::process::geteuid;
+
 use crate::input::Source;
 use crate::messages::{Messages, strerror};
 use crate::receive::Receives;
@@ -25,6 +27,9 @@ pub(crate) fn read(path: &Path) -> Result<Rules, String> {
     let facts = file.metadata().map_err(failed)?;
     if facts.is_file() && facts.mode() & 0o022 != 0 {
         return Err("others than its owner may write to it (chmod go-w)".to_owned());
+    }
+    if facts.is_file() && ![0, geteuid().as_raw()].contains(&facts.uid()) {
+        return Err("it belongs to another user than root (chown root)".to_owned());
     }
     let mut text = String::new();
     let len = (file.take(MAX_LEN + 1).read_to_string(&mut text)).map_err(failed)?;

@@ -106,4 +106,39 @@ mod tests {
             assert_eq!(split(line.as_bytes()), Err(NotWords::Unfinished), "{line}");
         }
     }
+
+    /// What is accepted has the words that a shell would make of it, and nothing
+    /// else happens.
+    #[test]
+    fn a_shell_agrees() {
+        use proptest::prelude::*;
+        let pieces = [
+            " ", "  ", "'", "\"", "\\", "a", "/b", "-e", "=", "$", "`", ";", "*", "~", "{a,b}",
+            "#", "%", "@:,+", "\u{e4}", "\\'", "'\\''", "\"'\"", "'\"'", "''", "!", "(", "[x]",
+        ];
+        let line = proptest::collection::vec(proptest::sample::select(pieces.to_vec()), 0..12);
+        let accepted = std::cell::Cell::new(0);
+        let result = btrfs_testkit::property_runner(600).run(&line, |pieces| {
+            let line = pieces.concat();
+            let Ok(words) = split(line.as_bytes()) else {
+                return Ok(());
+            };
+            accepted.set(accepted.get() + 1);
+            let output = std::process::Command::new("sh")
+                .arg("-c")
+                .arg(format!("printf '%s\\0' . {line}"))
+                .output()
+                .unwrap();
+            prop_assert!(output.status.success() && output.stderr.is_empty());
+            let mut expected = b".\0".to_vec();
+            for word in words {
+                expected.extend(word);
+                expected.push(0);
+            }
+            prop_assert_eq!(output.stdout, expected, "{}", line);
+            Ok(())
+        });
+        result.unwrap();
+        assert!(accepted.get() > 50, "{}", accepted.get());
+    }
 }

@@ -227,6 +227,15 @@ const CASES: &[Case] = &[
         };
         accept("", &stream(&[chmod]), to)
     }),
+    ("refused-parent", |to| {
+        let (mine, theirs) = (to.join("mine"), to.join("theirs"));
+        for directory in [&mine, &theirs] {
+            fs::create_dir(directory).unwrap();
+        }
+        receive(&named("parent", PARENT, &[]), &[], &theirs);
+        let output = accept("", &change_of(&[]), &mine);
+        normalised(output, &mine)
+    }),
     ("bad-rules", |to| {
         let output = accept("setuit = \"drop\"\n", &full(), to);
         let text = text(&output).1;

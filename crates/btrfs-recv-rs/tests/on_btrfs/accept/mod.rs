@@ -670,6 +670,10 @@ fn rules_that_cannot_be_used_are_refused_before_anything_is_read() {
     fs::set_permissions(rules.0.path(), writable).unwrap();
     let output = receive(&stream(&[]), &[&rules.option()], to.path());
     assert!(text(&output).1.contains("may write to it"), "{output:?}");
+    let rules = RulesFile::new("");
+    std::os::unix::fs::chown(rules.0.path(), Some(1000), None).unwrap();
+    let output = receive(&stream(&[]), &[&rules.option()], to.path());
+    assert!(text(&output).1.contains("another user"), "{output:?}");
     let output = receive(&stream(&[]), &["--accept=/no/such"], to.path());
     assert!(text(&output).1.contains("No such file"), "{output:?}");
     let output = receive(&stream(&[]), &["--accept="], to.path());
