@@ -624,6 +624,13 @@ fn a_refusal_ends_the_receive_whatever_the_options_say() {
         let count = text(&output).1.matches("refused by").count();
         assert_eq!(count, 1, "{output:?}");
     }
+    // Nor does a sender that gives up leave anything.
+    let whole = stream(&[write_at(0, 4096)]);
+    for len in [0, 17, 90, 120, whole.len() - 10, whole.len() - 1] {
+        let output = accept(&whole[..len], "", &[], to.path());
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(names_in(to.path()), [""; 0], "{output:?}");
+    }
     // What has the name already is not touched.
     assert!(receive(&stream(&[]), &[], to.path()).status.success());
     let output = accept(&commands, "", &["--max-errors=0"], to.path());
