@@ -353,6 +353,10 @@ pub enum Cause {
     /// The subvolume is complete and on disk, but not marked as received.
     #[error(transparent)]
     CheckFailed(Box<dyn std::error::Error + Send + Sync>),
+    /// The caller's [`Filter`](crate::Filter) refused the command. It was not
+    /// applied, and its subvolume is not finished.
+    #[error(transparent)]
+    Refused(Box<dyn std::error::Error + Send + Sync>),
     /// An error of a [`Destination`](crate::Destination) outside this
     /// crate.
     #[error(transparent)]

@@ -53,6 +53,8 @@
 //!   and clone sources; [`btrfs_lineage::Resolver`] finds them without a receive.
 //! - [`BtrfsDestinationBuilder::check_before_seal`] lets the caller check a
 //!   complete subvolume before it is marked as received.
+//! - A [`Filter`] judges each command before it is applied; the crate
+//!   `btrfs-accept` has one that follows written rules.
 //! - [`Receiver::item`] applies commands one by one.
 //! - [`Planner`] converts commands to operations, for a [`Destination`] of your
 //!   own or for other uses.
@@ -123,6 +125,7 @@ mod confine;
 mod destination;
 pub mod dry_run;
 mod error;
+mod filter;
 mod kernel;
 mod observer;
 mod options;
@@ -157,12 +160,13 @@ pub use destination::{Begun, DeferredAttributes, Destination, Finished};
 pub use error::{
     Barrier, Cause, Conflict, ExtractionProblem, Failure, OpenError, ReceiveError, StopReason,
 };
+pub use filter::{Filter, Verdict};
 pub use kernel::{reports_failed_writes, running_kernel};
 pub use observer::{Event, Observer, Totals};
 pub use options::{Cancel, OnError, Options};
 pub use plan::op::{NewInode, NewSubvolume, Op, SourceId, Step};
 pub use plan::{Planner, Rules};
-pub use policy::{PatternError, XattrPattern};
+pub use policy::{PatternError, XattrPattern, matches_pattern};
 pub use qgroup::QgroupLimit;
 pub use receiver::{Flow, Receiver};
 pub use report::{

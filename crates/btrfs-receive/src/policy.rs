@@ -1,4 +1,4 @@
-//! Patterns for the names of extended attributes.
+//! Patterns for names, and those for the names of extended attributes.
 
 /// Longest name of an extended attribute that Linux knows (`XATTR_NAME_MAX`),
 /// and longest pattern.
@@ -66,27 +66,41 @@ impl XattrPattern {
     /// Returns whether the pattern matches `name`. Takes at most time
     /// proportional to the product of both lengths.
     pub fn matches(&self, name: &[u8]) -> bool {
-        let (mut pattern, mut rest) = (&*self.0, name);
-        // Behind the last `*`, and what it has not swallowed yet.
-        let mut star: Option<(&[u8], &[u8])> = None;
-        loop {
-            match (pattern, rest) {
-                ([], []) => return true,
-                ([b'*', behind @ ..], _) => {
-                    star = Some((behind, rest));
-                    pattern = behind;
-                }
-                ([first, behind @ ..], [byte, others @ ..]) if *first == b'?' || first == byte => {
+        matches_pattern(&self.0, name)
+    }
+}
+
+/// Returns whether `pattern` matches all of `name`: `*` matches any number of
+/// bytes, `?` any single byte, and every other byte itself. Takes at most time
+/// proportional to the product of both lengths.
+///
+/// ```
+/// use btrfs_receive::matches_pattern;
+///
+/// assert!(matches_pattern(b"home.????????", b"home.20261127"));
+/// assert!(!matches_pattern(b"home.*", b"root.20261127"));
+/// ```
+pub fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut pattern, mut rest) = (pattern, name);
+    // Behind the last `*`, and what it has not swallowed yet.
+    let mut star: Option<(&[u8], &[u8])> = None;
+    loop {
+        match (pattern, rest) {
+            ([], []) => return true,
+            ([b'*', behind @ ..], _) => {
+                star = Some((behind, rest));
+                pattern = behind;
+            }
+            ([first, behind @ ..], [byte, others @ ..]) if *first == b'?' || first == byte => {
+                (pattern, rest) = (behind, others);
+            }
+            _ => match star {
+                Some((behind, [_, others @ ..])) => {
+                    star = Some((behind, others));
                     (pattern, rest) = (behind, others);
                 }
-                _ => match star {
-                    Some((behind, [_, others @ ..])) => {
-                        star = Some((behind, others));
-                        (pattern, rest) = (behind, others);
-                    }
-                    _ => return false,
-                },
-            }
+                _ => return false,
+            },
         }
     }
 }

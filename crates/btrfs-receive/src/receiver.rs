@@ -6,6 +6,7 @@ use btrfs_sendstream::{Command, CommandBuf, Item, Position, Reader};
 
 use crate::destination::Destination;
 use crate::error::{Cause, Conflict, Failure, ReceiveError, StopReason};
+use crate::filter::{Filter, Judged, Verdict, refused};
 use crate::observer::{Event, Observer, Totals};
 use crate::options::{OnError, Options};
 use crate::plan::Planner;
@@ -135,6 +136,21 @@ impl<D: Destination> Receiver<D> {
         input: R,
         observer: &mut dyn Observer,
     ) -> Result<Report, ReceiveError> {
+        self.receive_filtered(input, &mut (), observer)
+    }
+
+    /// As [`receive`](Self::receive), except that `filter` judges each item
+    /// before it is applied.
+    ///
+    /// # Errors
+    /// Those of [`receive`](Self::receive), and what `filter` refuses:
+    /// [`Cause::Refused`].
+    pub fn receive_filtered<R: Read>(
+        &mut self,
+        input: R,
+        filter: &mut dyn Filter,
+        observer: &mut dyn Observer,
+    ) -> Result<Report, ReceiveError> {
         let mut reader = self.reader(input);
         let mut ignored = 0;
         loop {
@@ -144,13 +160,42 @@ impl<D: Destination> Receiver<D> {
             let item = match reader.next_owned() {
                 Ok(Some(item)) => item,
                 Ok(None) => return self.end(observer),
-                Err(_) if self.options.cancel.is_cancelled() => {
-                    return Err(self.stop(StopReason::Cancelled, observer));
-                }
-                Err(error) => return Err(self.abort(StopReason::Stream(error), observer)),
+                Err(error) => return Err(self.unreadable(error, observer)),
             };
-            self.report.bytes = reader.consumed();
-            let flow = self.item(item, reader.position(), observer)?;
+            let (at, consumed) = (reader.position(), reader.consumed());
+            self.report.bytes = consumed;
+            let item = match filter.judge(&item, at, consumed) {
+                Verdict::Apply => item,
+                verdict => match Judged::new(verdict, item, at) {
+                    Judged::Apply(item) => item,
+                    Judged::Replace(item) => {
+                        self.filtered();
+                        item
+                    }
+                    Judged::LeaveOut => {
+                        self.filtered();
+                        continue;
+                    }
+                    Judged::Refuse(failure) => return Err(self.refuse(failure, observer)),
+                },
+            };
+            if !self.options.stop_at_end
+                && matches!(item, Item::Command(Command::End))
+                && let Some(error) = filter.must_be_last()
+            {
+                return match reader.next_owned() {
+                    Ok(None) => {
+                        let _ = self.item(item, at, observer)?;
+                        self.end(observer)
+                    }
+                    Ok(Some(item)) => {
+                        let failure = refused(&item, reader.position(), error);
+                        Err(self.refuse(failure, observer))
+                    }
+                    Err(error) => Err(self.unreadable(error, observer)),
+                };
+            }
+            let flow = self.item(item, at, observer)?;
             if reader.ignored_attributes() > ignored {
                 self.ignored(reader.ignored_attributes() - ignored);
                 ignored = reader.ignored_attributes();
@@ -159,6 +204,33 @@ impl<D: Destination> Receiver<D> {
                 return self.end(observer);
             }
         }
+    }
+
+    /// The input is damaged or cannot be read.
+    fn unreadable(
+        &mut self,
+        error: btrfs_sendstream::Error,
+        observer: &mut dyn Observer,
+    ) -> ReceiveError {
+        if self.options.cancel.is_cancelled() {
+            self.stop(StopReason::Cancelled, observer)
+        } else {
+            self.abort(StopReason::Stream(error), observer)
+        }
+    }
+
+    /// A filter left out or replaced a command.
+    fn filtered(&mut self) {
+        self.leave_out(Excluded {
+            by_filter: 1,
+            ..Excluded::default()
+        });
+    }
+
+    /// Ends the receive because a filter refused an item.
+    fn refuse(&mut self, failure: Failure, observer: &mut dyn Observer) -> ReceiveError {
+        self.count(failure, observer);
+        self.stop(StopReason::Failures, observer)
     }
 
     /// Reads `input` as the options say. The receive begins.

@@ -230,7 +230,7 @@ impl Outcome {
     }
 }
 
-/// How much of a stream the options excluded.
+/// How much of a stream the options or a [`Filter`](crate::Filter) excluded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -243,6 +243,8 @@ pub struct Excluded {
     pub unknown_commands: u64,
     /// Attributes that are unknown, or that their command does not have.
     pub unknown_attributes: u64,
+    /// Commands that a [`Filter`](crate::Filter) left out or replaced.
+    pub by_filter: u64,
 }
 
 impl Excluded {
@@ -258,6 +260,7 @@ impl std::ops::AddAssign for Excluded {
         self.file_attributes += other.file_attributes;
         self.unknown_commands += other.unknown_commands;
         self.unknown_attributes += other.unknown_attributes;
+        self.by_filter += other.by_filter;
     }
 }
 

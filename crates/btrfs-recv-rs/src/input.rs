@@ -6,8 +6,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
@@ -36,6 +37,8 @@ pub(crate) struct Input<'a> {
     head: Head,
     /// Readable when nothing more is to be read.
     stopped: Option<Arc<OwnedFd>>,
+    /// How long a read waits at most.
+    idle: Option<Duration>,
 }
 
 /// What can be received: input, or a buffer before it.
@@ -85,7 +88,13 @@ impl<'a> Input<'a> {
             size: is_file.then(|| facts.st_size.try_into().unwrap_or(0)),
             head: Head::default(),
             stopped: None,
+            idle: None,
         })
+    }
+
+    /// Lets a read fail that waits so long.
+    pub(crate) fn set_idle(&mut self, longest: Option<Duration>) {
+        self.idle = longest;
     }
 
     /// What ends a read that waits, and every later one, with an error when it
@@ -118,7 +127,7 @@ impl<'a> Input<'a> {
     /// signal arrived.
     ///
     /// # Errors
-    /// Nothing more is to be read.
+    /// Nothing more is to be read, or there was no input for too long.
     fn wait(&self) -> io::Result<()> {
         let wakeup = self.signals.map(Signals::wakeup);
         let stopped = self.stopped.as_deref().map(OwnedFd::as_fd);
@@ -126,9 +135,20 @@ impl<'a> Input<'a> {
         let input = self.descriptor.as_fd();
         let mut polled = [input, wakeup.unwrap_or(input), stopped.unwrap_or(input)]
             .map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN));
-        match poll(&mut polled, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+        let timeout = self.idle.and_then(|idle| Timespec::try_from(idle).ok());
+        loop {
+            match poll(&mut polled, timeout.as_ref()) {
+                Ok(0) => {
+                    let seconds = self.idle.unwrap_or_default().as_secs();
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        format!("no input for {seconds} s, the limit of the rule limits.idle"),
+                    ));
+                }
+                Ok(_) => break,
+                Err(Errno::INTR) => self.check_signals()?,
+                Err(error) => return Err(error.into()),
+            }
         }
         let [.., last] = polled;
         if stopped.is_some() && !last.revents().is_empty() {

@@ -1,5 +1,6 @@
 //! A drop-in for `btrfs receive`.
 
+mod accept;
 mod advice;
 mod args;
 mod btrfs;
@@ -19,6 +20,7 @@ mod progress;
 mod receive;
 mod restore;
 mod sandbox;
+mod serve;
 mod signals;
 mod unfinished;
 
@@ -55,6 +57,7 @@ fn run(line: Vec<OsString>) -> ExitCode {
         Ok(Request::Status(options)) => exit(unfinished::status(&options, &mut Messages::new(1))),
         Ok(Request::Abandon(options)) => exit(unfinished::abandon(&options, &mut Messages::new(1))),
         Ok(Request::Chain(options)) => exit(chain::command(&options)),
+        Ok(Request::Serve(options)) => exit(serve::command(&options)),
         Ok(Request::DryRun(options)) => exit(dry_run::command(&options)),
         Ok(Request::Receive(options)) => exit(receive::command(&options)),
         Err(error) => refuse(&error),
@@ -104,7 +107,7 @@ fn refuse(error: &UsageError) -> ExitCode {
         | UsageError::Gone { .. }
         | UsageError::TwoModes(..)
         | UsageError::Together(..)
-        | UsageError::Without(..)
+        | UsageError::Needs(..)
         | UsageError::Misplaced { .. }
         | UsageError::Moved { .. } => {
             let hint = match error {

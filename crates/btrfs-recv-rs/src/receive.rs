@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use btrfs_receive::resume::{ResumableReceiver, ResumeError, ResumeOptions};
 use btrfs_receive::{
-    BtrfsDestination, Cancel, Destination, OpenError, Options, ReceiveError, Receiver, Report,
-    StopReason,
+    BtrfsDestination, Cancel, Destination, OnError, OpenError, Options, ReceiveError, Receiver,
+    Report, StopReason,
 };
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::accept::Accepting;
 use crate::args::{Receive, Resume};
 use crate::buffer;
 use crate::digest::Digests;
@@ -85,12 +86,15 @@ fn allow_descriptors() {
 fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Messages) -> bool {
     let file = options.input.as_deref();
     // Before the destination, so that a relative name means what it says.
-    let Some(input) = Input::open_or_say(file, Some(signals), messages) else {
+    let Some(mut input) = Input::open_or_say(file, Some(signals), messages) else {
         return false;
     };
     let Some(restore) = Restore::prepare(options, messages) else {
         return false;
     };
+    if let Some(rules) = &options.accept {
+        input.set_idle(rules.limits.idle);
+    }
     if options.sandbox
         && let Err(text) = sandbox::enter(&reach(options, &[]), messages)
     {
@@ -150,6 +154,9 @@ pub(crate) fn receiver(
     how: Options,
     file: Option<&Path>,
 ) -> Result<Box<dyn Receives>, ResumeError> {
+    if let Some(rules) = &options.accept {
+        return Ok(Box::new(Accepting::new(destination, how, rules)));
+    }
     Ok(match &options.resume {
         None => Box::new(Receiver::with_options(destination, how)),
         Some(resume) => {
@@ -195,9 +202,10 @@ pub(crate) fn reach<'a>(options: &'a Receive, files: &[&'a Path]) -> Reach<'a> {
         state: (options.resume.as_ref()).and_then(|resume| resume.state_dir.as_deref()),
         sources: (parent.chain(clones))
             .chain(options.digest.as_deref())
+            .chain(options.accept.iter().map(|it| it.sources.as_path()))
             .chain(files.iter().copied())
             .collect(),
-        filesystem: if options.confine_sources {
+        filesystem: if options.confine_sources || options.accept.is_some() {
             Filesystem::IfPermitted
         } else {
             Filesystem::Needed
@@ -216,6 +224,9 @@ pub(crate) fn how(options: &Receive, cancel: Cancel) -> Options {
     how.exclude_file_attributes = options.no_file_attributes;
     how.allow_unknown = options.allow_unknown;
     how.cancel = cancel;
+    if options.accept.is_some() {
+        how.on_error = OnError::Delete;
+    }
     how
 }
 
@@ -350,6 +361,9 @@ fn open_destination(
         .atomic(options.atomic);
     if options.confine_sources {
         builder = builder.jail(path);
+    }
+    if let Some(rules) = &options.accept {
+        builder = builder.jail(&rules.sources);
     }
     if let Some(parent) = &options.parent {
         builder = builder.parent(parent);

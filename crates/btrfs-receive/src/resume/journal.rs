@@ -339,6 +339,9 @@ struct LeftOutDef {
     file_attributes: u64,
     unknown_commands: u64,
     unknown_attributes: u64,
+    /// No filter judges a resumable receive.
+    #[serde(skip)]
+    by_filter: u64,
 }
 
 /// The name of a subvolume, in hexadecimal digits.

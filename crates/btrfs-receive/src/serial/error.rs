@@ -144,6 +144,7 @@ impl<'a> Details<'a> {
             | Cause::NothingToFinish
             | Cause::ThreadPanicked
             | Cause::CheckFailed(_)
+            | Cause::Refused(_)
             | Cause::Other(_)
             | Cause::OutOfRange { .. }
             | Cause::RootItself
@@ -184,6 +185,7 @@ fn kind(cause: &Cause) -> &'static str {
         Cause::StampStays { .. } => "stamp_stays",
         Cause::DataLost { .. } => "data_lost",
         Cause::CheckFailed(_) => "check_failed",
+        Cause::Refused(_) => "refused",
         Cause::Other(_) => "other",
         Cause::OutOfRange { .. } => "out_of_range",
         Cause::Escape { .. } => "escape",

@@ -109,6 +109,10 @@ fn on_cause(failure: &Failure, cause: &Cause) -> Option<Advice> {
              the sender's, or the digest is of another state",
             "send and receive it again; btrfs-lineage digest --compare shows what differs",
         ),
+        Cause::Refused(_) => Advice::to_do(
+            "ask the administrator of this host, who decides what is accepted from this sender; \
+             with --accept=FILE, that is the rule of this name in FILE",
+        ),
         Cause::ModeNotSet { .. } if !has(CapabilitySet::FSETID) => permission("fsetid"),
         Cause::NoProc { .. } => Advice::to_do("mount the proc filesystem on /proc"),
         Cause::Escape { .. } => Advice::new(

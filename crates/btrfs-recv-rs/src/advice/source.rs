@@ -17,7 +17,9 @@ pub(super) fn on_no_source(failure: &Failure, error: &NoSource) -> Advice {
         format!("the {role} is here, but cannot be used as it is")
     };
     let first = if any(Verdict::OutsideJail) {
-        "move the source below PATH, or receive without --chroot".to_owned()
+        "move the source below PATH, or receive without --chroot (with --accept: with another \
+         directory as `sources` in the rules)"
+            .to_owned()
     } else if any(Verdict::Unreachable) || error.missing.contains(&Capability::DacReadSearch) {
         "receive with the missing capabilities, or below a mount of the top level (subvolid=5)"
             .to_owned()

@@ -54,9 +54,9 @@ pub(crate) enum UsageError {
     /// Two options that exclude each other.
     #[error("{0} and {1} cannot be used together")]
     Together(&'static str, &'static str),
-    /// An option that means something beside another only.
+    /// An option that another one needs.
     #[error("{0} needs {1}")]
-    Without(&'static str, &'static str),
+    Needs(&'static str, &'static str),
     /// An option that another command has now.
     #[error("{option}: use `{instead}`")]
     Moved {

@@ -17,6 +17,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+use btrfs_accept::Rules;
 use btrfs_receive::{OnError, XattrPattern};
 use btrfs_sendstream::SubvolumeName;
 
@@ -45,6 +46,8 @@ pub(crate) enum Request {
     Abandon(Unfinished),
     /// `--chain`.
     Chain(Chain),
+    /// `--serve`.
+    Serve(Serve),
     /// `--dry-run`: what would be received, where.
     DryRun(Receive),
     /// Nothing else.
@@ -65,6 +68,15 @@ pub(crate) struct Chain {
     pub(crate) sources: Vec<PathBuf>,
     /// Where to, and how.
     pub(crate) receive: Receive,
+}
+
+/// What another host may ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Serve {
+    /// The directory that it may receive in and ask about.
+    pub(crate) directory: PathBuf,
+    /// What it may do.
+    pub(crate) rules: Rules,
 }
 
 /// What to extract into a plain directory, and how.
@@ -107,6 +119,8 @@ pub(crate) struct Receive {
     pub(crate) no_file_attributes: bool,
     /// Whether unknown commands and attributes are skipped.
     pub(crate) allow_unknown: bool,
+    /// What a stream may do, if that is restricted.
+    pub(crate) accept: Option<Rules>,
     /// The parent of the first incremental subvolume, if not searched for.
     pub(crate) parent: Option<PathBuf>,
     /// Clone sources that come before those that are found.
@@ -150,6 +164,7 @@ impl Default for Receive {
             exclude_xattrs: Vec::new(),
             no_file_attributes: false,
             allow_unknown: false,
+            accept: None,
             parent: None,
             clone_sources: Vec::new(),
             atomic: false,

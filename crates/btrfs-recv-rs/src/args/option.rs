@@ -20,6 +20,8 @@ pub(crate) enum Mode {
     Chain,
     /// `--dry-run`.
     DryRun,
+    /// `--serve`.
+    Serve,
 }
 
 /// What a mode expects besides options.

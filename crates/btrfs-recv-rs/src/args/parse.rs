@@ -8,7 +8,10 @@ use super::getopt::{self, Arg, Spec};
 use super::id::Id;
 use super::option::{Mode, Operands, Opt};
 use super::table::{MOVED, options};
-use super::{Chain, Dump, Extract, Receive, Request, Resume, Unfinished, policy, quantity};
+use super::{Chain, Dump, Extract, Receive, Request, Resume, Serve, Unfinished, policy, quantity};
+
+const SERVE: &str = "--serve";
+const ACCEPT: &str = "--accept";
 
 /// Reads a command line, the program's name first.
 ///
@@ -138,6 +141,7 @@ impl Given {
             Id::ExcludeXattr => self.receive.exclude_xattrs.push(policy::pattern(value)?),
             Id::NoFileattr => self.receive.no_file_attributes = true,
             Id::AllowUnknown => self.receive.allow_unknown = true,
+            Id::Accept => self.receive.accept = Some(policy::accept(value)?),
             Id::Parent => self.receive.parent = Some(policy::parent(value)?),
             Id::CloneSource => {
                 let source = policy::clone_source(value)?;
@@ -163,6 +167,7 @@ impl Given {
             Id::Extract => self.modes.push(Mode::Extract),
             Id::ExtractReport => self.report = Some(value.into()),
             Id::DryRun => self.modes.push(Mode::DryRun),
+            Id::Serve => self.modes.push(Mode::Serve),
             Id::Chain => {
                 self.modes.push(Mode::Chain);
                 self.chain.push(value.into());
@@ -204,6 +209,10 @@ impl Given {
                 Request::Chain(Chain { sources, receive })
             }
             Mode::DryRun => Request::DryRun(self.receive()),
+            Mode::Serve => Request::Serve(Serve {
+                directory: self.paths.pop().unwrap_or_default(),
+                rules: (self.receive.accept.take()).ok_or(UsageError::Needs(SERVE, ACCEPT))?,
+            }),
             Mode::Receive => Request::Receive(self.receive()),
             Mode::Extract => Request::Extract(Extract {
                 report: self.report.take(),
@@ -213,8 +222,12 @@ impl Given {
     }
 
     fn receive(mut self) -> Receive {
+        let destination = self.paths.pop().unwrap_or_default();
+        if let Some(rules) = &mut self.receive.accept {
+            rules.sources = rules.sources_in(&destination);
+        }
         Receive {
-            destination: self.paths.pop().unwrap_or_default(),
+            destination,
             input: self.input,
             verbosity: self.verbosity,
             ..self.receive
@@ -243,6 +256,9 @@ impl Given {
             return Err(UsageError::Together("--buffer", "-e"));
         }
         self.receive.restore.check(self.receive.name.as_ref())?;
+        if self.receive.accept.is_some() && self.receive.resume.is_some() {
+            return Err(UsageError::Together(ACCEPT, "--resumable"));
+        }
         let operands = info(mode).map_or(Operands::None, |info| info.operands);
         let given = self.paths.len();
         if !operands.fit(given) {

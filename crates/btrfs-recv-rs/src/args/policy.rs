@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use btrfs_accept::Rules;
 use btrfs_receive::{OnError, XattrPattern};
 use btrfs_sendstream::SubvolumeName;
 use uuid::Uuid;
 
 use super::UsageError;
+use crate::accept;
 
 /// A subvolume to clone from.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,6 +57,11 @@ pub(super) fn zeros(value: OsString) -> Result<bool, UsageError> {
             "it must be keep or holes",
         )),
     }
+}
+
+/// `--accept`.
+pub(super) fn accept(value: OsString) -> Result<Rules, UsageError> {
+    accept::read(value.as_ref()).map_err(|why| UsageError::unusable("--accept", value, why))
 }
 
 /// `--parent`.

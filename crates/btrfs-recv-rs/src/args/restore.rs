@@ -129,7 +129,7 @@ impl Restore {
             } else {
                 "--keep-old"
             };
-            return Err(UsageError::Without(option, "--replace"));
+            return Err(UsageError::Needs(option, "--replace"));
         }
         for (option, name) in [("--writable", writable), ("--replace", replace)] {
             if let Some(name) = name

@@ -46,6 +46,11 @@ pub(crate) const MODES: &[ModeInfo] = &[
         option: Some("dry-run"),
         operands: Operands::One("PATH"),
     },
+    ModeInfo {
+        mode: Mode::Serve,
+        option: Some("serve"),
+        operands: Operands::One("DIR"),
+    },
 ];
 
 /// The modes that read a stream.
@@ -298,6 +303,22 @@ const POLICIES: &[Opt] = &[
          holes.",
     ),
     Opt::new(
+        Id::Accept,
+        "accept",
+        "accept only streams that the rules in FILE allow; a refused subvolume is deleted",
+    )
+    .value("FILE", Hint::File)
+    .modes(&[Mode::Receive, Mode::Serve])
+    .manual(
+        "Accept only streams that the rules in <FILE> allow: which names, parents and clone \
+         sources, how much data, and whether device nodes, set-user-ID programs, file capabilities \
+         and other attributes. What a rule refuses ends the receive before it is applied, \
+         and the incomplete subvolume is deleted (`--on-error=delete` is implied). What a rule \
+         drops is not applied, and a warning shows how much. \
+         Parents and clone sources must lie below <PATH>, unless the rules say otherwise. \
+         See RESTRICTED RECEIVE below.",
+    ),
+    Opt::new(
         Id::Parent,
         "parent",
         "use PATH as the parent of the first incremental stream (not verified)",
@@ -453,6 +474,19 @@ const INSTEAD: &[Opt] = &[
          The stream may be one without data (`btrfs send --no-data`). \
          Options of a receive may be given, and have the same meaning. \
          The exit status is 0 if no problem was found.",
+    ),
+    Opt::new(
+        Id::Serve,
+        "serve",
+        "do what another host asks for by ssh, if --accept allows it; for authorized_keys",
+    )
+    .modes(&[Mode::Serve])
+    .manual(
+        "For `command=` in authorized_keys(5): carry out the command in `SSH_ORIGINAL_COMMAND`, if \
+         it is a receive into <DIR> or a directory below it, or a query that the rules of \
+         `--accept` allow, and refuse everything else. Nothing that exists can be replaced or \
+         deleted. Receives run with `--sandbox`, unless the rules say otherwise. Each request is \
+         logged. See RESTRICTED RECEIVE below.",
     ),
     Opt::new(Id::Help, "help", "print this help")
         .established()

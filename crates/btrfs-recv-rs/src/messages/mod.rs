@@ -417,8 +417,10 @@ impl Messages {
             "clone" => line.text("failed to clone extents to "),
             "set_xattr" => line.text("lsetxattr "),
             "remove_xattr" => line.text("lremovexattr "),
-            // Mostly of the subvolume as a whole.
-            both @ ("resume" | "checkpoint") if failure.path.is_empty() => line.text(both),
+            // Mostly of the subvolume or the stream as a whole.
+            whole @ ("resume" | "checkpoint" | "header" | "end") if failure.path.is_empty() => {
+                line.text(whole)
+            }
             other => line.text(other).text(" "),
         };
         line.name(&failure.path);

@@ -37,6 +37,7 @@ impl Messages {
                 "unknown attribute of a command",
                 "--allow-unknown",
             ),
+            (excluded.by_filter, "change", "--accept"),
         ] {
             if count > 0 {
                 let what = Counted(count, what);
@@ -45,6 +46,12 @@ impl Messages {
             }
         }
         line.text(", ignored as requested").write_stderr();
+    }
+
+    /// A rule dropped commands, or what it is about from commands.
+    pub(crate) fn dropped(&mut self, rule: &str, commands: u64) {
+        let what = Counted(commands, "command");
+        self.warning(format_args!("the rule {rule} dropped or changed {what}"));
     }
 
     /// The parent was chosen by `--parent`.

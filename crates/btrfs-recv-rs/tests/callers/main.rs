@@ -4,6 +4,7 @@
 mod btrbk;
 mod daemon;
 mod incus;
+mod serve;
 mod shells;
 mod shim;
 mod ssh;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         shim::tests(),
         btrbk::tests(),
         ssh::tests(),
+        serve::tests(),
         incus::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())

@@ -21,29 +21,21 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![Test::on_btrfs("btrbk_over_ssh_there_and_back", there_and_back).needs("btrbk")]
 }
 
-/// A server that lets btrbk in, and no other command.
-struct Server {
+/// A server that lets keys in, each for one command.
+pub(crate) struct Server {
     port: u16,
     _daemon: Daemon,
 }
 
 impl Server {
-    /// Paths are what the other side may name.
-    fn start(btrbk: &Btrbk, paths: [&Path; 2]) -> Self {
-        for key in ["host_key", "key"] {
-            let made = Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                .arg(btrbk.join(key))
-                .stdin(Stdio::null())
-                .status();
-            assert!(made.unwrap().success());
+    /// Lets in keys by these names, each for its command.
+    pub(crate) fn start(btrbk: &Btrbk, keys: &[(&str, String)]) -> Self {
+        let mut allowed = String::new();
+        make_key(btrbk, "host_key");
+        for (key, command) in keys {
+            let public = make_key(btrbk, key);
+            allowed += &format!("restrict,command=\"{command}\" {public}");
         }
-        let public = fs::read_to_string(btrbk.join("key.pub")).unwrap();
-        let allowed = format!(
-            "restrict,command=\"{FILTER} --source --target --delete --info -p {} -p {}\" {public}",
-            paths[0].display(),
-            paths[1].display()
-        );
         fs::write(btrbk.join("authorized_keys"), allowed).unwrap();
         // Somebody else can take a port that was free.
         let started = (0..5).find_map(|_| Self::on_port(btrbk, free_port()));
@@ -91,10 +83,26 @@ impl Server {
         })
     }
 
+    /// The port on the loopback interface.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// How btrbk names a path on the other side.
-    fn url(&self, path: &Path) -> String {
+    pub(crate) fn url(&self, path: &Path) -> String {
         format!("ssh://127.0.0.1:{}{}", self.port, path.display())
     }
+}
+
+/// Makes a key; returns its public part.
+fn make_key(btrbk: &Btrbk, name: &str) -> String {
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(btrbk.join(name))
+        .stdin(Stdio::null())
+        .status();
+    assert!(made.unwrap().success());
+    fs::read_to_string(btrbk.join(&format!("{name}.pub"))).unwrap()
 }
 
 fn free_port() -> u16 {
@@ -103,7 +111,7 @@ fn free_port() -> u16 {
 }
 
 /// A btrbk that logs in to such a server.
-fn client() -> Btrbk {
+pub(crate) fn client() -> Btrbk {
     let btrbk = Btrbk::new(Backend::Shim);
     fs::create_dir(btrbk.join("remote")).unwrap();
     // The real program, which the command hides on the other side, and which
@@ -147,7 +155,12 @@ fn there_and_back() {
     ] {
         fs::create_dir(directory).unwrap();
     }
-    let server = Server::start(&btrbk, [to.path(), from.path()]);
+    let filter = format!(
+        "{FILTER} --source --target --delete --info -p {} -p {}",
+        to.path().display(),
+        from.path().display()
+    );
+    let server = Server::start(&btrbk, &[("key", filter)]);
     let settings = format!(
         "ssh_user root\nssh_identity {}\n",
         btrbk.join("key").display()

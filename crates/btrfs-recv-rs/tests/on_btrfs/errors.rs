@@ -220,6 +220,33 @@ const CASES: &[Case] = &[
         plain.stdout(Stdio::piped()).stderr(Stdio::piped());
         run_with_input(&mut plain, &full())
     }),
+    ("refused", |to| {
+        let chmod = Command::Chmod {
+            path: path("file"),
+            mode: 0o4755,
+        };
+        accept("", &stream(&[chmod]), to)
+    }),
+    ("refused-parent", |to| {
+        let (mine, theirs) = (to.join("mine"), to.join("theirs"));
+        for directory in [&mine, &theirs] {
+            fs::create_dir(directory).unwrap();
+        }
+        receive(&named("parent", PARENT, &[]), &[], &theirs);
+        let output = accept("", &change_of(&[]), &mine);
+        normalised(output, &mine)
+    }),
+    ("bad-rules", |to| {
+        let output = accept("setuit = \"drop\"\n", &full(), to);
+        let text = text(&output).1;
+        let (before, rest) = text.split_once("'/").unwrap();
+        let (_, after) = rest.split_once("': ").unwrap();
+        let stderr = format!("{before}'/etc/rules.toml': {after}");
+        Output {
+            stderr: stderr.into_bytes(),
+            ..output
+        }
+    }),
     ("not-btrfs", |_| {
         let plain = Mount::tmpfs(1 << 20);
         let output = receive(&full(), &[], plain.path());
@@ -259,6 +286,13 @@ const WARNINGS: &[Case] = &[
         };
         receive(&stream(&[xattr]), &["--exclude-xattr=security.*"], to)
     }),
+    ("dropped", |to| {
+        let chmod = Command::Chmod {
+            path: path("file"),
+            mode: 0o4755,
+        };
+        accept("setuid = \"drop\"\n", &stream(&[chmod]), to)
+    }),
     ("vouched", |to| {
         subvolume::create(&to.join("other"));
         let parent = format!("--parent={}", to.join("other").display());
@@ -277,6 +311,13 @@ const WARNINGS: &[Case] = &[
         receive(&full(), &[&parent], to)
     }),
 ];
+
+fn accept(rules: &str, stream: &[u8], to: &Path) -> Output {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), format!("names = [\"sub\"]\n{rules}")).unwrap();
+    let option = format!("--accept={}", file.path().display());
+    receive(stream, &[&option], to)
+}
 
 const OWN: Uuid = Uuid::from_u128(0x1111);
 const PARENT: Uuid = Uuid::from_u128(0x2222);

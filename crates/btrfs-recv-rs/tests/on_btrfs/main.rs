@@ -1,5 +1,6 @@
 //! The command on a real btrfs.
 
+mod accept;
 mod chain;
 mod digest;
 mod errors;
@@ -12,6 +13,7 @@ mod policies;
 mod restore;
 mod sandbox;
 mod screens;
+mod serve;
 mod signals;
 mod status;
 mod support;
@@ -21,6 +23,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let tests = [
+        accept::tests(),
         chain::tests(),
         digest::tests(),
         errors::tests(),
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         policies::tests(),
         restore::tests(),
         screens::tests(),
+        serve::tests(),
         sandbox::tests(),
         signals::tests(),
         status::tests(),

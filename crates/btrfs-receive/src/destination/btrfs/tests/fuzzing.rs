@@ -17,6 +17,7 @@ use super::budget::Budget;
 use super::content::{ContentWriter, Task};
 use super::failures::Failures;
 use super::lanes::Lanes;
+use super::space::Space;
 use crate::destination::tree::data::DataWriter;
 use crate::destination::tree::encoded::Accepted;
 use crate::destination::tree::flags::SharedFlags;
@@ -41,6 +42,7 @@ pub fn lanes(data: &[u8]) {
         DataWriter::decoding(),
         accepted,
         flags,
+        Space::default(),
         true,
     ));
     let mut files: Vec<_> = (0..5).map(|_| File::new()).collect();
