@@ -84,7 +84,7 @@ fn allow_descriptors() {
 fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Messages) -> bool {
     let file = options.input.as_deref();
     // Before the destination, so that a relative name means what it says.
-    let Some(input) = Input::open_or_say(file, Some(signals), messages) else {
+    let Some(input) = Input::open_or_say(file, options.decompress, Some(signals), messages) else {
         return false;
     };
     if options.sandbox
@@ -217,9 +217,20 @@ pub(crate) fn how(options: &Receive, cancel: Cancel) -> Options {
 pub(crate) fn one_input(
     receiver: &mut dyn Receives,
     mut input: Input<'_>,
+    options: &Receive,
     messages: &mut Messages,
 ) -> bool {
-    let error = match receiver.receive(&mut input, messages) {
+    let fed = buffer::feed(&mut input, options.buffer, options.stop_at_end, |source| {
+        receiver.receive(source, messages)
+    });
+    let received = match fed {
+        Ok(received) => received,
+        Err(error) => {
+            messages.cannot_buffer(&error);
+            return false;
+        }
+    };
+    let error = match received {
         Ok(report) => {
             messages.waits(&report.waits);
             messages.emit_report(true, &report);
@@ -244,7 +255,9 @@ pub(crate) fn run(
     messages: &mut Messages,
 ) -> bool {
     let size = input.size().or(options.size);
-    messages.input_size(size);
+    if !input.may_unpack() {
+        messages.input_size(size);
+    }
     // The lines of -v would be all that can be read.
     let may_draw = (options.progress || options.verbosity == 1) && !input.is_terminal();
     let counters = messages.counters();
@@ -256,28 +269,25 @@ pub(crate) fn run(
         );
     }
     let counters = Arc::clone(progress.counters());
-    let mut take = |source: &mut dyn Source| {
+    let counts_what_comes = input.may_unpack();
+    if counts_what_comes {
+        input.count(Arc::clone(&counters));
+    }
+    let received = buffer::feed(&mut input, options.buffer, options.stop_at_end, |source| {
+        if counts_what_comes {
+            return receiver.receive(source, messages);
+        }
         let mut source = Counted {
             source,
             counters: &counters,
         };
         receiver.receive(&mut source, messages)
-    };
-    let received = match options.buffer {
-        // The kernel reads a file ahead.
-        Some(size) if input.size().is_none() => input
-            .stopper()
-            .and_then(|stop| buffer::ahead(&mut input, size, stop, |ahead| take(ahead))),
-        _ => Ok(take(&mut input)),
-    };
+    });
     drop(progress);
     let received = match received {
         Ok(received) => received,
         Err(error) => {
-            messages.error(format_args!(
-                "cannot buffer the input: {}",
-                strerror(&error)
-            ));
+            messages.cannot_buffer(&error);
             return false;
         }
     };

@@ -26,6 +26,7 @@ pub(crate) enum Id {
     Abandon,
     Progress,
     Size,
+    Decompress,
     Buffer,
     Json,
     Dump,

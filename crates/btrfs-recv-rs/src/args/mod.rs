@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use btrfs_receive::{OnError, XattrPattern};
 use btrfs_sendstream::SubvolumeName;
+use sendstream_common::unpack::Decompress;
 
 pub(crate) use error::UsageError;
 pub(crate) use help::{help, usage};
@@ -54,6 +55,8 @@ pub(crate) enum Request {
 pub(crate) struct Dump {
     /// The stream's file, if not standard input.
     pub(crate) input: Option<PathBuf>,
+    /// Whether the input is unpacked.
+    pub(crate) decompress: Decompress,
 }
 
 /// A set of streams to receive.
@@ -81,6 +84,8 @@ pub(crate) struct Receive {
     pub(crate) destination: PathBuf,
     /// The stream's file, if not standard input.
     pub(crate) input: Option<PathBuf>,
+    /// Whether the input is unpacked.
+    pub(crate) decompress: Decompress,
     /// Whether to stop at the first END command.
     pub(crate) stop_at_end: bool,
     /// Whether parents and clone sources have to lie in the destination.
@@ -132,6 +137,7 @@ impl Default for Receive {
         Self {
             destination: PathBuf::new(),
             input: None,
+            decompress: Decompress::No,
             stop_at_end: false,
             confine_sources: false,
             sandbox: false,

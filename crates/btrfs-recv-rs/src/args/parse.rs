@@ -83,6 +83,7 @@ pub(super) fn spec(option: &'static Opt) -> Spec<&'static Opt> {
         short: option.short,
         long: option.long,
         value: option.value.is_some(),
+        optional: option.optional,
         preferred: option.established,
     }
 }
@@ -152,6 +153,7 @@ impl Given {
             Id::Abandon => self.modes.push(Mode::Abandon),
             Id::Progress => self.receive.progress = true,
             Id::Size => self.receive.size = Some(quantity::size("--size", value)?),
+            Id::Decompress => self.receive.decompress = policy::decompress(value)?,
             Id::Buffer => self.receive.buffer = quantity::buffer(value)?,
             Id::Json => self.receive.json = true,
             Id::Dump => self.modes.push(Mode::Dump),
@@ -191,7 +193,10 @@ impl Given {
         Ok(match mode {
             Mode::Status => Request::Status(self.unfinished()),
             Mode::Abandon => Request::Abandon(self.unfinished()),
-            Mode::Dump => Request::Dump(Dump { input: self.input }),
+            Mode::Dump => Request::Dump(Dump {
+                input: self.input,
+                decompress: self.receive.decompress,
+            }),
             Mode::Chain => {
                 let mut sources = std::mem::take(&mut self.chain);
                 sources.extend(self.input.take());

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use btrfs_receive::{OnError, XattrPattern};
 use btrfs_sendstream::SubvolumeName;
+use sendstream_common::unpack::Decompress;
 use uuid::Uuid;
 
 use super::UsageError;
@@ -42,6 +43,17 @@ pub(super) fn on_error(value: OsString) -> Result<OnError, UsageError> {
             "it must be keep or delete",
         )),
     }
+}
+
+/// `--decompress`: without a value, it is up to the input.
+pub(super) fn decompress(value: OsString) -> Result<Decompress, UsageError> {
+    if value.is_empty() {
+        return Ok(Decompress::Auto);
+    }
+    // What is no UTF-8 is no word, either.
+    let word = value.to_str().unwrap_or("?");
+    word.parse()
+        .map_err(|why| UsageError::unusable("--decompress", value.clone(), why))
 }
 
 /// `--parent`.

@@ -8,6 +8,7 @@ mod json;
 mod messages;
 mod needs;
 mod old_kernel;
+mod packed;
 mod policies;
 mod sandbox;
 mod screens;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         messages::tests(),
         needs::tests(),
         old_kernel::tests(),
+        packed::tests(),
         policies::tests(),
         screens::tests(),
         sandbox::tests(),
