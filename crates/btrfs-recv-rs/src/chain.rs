@@ -54,7 +54,7 @@ fn run(
         messages.error(text);
         return false;
     }
-    let Some(destination) = receive::destination(options, &cancel, messages) else {
+    let Some(destination) = receive::destination(options, None, &cancel, messages) else {
         return false;
     };
     let mut how = receive::how(options, cancel);

@@ -56,6 +56,7 @@ fn open<'s>(
         let reach = Reach {
             destination: &receive.destination,
             state: None,
+            tee: None,
             sources: Vec::new(),
             filesystem: Filesystem::Useless,
         };

@@ -18,6 +18,7 @@ use sendstream_common::unpack::{Decompress, Unpacked};
 use crate::messages::{Messages, strerror};
 use crate::progress::Counters;
 use crate::signals::Signals;
+use crate::tee::Copy;
 
 /// A reader of the stream, which is unpacked if that was asked for.
 pub(crate) struct Input<'a> {
@@ -43,6 +44,12 @@ struct Raw<'a> {
     size: Option<u64>,
     /// Where bytes are counted as they are read.
     counters: Option<Arc<Counters>>,
+    /// Where it is stored.
+    copy: Option<Arc<Copy>>,
+    /// Where the next byte is, from where the input began.
+    position: u64,
+    /// Where a file was when it was opened.
+    begin: u64,
     /// Readable when nothing more is to be read.
     stopped: Option<Arc<OwnedFd>>,
 }
@@ -114,6 +121,14 @@ impl<'a> Input<'a> {
         self.unpacked.get_mut().counters = Some(counters);
     }
 
+    /// Stores all that is read, before it is unpacked. To be called before anything
+    /// is read.
+    pub(crate) fn tee(&mut self, copy: Arc<Copy>) {
+        let raw = self.unpacked.get_mut();
+        raw.begin = raw.stream_position().unwrap_or(0);
+        raw.copy = Some(copy);
+    }
+
     /// The beginning of what was read, and unpacked.
     pub(crate) fn head(&self) -> &Head {
         &self.head
@@ -158,6 +173,9 @@ impl<'a> Raw<'a> {
             may_wait: !is_file,
             size: is_file.then(|| facts.st_size.try_into().unwrap_or(0)),
             counters: None,
+            copy: None,
+            position: 0,
+            begin: 0,
             stopped: None,
         })
     }
@@ -206,6 +224,11 @@ impl Read for Raw<'_> {
             }
             match rustix::io::read(&self.descriptor, &mut *buffer) {
                 Ok(count) => {
+                    if let Some(copy) = &self.copy {
+                        let bytes = buffer.get(..count).unwrap_or_default();
+                        copy.write(bytes, self.position)?;
+                    }
+                    self.position += count as u64;
                     if let Some(counters) = &self.counters {
                         counters.read(count);
                     }
@@ -226,7 +249,9 @@ impl Seek for Raw<'_> {
             SeekFrom::Current(offset) => rustix::fs::SeekFrom::Current(offset),
             SeekFrom::End(offset) => rustix::fs::SeekFrom::End(offset),
         };
-        Ok(rustix::fs::seek(&self.descriptor, to)?)
+        let position = rustix::fs::seek(&self.descriptor, to)?;
+        self.position = position.saturating_sub(self.begin);
+        Ok(position)
     }
 }
 

@@ -19,6 +19,7 @@ mod progress;
 mod receive;
 mod sandbox;
 mod signals;
+mod tee;
 mod unfinished;
 
 use std::ffi::OsString;

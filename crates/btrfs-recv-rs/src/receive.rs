@@ -21,6 +21,7 @@ use crate::messages::{Messages, strerror};
 use crate::progress::Progress;
 use crate::sandbox::{self, Filesystem, Reach};
 use crate::signals::Signals;
+use crate::tee::{Copy, Tee, directory_of};
 use crate::unfinished;
 
 /// Receives what `options` ask for and says so; returns whether every
@@ -84,16 +85,28 @@ fn allow_descriptors() {
 fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Messages) -> bool {
     let file = options.input.as_deref();
     // Before the destination, so that a relative name means what it says.
-    let Some(input) = Input::open_or_say(file, options.decompress, Some(signals), messages) else {
+    let Some(mut input) = Input::open_or_say(file, options.decompress, Some(signals), messages)
+    else {
         return false;
     };
+    let tee = match options.tee.as_deref().map(Tee::create).transpose() {
+        Ok(tee) => tee,
+        Err(error) => {
+            messages.error(error);
+            return false;
+        }
+    };
+    let copy = tee.as_ref().map(Tee::copy);
+    if let Some(copy) = &copy {
+        input.tee(Arc::clone(copy));
+    }
     if options.sandbox
         && let Err(text) = sandbox::enter(&reach(options, &[]), messages)
     {
         messages.error(text);
         return false;
     }
-    match destination(options, &cancel, messages) {
+    let success = match destination(options, copy, &cancel, messages) {
         Some(destination) => match receiver(destination, options, how(options, cancel), file) {
             Ok(mut receiver) => run(&mut *receiver, input, options, messages),
             Err(error) => {
@@ -102,6 +115,13 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
             }
         },
         None => false,
+    };
+    match tee.filter(|_| success).map(Tee::finish) {
+        Some(Err(error)) => {
+            messages.error(error);
+            false
+        }
+        Some(Ok(())) | None => success,
     }
 }
 
@@ -153,13 +173,15 @@ pub(crate) fn receiver(
     })
 }
 
-/// The destination; `None` if it cannot be opened, which was said.
+/// The destination; `None` if it cannot be opened, which was said. If the input is
+/// stored in `copy`, that has to be on disk before a subvolume is complete.
 pub(crate) fn destination(
     options: &Receive,
+    copy: Option<Arc<Copy>>,
     cancel: &Cancel,
     messages: &mut Messages,
 ) -> Option<BtrfsDestination> {
-    let destination = match open_destination(options, cancel, messages) {
+    let destination = match open_destination(options, copy, cancel, messages) {
         Ok(destination) => destination,
         Err(Refused { text, to_do }) => {
             messages.refused(&text, to_do);
@@ -186,6 +208,7 @@ pub(crate) fn reach<'a>(options: &'a Receive, files: &[&'a Path]) -> Reach<'a> {
     let clones = clones.map(|source| source.path.as_path());
     Reach {
         destination: &options.destination,
+        tee: options.tee.as_deref().map(directory_of),
         state: (options.resume.as_ref()).and_then(|resume| resume.state_dir.as_deref()),
         sources: (parent.chain(clones))
             .chain(options.digest.as_deref())
@@ -338,6 +361,7 @@ impl From<String> for Refused {
 
 fn open_destination(
     options: &Receive,
+    copy: Option<Arc<Copy>>,
     cancel: &Cancel,
     messages: &mut Messages,
 ) -> Result<BtrfsDestination, Refused> {
@@ -360,9 +384,18 @@ fn open_destination(
     for source in &options.clone_sources {
         builder = builder.clone_source(&source.path, source.stands_for);
     }
-    if let Some(file) = &options.digest {
-        let digests = Digests::read(file, cancel.flag(), messages.counters())?;
-        builder = builder.check_before_seal(move |subvolume| digests.check(subvolume));
+    let digests = options
+        .digest
+        .as_deref()
+        .map(|file| Digests::read(file, cancel.flag(), messages.counters()))
+        .transpose()?;
+    if copy.is_some() || digests.is_some() {
+        builder = builder.check_before_seal(move |subvolume| {
+            if let Some(copy) = &copy {
+                copy.sync()?;
+            }
+            digests.as_ref().map_or(Ok(()), |it| it.check(subvolume))
+        });
     }
     builder.open(path).map_err(refused)
 }

@@ -5,6 +5,14 @@ use sendstream_common::foreign::{Head, is_foreign};
 use sendstream_common::unpack::{Problem, UnpackError};
 
 use super::Advice;
+use crate::tee::TeeError;
+
+/// What to do if the input cannot be stored.
+pub(super) fn no_copy() -> Advice {
+    Advice::to_do(
+        "make room for the file of --tee, or name one on another filesystem, then receive again",
+    )
+}
 
 /// What to do about compressed input that cannot be unpacked.
 fn on_packed(problem: &Problem) -> Advice {
@@ -49,6 +57,9 @@ pub(crate) fn on_stream_error(error: &Error, head: &Head, reader: &str) -> Optio
         && let Some(packed) = UnpackError::of(cause)
     {
         return Some(on_packed(&packed.problem));
+    }
+    if matches!(error.kind(), ErrorKind::Io(cause) if TeeError::is(cause)) {
+        return Some(no_copy());
     }
     if is_foreign(error) {
         let foreign = head.foreign(&format!("| {reader}"));

@@ -27,6 +27,7 @@ pub(crate) enum Id {
     Progress,
     Size,
     Decompress,
+    Tee,
     Buffer,
     Json,
     Dump,

@@ -86,6 +86,8 @@ pub(crate) struct Receive {
     pub(crate) input: Option<PathBuf>,
     /// Whether the input is unpacked.
     pub(crate) decompress: Decompress,
+    /// Where to store the input.
+    pub(crate) tee: Option<PathBuf>,
     /// Whether to stop at the first END command.
     pub(crate) stop_at_end: bool,
     /// Whether parents and clone sources have to lie in the destination.
@@ -138,6 +140,7 @@ impl Default for Receive {
             destination: PathBuf::new(),
             input: None,
             decompress: Decompress::No,
+            tee: None,
             stop_at_end: false,
             confine_sources: false,
             sandbox: false,

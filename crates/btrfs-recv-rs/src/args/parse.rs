@@ -153,6 +153,7 @@ impl Given {
             Id::Abandon => self.modes.push(Mode::Abandon),
             Id::Progress => self.receive.progress = true,
             Id::Size => self.receive.size = Some(quantity::size("--size", value)?),
+            Id::Tee => self.receive.tee = Some(value.into()),
             Id::Decompress => self.receive.decompress = policy::decompress(value)?,
             Id::Buffer => self.receive.buffer = quantity::buffer(value)?,
             Id::Json => self.receive.json = true,
@@ -241,6 +242,9 @@ impl Given {
         }
         if self.receive.buffer.is_some() && self.receive.stop_at_end {
             return Err(UsageError::Together("--buffer", "-e"));
+        }
+        if self.receive.tee.is_some() && self.receive.stop_at_end {
+            return Err(UsageError::Together("--tee", "-e"));
         }
         let operands = info(mode).map_or(Operands::None, |info| info.operands);
         let given = self.paths.len();

@@ -134,6 +134,22 @@ const RECEIVING: &[Opt] = &[
          With `-e`, more of a compressed input than the first stream may have been read. With \
          `--resumable`, going back in the input unpacks it again from its beginning.",
     ),
+    Opt::new(
+        Id::Tee,
+        "tee",
+        "store the input in FILE, too, which must not exist",
+    )
+    .value("FILE", Hint::File)
+    .manual(
+        "Store the input in <FILE> as it comes, compressed or not. <FILE> must not exist. \
+         A subvolume is marked as received only when the input up to and including its end is on \
+         disk there; if that cannot be written, the receive fails. \
+         The file is written as `.btrfs-recv-rs-XXXXXX.partial` in the directory of <FILE>, and \
+         gets its name when all of the input was received. If the receive fails, it is removed: \
+         a stream that is cut off cannot be received. A process that was killed leaves it behind. \
+         Cannot be used with `-e`. With `--sandbox`, files can be created and removed in the directory \
+         of <FILE>.",
+    ),
     Opt::letter(
         Id::StopAtEnd,
         b'e',

@@ -33,6 +33,7 @@ use sendstream_common::unpack::UnpackError;
 use crate::advice::{self, Advice};
 use crate::progress::Counters;
 use crate::signals::Signal;
+use crate::tee::TeeError;
 use commands::push_command;
 pub(crate) use line::write_stdout;
 use line::{Line, is_plain_word};
@@ -491,6 +492,7 @@ impl Messages {
             ErrorKind::Empty => self.error_line(
                 "empty stream is not considered valid: the input is empty; did btrfs send fail?",
             ),
+            ErrorKind::Io(cause) if TeeError::is(cause) => self.error_line(cause),
             ErrorKind::Io(cause) if UnpackError::of(cause).is_some() => {
                 let at = error.position().unwrap_or_default();
                 self.error_line(format_args!(

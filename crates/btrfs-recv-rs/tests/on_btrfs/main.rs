@@ -15,6 +15,7 @@ mod screens;
 mod signals;
 mod status;
 mod support;
+mod tee;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         sandbox::tests(),
         signals::tests(),
         status::tests(),
+        tee::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())
 }
