@@ -128,8 +128,9 @@ const RECEIVING: &[Opt] = &[
          An error names its place in the stream and in the compressed input. \
          Up to 8 MiB are unpacked ahead of the receive, on a thread of their own; `--buffer` sets \
          another size.\n\
-         zstd windows and xz dictionaries of more than 128 MiB (`zstd --long=28`) are refused. A \
-         zstd window takes up to three times its size in memory. \
+         zstd windows and xz dictionaries of more than 128 MiB (`zstd --long=28`) are refused; they are \
+         held in memory. What is in a zstd window is received when more of its frame, or its end, \
+         has come. \
          Dictionaries of zstd and lz4, filters of xz, and the legacy format of lz4 are not supported. \
          With `-e`, more of a compressed input than the first stream may have been read. With \
          `--resumable`, going back in the input unpacks it again from its beginning.",

@@ -123,9 +123,11 @@ impl FromStr for Decompress {
 
 /// Input that is unpacked as it is read.
 ///
-/// Memory: 128 KiB of compressed input, and what the format needs: for zstd up to
-/// three times the window while its buffer grows, for xz the dictionary, for lz4
-/// 9 MiB, for gzip 64 KiB. How much comes out does not matter.
+/// Memory: 128 KiB of compressed input, and what the format needs: for zstd the
+/// window and less than 2 MiB, for xz the dictionary, for lz4 9 MiB, for gzip
+/// 64 KiB. How much comes out does not matter.
+///
+/// Of a zstd frame, a window is held back until more of the frame or its end comes.
 ///
 /// Errors of the input are passed on; those of the format are an
 /// [`UnpackError`] in an [`io::Error`].
