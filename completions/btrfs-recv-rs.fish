@@ -2,6 +2,8 @@
 # Made from the table of options; see CONTRIBUTING.md.
 
 complete -c btrfs-recv-rs -s f -r -F -d 'read the stream from FILE instead of standard input'
+complete -c btrfs-recv-rs -l decompress -f -a 'auto none zstd gzip lz4 xz' -d 'unpack the input if it is compressed with zstd, gzip, lz4 or xz, or only the named FORMAT'
+complete -c btrfs-recv-rs -l tee -r -F -d 'store the input in FILE, too, which must not exist'
 complete -c btrfs-recv-rs -s e -d 'stop after the end command of the first stream'
 complete -c btrfs-recv-rs -s C -l chroot -d 'use only parents and clone sources below PATH'
 complete -c btrfs-recv-rs -s E -l max-errors -x -d 'stop after N failed commands (default: 1; 0: never); a subvolume with a failed command is never completed'

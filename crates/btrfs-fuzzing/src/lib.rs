@@ -10,8 +10,10 @@ mod decompress;
 mod plan;
 mod program;
 mod transforms;
+mod unpack;
 
 pub use codec::{deframe, limits, roundtrip, split, stream};
 pub use decompress::decompress;
 pub use plan::plan;
 pub use transforms::transforms;
+pub use unpack::unpack;

@@ -1,11 +1,13 @@
 //! `--buffer`: a thread reads the input ahead, up to a number of bytes, so that
 //! a sender need not wait while the receiver writes, nor the receiver while the
-//! sender reads.
+//! sender reads. Compressed input is unpacked by the same thread.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+
+use crate::input::{Input, Source};
 
 /// Bytes read at a time, at most.
 const PIECE: usize = 256 * 1024;
@@ -14,6 +16,9 @@ const PIECE: usize = 256 * 1024;
 /// at most 256 KiB.
 pub(crate) struct Ahead<'a> {
     buffer: &'a Buffer,
+    /// Where the next byte is, from where it began.
+    taken: u64,
+    can_seek: bool,
 }
 
 struct Buffer {
@@ -34,6 +39,12 @@ struct State {
     end: Option<io::Result<()>>,
     /// Nobody takes any more.
     is_over: bool,
+    /// The thread that reads has ended.
+    is_gone: bool,
+    /// Where to read on.
+    seek: Option<u64>,
+    /// What became of that.
+    sought: Option<io::Result<u64>>,
     /// Who waits: nobody else needs to be woken.
     taker_waits: bool,
     filler_waits: bool,
@@ -41,13 +52,15 @@ struct State {
 
 /// Calls `take` with what a thread reads from `source` ahead of it, at most
 /// `size` bytes. When `take` returns, `stop` is called, which has to end a read
-/// that waits; what was read and not taken is lost.
+/// that waits; what was read and not taken is lost. Places can be sought if
+/// `can_seek`, where no read waits.
 ///
 /// # Errors
 /// There is no memory for the buffer, or no thread.
-pub(crate) fn ahead<R: Read + Send, T>(
+pub(crate) fn ahead<R: Read + Seek + Send, T>(
     source: &mut R,
     size: usize,
+    can_seek: bool,
     stop: impl Fn(),
     take: impl FnOnce(&mut Ahead<'_>) -> T,
 ) -> io::Result<T> {
@@ -61,8 +74,38 @@ pub(crate) fn ahead<R: Read + Send, T>(
             buffer: &buffer,
             stop,
         };
-        Ok(take(&mut Ahead { buffer: &buffer }))
+        Ok(take(&mut Ahead {
+            buffer: &buffer,
+            taken: 0,
+            can_seek,
+        }))
     })
+}
+
+/// How many bytes are unpacked ahead, if nothing else is asked for.
+const UNPACKED: usize = 8 << 20;
+
+/// Calls `take` with the input; if it is to be read ahead, by up to `size` bytes,
+/// or unpacked, with what a thread reads from it. If all of the input may not be
+/// wanted, what is unpacked is not read ahead.
+///
+/// # Errors
+/// There is no memory for the buffer, or no thread.
+pub(crate) fn feed<T>(
+    input: &mut Input<'_>,
+    size: Option<usize>,
+    may_end_early: bool,
+    take: impl FnOnce(&mut dyn Source) -> T,
+) -> io::Result<T> {
+    let size = match size {
+        Some(size) if input.may_unpack() || input.size().is_none() => size,
+        None if input.may_unpack() && !may_end_early => UNPACKED,
+        // The kernel reads a file ahead.
+        Some(_) | None => return Ok(take(input)),
+    };
+    let can_seek = input.size().is_some();
+    let stop = input.stopper()?;
+    ahead(input, size, can_seek, stop, |ahead| take(ahead))
 }
 
 /// Stops the thread when it is dropped, which is before that is waited for.
@@ -79,21 +122,28 @@ impl<F: Fn()> Drop for Over<'_, F> {
     }
 }
 
-/// Says how the input ended when it is dropped, so that nobody waits for a
-/// thread that panicked.
-struct Ending<'a> {
-    buffer: &'a Buffer,
-    how: Option<io::Result<()>>,
-}
+/// Says that the thread has ended when it is dropped, so that nobody waits for
+/// one that panicked.
+struct Ending<'a>(&'a Buffer);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        let panicked = || Err(io::Error::other("the thread that reads it panicked"));
-        let mut state = self.buffer.lock();
-        state.end = Some(self.how.take().unwrap_or_else(panicked));
+        let mut state = self.0.lock();
+        state.is_gone = true;
+        if state.end.is_none() {
+            let panicked = "the thread that reads it panicked";
+            state.end = Some(Err(io::Error::other(panicked)));
+        }
         drop(state);
-        self.buffer.filled.notify_one();
+        self.0.filled.notify_one();
     }
+}
+
+/// What the thread does next.
+enum Next {
+    Read,
+    Seek(u64),
+    End,
 }
 
 impl Buffer {
@@ -107,6 +157,9 @@ impl Buffer {
                 bytes,
                 end: None,
                 is_over: false,
+                is_gone: false,
+                seek: None,
+                sought: None,
                 taker_waits: false,
                 filler_waits: false,
             }),
@@ -122,37 +175,61 @@ impl Buffer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads until the input ends or nobody wants more.
-    fn fill(&self, source: &mut impl Read) {
-        let mut ending = Ending {
-            buffer: self,
-            how: None,
-        };
+    /// Reads until nobody wants more.
+    fn fill(&self, source: &mut (impl Read + Seek)) {
+        let _ending = Ending(self);
         let mut piece = vec![0; self.piece];
-        while self.wait_for_room() {
-            match source.read(&mut piece) {
-                Ok(0) => break,
-                Ok(len) => self.push(piece.get(..len).unwrap_or(&piece)),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    ending.how = Some(Err(error));
-                    return;
+        loop {
+            match self.next() {
+                Next::End => return,
+                Next::Seek(to) => {
+                    let sought = source.seek(SeekFrom::Start(to));
+                    self.sought(sought);
                 }
+                Next::Read => match source.read(&mut piece) {
+                    Ok(0) => self.ends(Ok(())),
+                    Ok(len) => self.push(piece.get(..len).unwrap_or(&piece)),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => self.ends(Err(error)),
+                },
             }
         }
-        ending.how = Some(Ok(()));
     }
 
-    /// Waits until there is room for a piece; `false` if nobody wants one.
-    fn wait_for_room(&self) -> bool {
+    /// Waits until there is something to do.
+    fn next(&self) -> Next {
         let mut state = self.lock();
-        while !state.is_over && self.size - state.bytes.len() < self.piece {
+        let next = loop {
+            if state.is_over {
+                break Next::End;
+            }
+            if let Some(to) = state.seek.take() {
+                break Next::Seek(to);
+            }
+            if state.end.is_none() && self.size - state.bytes.len() >= self.piece {
+                break Next::Read;
+            }
             state.filler_waits = true;
             let waited = self.drained.wait(state);
             state = waited.unwrap_or_else(PoisonError::into_inner);
-        }
+        };
         state.filler_waits = false;
-        !state.is_over
+        next
+    }
+
+    fn ends(&self, how: io::Result<()>) {
+        self.lock().end = Some(how);
+        self.filled.notify_one();
+    }
+
+    /// What was read before is forgotten.
+    fn sought(&self, sought: io::Result<u64>) {
+        let mut state = self.lock();
+        state.bytes.clear();
+        state.end = None;
+        state.sought = Some(sought);
+        drop(state);
+        self.filled.notify_one();
     }
 
     fn push(&self, bytes: &[u8]) {
@@ -193,6 +270,7 @@ impl Read for Ahead<'_> {
         }
         let wake = state.filler_waits && buffer.size - state.bytes.len() >= buffer.piece;
         drop(state);
+        self.taken += taken as u64;
         if wake {
             buffer.drained.notify_one();
         }
@@ -200,10 +278,32 @@ impl Read for Ahead<'_> {
     }
 }
 
-/// Refuses, as the pipe does that is buffered.
+/// Refuses where it cannot, as the pipe does that is buffered.
 impl Seek for Ahead<'_> {
-    fn seek(&mut self, _to: SeekFrom) -> io::Result<u64> {
-        Err(ErrorKind::NotSeekable.into())
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            _ if !self.can_seek => return Err(ErrorKind::NotSeekable.into()),
+            SeekFrom::Current(0) => return Ok(self.taken),
+            SeekFrom::Start(to) => to,
+            SeekFrom::Current(_) | SeekFrom::End(_) => return Err(ErrorKind::Unsupported.into()),
+        };
+        let buffer = self.buffer;
+        let mut state = buffer.lock();
+        state.seek = Some(to);
+        state.sought = None;
+        buffer.drained.notify_one();
+        loop {
+            if let Some(sought) = state.sought.take() {
+                self.taken = sought?;
+                return Ok(self.taken);
+            }
+            if state.is_gone {
+                return Err(io::Error::other("the thread that reads it has ended"));
+            }
+            state.taker_waits = true;
+            let waited = buffer.filled.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
     }
 }
 
@@ -216,6 +316,75 @@ mod tests {
 
     fn numbers(count: usize) -> Vec<u8> {
         (0..count).map(|number| (number % 251) as u8).collect()
+    }
+
+    struct Unseekable<R>(R);
+
+    impl<R: Read> Read for Unseekable<R> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.0.read(into)
+        }
+    }
+
+    impl<R> Seek for Unseekable<R> {
+        fn seek(&mut self, _to: SeekFrom) -> io::Result<u64> {
+            Err(ErrorKind::NotSeekable.into())
+        }
+    }
+
+    #[test]
+    fn places_are_sought_in_what_was_read_ahead() {
+        let sent = numbers(3000);
+        for size in [1, 7, 100, 4096] {
+            let mut source = io::Cursor::new(&sent[..]);
+            let result = ahead(
+                &mut source,
+                size,
+                true,
+                || (),
+                |ahead| {
+                    for to in [0, 5, 2999, 3000, 1, 0, 0] {
+                        assert_eq!(ahead.seek(SeekFrom::Start(to)).unwrap(), to);
+                        let len = (3000 - to).min(20);
+                        let mut piece = vec![0; len as usize];
+                        ahead.read_exact(&mut piece).unwrap();
+                        assert_eq!(ahead.stream_position().unwrap(), to + len);
+                        assert!(sent[to as usize..].starts_with(&piece));
+                    }
+                    ahead.seek(SeekFrom::Start(0)).unwrap();
+                    let mut all = Vec::new();
+                    ahead.read_to_end(&mut all).unwrap();
+                    assert!(all == sent);
+                    assert!(ahead.seek(SeekFrom::End(0)).is_err());
+                },
+            );
+            result.unwrap();
+        }
+        let mut pipe = Unseekable(&sent[..]);
+        let result = ahead(
+            &mut pipe,
+            9,
+            false,
+            || (),
+            |ahead| {
+                assert!(ahead.stream_position().is_err());
+                assert!(ahead.seek(SeekFrom::Start(0)).is_err());
+            },
+        );
+        result.unwrap();
+        // Where it cannot after all.
+        let mut pipe = Unseekable(&sent[..]);
+        let result = ahead(
+            &mut pipe,
+            9,
+            true,
+            || (),
+            |ahead| {
+                let error = ahead.seek(SeekFrom::Start(3)).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::NotSeekable);
+            },
+        );
+        result.unwrap();
     }
 
     /// Gives the pieces that are sent to it, each in one read.
@@ -238,8 +407,9 @@ mod tests {
             for at_once in [1, 5, 1000] {
                 let sent = numbers(3000);
                 let taken = ahead(
-                    &mut &sent[..],
+                    &mut Unseekable(&sent[..]),
                     size,
+                    false,
                     || (),
                     |ahead| {
                         let (mut all, mut piece) = (Vec::<u8>::new(), vec![0; at_once]);
@@ -272,10 +442,11 @@ mod tests {
         }
         let (size, read) = (1000, AtomicUsize::new(0));
         let (end, ended) = channel();
-        let mut source = Counting(&read, ended);
+        let source = Counting(&read, ended);
         let result = ahead(
-            &mut source,
+            &mut Unseekable(source),
             size,
+            false,
             || (),
             |ahead| {
                 let (mut taken, mut piece) = (0, [0; 33]);
@@ -297,8 +468,9 @@ mod tests {
         send.send(Ok(vec![1, 2, 3])).unwrap();
         send.send(Err(ErrorKind::ConnectionReset.into())).unwrap();
         let result = ahead(
-            &mut Pieces(pieces),
+            &mut Unseekable(Pieces(pieces)),
             100,
+            false,
             || (),
             |ahead| {
                 let mut three = [0; 3];
@@ -316,8 +488,9 @@ mod tests {
     #[test]
     fn the_end_is_told_again() {
         let result = ahead(
-            &mut &b"x"[..],
+            &mut Unseekable(&b"x"[..]),
             100,
+            false,
             || (),
             |ahead| {
                 assert_eq!(ahead.read(&mut [0; 9]).unwrap(), 1);
@@ -332,8 +505,9 @@ mod tests {
     fn a_slow_writer_is_waited_for() {
         let (send, pieces) = channel();
         let result = ahead(
-            &mut Pieces(pieces),
+            &mut Unseekable(Pieces(pieces)),
             100,
+            false,
             || (),
             |ahead| {
                 for number in 0..100_u8 {
@@ -354,11 +528,12 @@ mod tests {
         // It never ends, nor sends anything, until it is stopped.
         let (send, pieces) = channel();
         let stop = move || drop(send.send(Err(ErrorKind::Other.into())));
-        ahead(&mut Pieces(pieces), 100, stop, |_| ()).unwrap();
+        ahead(&mut Unseekable(Pieces(pieces)), 100, false, stop, |_| ()).unwrap();
         // Nor is it waited for when the buffer is full.
         ahead(
-            &mut io::repeat(7),
+            &mut Unseekable(io::repeat(7)),
             100,
+            false,
             || (),
             |ahead| {
                 ahead.read_exact(&mut [0; 10]).unwrap();
@@ -377,8 +552,9 @@ mod tests {
         }
         let caught = std::panic::catch_unwind(|| {
             ahead(
-                &mut Panics,
+                &mut Unseekable(Panics),
                 100,
+                false,
                 || (),
                 |ahead| {
                     assert!(ahead.read(&mut [0]).is_err());
@@ -390,7 +566,7 @@ mod tests {
 
     #[test]
     fn too_large_a_buffer_is_refused() {
-        let refused = ahead(&mut &b""[..], usize::MAX, || (), |_| ());
+        let refused = ahead(&mut Unseekable(&b""[..]), usize::MAX, false, || (), |_| ());
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::OutOfMemory);
     }
 }

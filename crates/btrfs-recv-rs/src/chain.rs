@@ -58,7 +58,7 @@ fn run(
         messages.error(text);
         return false;
     }
-    let Some(destination) = receive::destination(options, &cancel, messages) else {
+    let Some(destination) = receive::destination(options, None, &cancel, messages) else {
         return false;
     };
     let mut how = receive::how(options, cancel);
@@ -77,8 +77,8 @@ fn run(
             return true;
         };
         messages.emit("input", File::new(Some(file)));
-        Input::open_or_say(Some(file), Some(signals), messages)
-            .is_some_and(|input| receive::one_input(&mut *receiver, input, messages))
+        Input::open_or_say(Some(file), options.decompress, Some(signals), messages)
+            .is_some_and(|input| receive::one_input(&mut *receiver, input, options, messages))
     });
     all && restore.finish(messages)
 }
@@ -97,7 +97,7 @@ fn check(
     how.decode = false;
     how.allow_unknown = options.allow_unknown;
     let verifier = Verifier::new(how);
-    let (files, mut good) = files(sources, messages)?;
+    let (files, mut good) = files(sources, options, messages)?;
     let mut inputs = Vec::new();
     for file in files {
         // Each is read twice.
@@ -109,7 +109,9 @@ fn check(
             good = false;
             continue;
         }
-        let Some(input) = Input::open_or_say(Some(&file), Some(signals), messages) else {
+        let Some(input) =
+            Input::open_or_say(Some(&file), options.decompress, Some(signals), messages)
+        else {
             good = false;
             continue;
         };
@@ -144,8 +146,12 @@ fn check(
 
 /// The files that `sources` stand for, and whether everything could be looked
 /// at. `None` if there are none, which was said.
-fn files(sources: &[PathBuf], messages: &mut Messages) -> Option<(Vec<PathBuf>, bool)> {
-    let stored = match Stored::find(sources) {
+fn files(
+    sources: &[PathBuf],
+    options: &Receive,
+    messages: &mut Messages,
+) -> Option<(Vec<PathBuf>, bool)> {
+    let stored = match Stored::find(sources, options.decompress) {
         Ok(stored) => stored,
         Err(text) => {
             messages.error(text);

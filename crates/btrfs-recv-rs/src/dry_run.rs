@@ -28,7 +28,7 @@ pub(crate) fn command(options: &Receive) -> bool {
 
 fn run(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Messages) -> bool {
     let file = options.input.as_deref();
-    let Some(input) = Input::open_or_say(file, Some(signals), messages) else {
+    let Some(input) = Input::open_or_say(file, options.decompress, Some(signals), messages) else {
         return false;
     };
     let mut how = VerifyOptions::default();

@@ -15,7 +15,9 @@ use crate::signals::Signal;
 /// Carries out `--dump`; returns whether all of the input was printed.
 pub(crate) fn command(options: &Dump) -> bool {
     let messages = &mut Messages::new(1).reader("btrfs-recv-rs --dump");
-    let Some(mut input) = Input::open_or_say(options.input.as_deref(), None, messages) else {
+    let Some(mut input) =
+        Input::open_or_say(options.input.as_deref(), options.decompress, None, messages)
+    else {
         return false;
     };
     let zone = if privilege::is_raised() {

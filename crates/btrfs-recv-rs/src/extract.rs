@@ -45,7 +45,7 @@ fn open<'s>(
 ) -> Result<(Input<'s>, DirectoryDestination), String> {
     let file = receive.input.as_deref();
     // Before the destination, so that a relative name means what it says.
-    let input = Input::open(file, Some(signals))?;
+    let input = Input::open(file, receive.decompress, Some(signals))?;
     let mut builder = DirectoryDestination::builder();
     if let Some(path) = report {
         let cannot = |error| format!("cannot write {}: {}", path.display(), strerror(&error));
@@ -56,6 +56,7 @@ fn open<'s>(
         let reach = Reach {
             destination: &receive.destination,
             state: None,
+            tee: None,
             sources: Vec::new(),
             filesystem: Filesystem::Useless,
         };

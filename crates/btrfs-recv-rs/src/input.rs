@@ -14,12 +14,21 @@ use rustix::io::Errno;
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 use sendstream_common::foreign::Head;
 use sendstream_common::stored::cannot_open;
+use sendstream_common::unpack::{Decompress, Unpacked};
 
 use crate::messages::{Messages, strerror};
 use crate::progress::Counters;
 use crate::signals::Signals;
+use crate::tee::Copy;
 
-/// A reader of the stream.
+/// A reader of the stream, which is unpacked if that was asked for.
+pub(crate) struct Input<'a> {
+    unpacked: Unpacked<Raw<'a>>,
+    may_unpack: bool,
+    head: Head,
+}
+
+/// A reader of a file or of standard input.
 ///
 /// Standard input may be a non-blocking pipe, socket or terminal: reads wait
 /// for it. While a read waits, a signal that [`Signals`] watches ends it
@@ -27,14 +36,21 @@ use crate::signals::Signals;
 ///
 /// A pipe is made as large as the system allows, so that each read returns
 /// more, and the sender waits less.
-pub(crate) struct Input<'a> {
+struct Raw<'a> {
     descriptor: OwnedFd,
     signals: Option<&'a Signals>,
     /// Regular files never make a reader wait.
     may_wait: bool,
     /// Size of a regular file.
     size: Option<u64>,
-    head: Head,
+    /// Where bytes are counted as they are read.
+    counters: Option<Arc<Counters>>,
+    /// Where it is stored.
+    copy: Option<Arc<Copy>>,
+    /// Where the next byte is, from where the input began.
+    position: u64,
+    /// Where a file was when it was opened.
+    begin: u64,
     /// Readable when nothing more is to be read.
     stopped: Option<Arc<OwnedFd>>,
     /// How long a read waits at most.
@@ -47,30 +63,108 @@ pub(crate) trait Source: Read + Seek {}
 impl<T: Read + Seek> Source for T {}
 
 impl<'a> Input<'a> {
-    /// Opens `file`, or takes standard input.
+    /// Opens `file`, or takes standard input, and unpacks what `decompress` asks
+    /// for.
     ///
     /// # Errors
     /// The file cannot be opened, or standard input is closed; the text says
     /// so.
-    pub(crate) fn open(file: Option<&Path>, signals: Option<&'a Signals>) -> Result<Self, String> {
-        Self::try_open(file, signals).map_err(|error| match file {
+    pub(crate) fn open(
+        file: Option<&Path>,
+        decompress: Decompress,
+        signals: Option<&'a Signals>,
+    ) -> Result<Self, String> {
+        let raw = Raw::open(file, signals).map_err(|error| match file {
             Some(path) => cannot_open(path, &error),
             None => format!("cannot open standard input: {}", strerror(&error)),
+        })?;
+        Ok(Self {
+            unpacked: Unpacked::new(raw, decompress),
+            may_unpack: decompress != Decompress::No,
+            head: Head::default(),
         })
     }
 
     /// The same, having said why if it fails.
     pub(crate) fn open_or_say(
         file: Option<&Path>,
+        decompress: Decompress,
         signals: Option<&'a Signals>,
         messages: &mut Messages,
     ) -> Option<Self> {
-        Self::open(file, signals)
+        Self::open(file, decompress, signals)
             .map_err(|text| messages.error(text))
             .ok()
     }
 
-    fn try_open(file: Option<&Path>, signals: Option<&'a Signals>) -> io::Result<Self> {
+    /// Lets a read fail that waits so long.
+    pub(crate) fn set_idle(&mut self, longest: Option<Duration>) {
+        self.unpacked.get_mut().idle = longest;
+    }
+
+    /// What ends a read that waits, and every later one, with an error when it
+    /// is called. Another thread may call it.
+    pub(crate) fn stopper(&mut self) -> io::Result<impl Fn() + use<>> {
+        let stopped = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        self.unpacked.get_mut().stopped = Some(Arc::clone(&stopped));
+        Ok(move || {
+            // The counter is far from its limit, where alone it could fail.
+            let _ = rustix::io::write(&stopped, &1_u64.to_ne_bytes());
+        })
+    }
+
+    /// Size in bytes, if the input is a file; of what is compressed, the
+    /// compressed size.
+    pub(crate) fn size(&self) -> Option<u64> {
+        self.unpacked.get_ref().size
+    }
+
+    /// Whether it may be compressed, and is unpacked then.
+    pub(crate) fn may_unpack(&self) -> bool {
+        self.may_unpack
+    }
+
+    /// Counts bytes as they are read, before they are unpacked.
+    pub(crate) fn count(&mut self, counters: Arc<Counters>) {
+        self.unpacked.get_mut().counters = Some(counters);
+    }
+
+    /// Stores all that is read, before it is unpacked. To be called before anything
+    /// is read.
+    pub(crate) fn tee(&mut self, copy: Arc<Copy>) {
+        let raw = self.unpacked.get_mut();
+        raw.begin = raw.stream_position().unwrap_or(0);
+        raw.copy = Some(copy);
+    }
+
+    /// The beginning of what was read, and unpacked.
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Whether someone would have to type the stream.
+    pub(crate) fn is_terminal(&self) -> bool {
+        rustix::termios::isatty(&self.unpacked.get_ref().descriptor)
+    }
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.unpacked.read(buffer)?;
+        self.head.push(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+/// Only of what can be read again; a pipe refuses.
+impl Seek for Input<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.unpacked.seek(to)
+    }
+}
+
+impl<'a> Raw<'a> {
+    fn open(file: Option<&Path>, signals: Option<&'a Signals>) -> io::Result<Self> {
         let descriptor = match file {
             Some(path) => open_file(path)?,
             None => rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?,
@@ -86,41 +180,13 @@ impl<'a> Input<'a> {
             signals,
             may_wait: !is_file,
             size: is_file.then(|| facts.st_size.try_into().unwrap_or(0)),
-            head: Head::default(),
+            counters: None,
+            copy: None,
+            position: 0,
+            begin: 0,
             stopped: None,
             idle: None,
         })
-    }
-
-    /// Lets a read fail that waits so long.
-    pub(crate) fn set_idle(&mut self, longest: Option<Duration>) {
-        self.idle = longest;
-    }
-
-    /// What ends a read that waits, and every later one, with an error when it
-    /// is called. Another thread may call it.
-    pub(crate) fn stopper(&mut self) -> io::Result<impl Fn() + use<>> {
-        let stopped = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
-        self.stopped = Some(Arc::clone(&stopped));
-        Ok(move || {
-            // The counter is far from its limit, where alone it could fail.
-            let _ = rustix::io::write(&stopped, &1_u64.to_ne_bytes());
-        })
-    }
-
-    /// Size in bytes, if the input is a file.
-    pub(crate) fn size(&self) -> Option<u64> {
-        self.size
-    }
-
-    /// The beginning of what was read.
-    pub(crate) fn head(&self) -> &Head {
-        &self.head
-    }
-
-    /// Whether someone would have to type the stream.
-    pub(crate) fn is_terminal(&self) -> bool {
-        rustix::termios::isatty(&self.descriptor)
     }
 
     /// Blocks until there is something to read, the input has ended, or a
@@ -168,7 +234,7 @@ impl<'a> Input<'a> {
     }
 }
 
-impl Read for Input<'_> {
+impl Read for Raw<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             self.check_signals()?;
@@ -178,7 +244,14 @@ impl Read for Input<'_> {
             }
             match rustix::io::read(&self.descriptor, &mut *buffer) {
                 Ok(count) => {
-                    self.head.push(buffer.get(..count).unwrap_or_default());
+                    if let Some(copy) = &self.copy {
+                        let bytes = buffer.get(..count).unwrap_or_default();
+                        copy.write(bytes, self.position)?;
+                    }
+                    self.position += count as u64;
+                    if let Some(counters) = &self.counters {
+                        counters.read(count);
+                    }
                     return Ok(count);
                 }
                 Err(Errno::INTR) => {}
@@ -189,15 +262,16 @@ impl Read for Input<'_> {
     }
 }
 
-/// Only of what can be read again; a pipe refuses.
-impl Seek for Input<'_> {
+impl Seek for Raw<'_> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let to = match to {
             SeekFrom::Start(offset) => rustix::fs::SeekFrom::Start(offset),
             SeekFrom::Current(offset) => rustix::fs::SeekFrom::Current(offset),
             SeekFrom::End(offset) => rustix::fs::SeekFrom::End(offset),
         };
-        Ok(rustix::fs::seek(&self.descriptor, to)?)
+        let position = rustix::fs::seek(&self.descriptor, to)?;
+        self.position = position.saturating_sub(self.begin);
+        Ok(position)
     }
 }
 
@@ -254,7 +328,7 @@ mod tests {
 
     fn open(pipe: &OwnedFd) -> Input<'static> {
         let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
-        Input::open(Some(Path::new(&path)), None).unwrap()
+        Input::open(Some(Path::new(&path)), Decompress::No, None).unwrap()
     }
 
     #[test]
@@ -277,7 +351,7 @@ mod tests {
         let mut input = open(&reader);
         let stop = input.stopper().unwrap();
         // Returns when the thread that reads has ended.
-        buffer::ahead(&mut input, 100, stop, |_| ()).unwrap();
+        buffer::ahead(&mut input, 100, false, stop, |_| ()).unwrap();
         assert!(input.read(&mut [0]).is_err());
     }
 }

@@ -22,6 +22,7 @@ mod restore;
 mod sandbox;
 mod serve;
 mod signals;
+mod tee;
 mod unfinished;
 
 use std::ffi::OsString;

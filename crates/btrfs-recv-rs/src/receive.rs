@@ -23,6 +23,7 @@ use crate::progress::Progress;
 use crate::restore::Restore;
 use crate::sandbox::{self, Filesystem, Reach};
 use crate::signals::Signals;
+use crate::tee::{Copy, Tee, directory_of};
 use crate::unfinished;
 
 /// Receives what `options` ask for and says so; returns whether every
@@ -86,7 +87,8 @@ fn allow_descriptors() {
 fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut Messages) -> bool {
     let file = options.input.as_deref();
     // Before the destination, so that a relative name means what it says.
-    let Some(mut input) = Input::open_or_say(file, Some(signals), messages) else {
+    let Some(mut input) = Input::open_or_say(file, options.decompress, Some(signals), messages)
+    else {
         return false;
     };
     let Some(restore) = Restore::prepare(options, messages) else {
@@ -95,24 +97,38 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
     if let Some(rules) = &options.accept {
         input.set_idle(rules.limits.idle);
     }
+    let tee = match options.tee.as_deref().map(Tee::create).transpose() {
+        Ok(tee) => tee,
+        Err(error) => {
+            messages.error(error);
+            return false;
+        }
+    };
+    let copy = tee.as_ref().map(Tee::copy);
+    if let Some(copy) = &copy {
+        input.tee(Arc::clone(copy));
+    }
     if options.sandbox
         && let Err(text) = sandbox::enter(&reach(options, &[]), messages)
     {
         messages.error(text);
         return false;
     }
-    match destination(options, &cancel, messages) {
+    let received = match destination(options, copy, &cancel, messages) {
         Some(destination) => match receiver(destination, options, how(options, cancel), file) {
-            Ok(mut receiver) => {
-                run(&mut *receiver, input, options, messages) && restore.finish(messages)
-            }
+            Ok(mut receiver) => run(&mut *receiver, input, options, messages),
             Err(error) => {
                 unfinished::refused(&error, messages);
                 false
             }
         },
         None => false,
+    };
+    if let Some(Err(error)) = tee.filter(|_| received).map(Tee::finish) {
+        messages.error(error);
+        return false;
     }
+    received && restore.finish(messages)
 }
 
 /// What takes an input and applies it.
@@ -166,13 +182,15 @@ pub(crate) fn receiver(
     })
 }
 
-/// The destination; `None` if it cannot be opened, which was said.
+/// The destination; `None` if it cannot be opened, which was said. If the input is
+/// stored in `copy`, that has to be on disk before a subvolume is complete.
 pub(crate) fn destination(
     options: &Receive,
+    copy: Option<Arc<Copy>>,
     cancel: &Cancel,
     messages: &mut Messages,
 ) -> Option<BtrfsDestination> {
-    let destination = match open_destination(options, cancel, messages) {
+    let destination = match open_destination(options, copy, cancel, messages) {
         Ok(destination) => destination,
         Err(Refused { text, to_do }) => {
             messages.refused(&text, to_do);
@@ -199,6 +217,7 @@ pub(crate) fn reach<'a>(options: &'a Receive, files: &[&'a Path]) -> Reach<'a> {
     let clones = clones.map(|source| source.path.as_path());
     Reach {
         destination: &options.destination,
+        tee: options.tee.as_deref().map(directory_of),
         state: (options.resume.as_ref()).and_then(|resume| resume.state_dir.as_deref()),
         sources: (parent.chain(clones))
             .chain(options.digest.as_deref())
@@ -234,9 +253,20 @@ pub(crate) fn how(options: &Receive, cancel: Cancel) -> Options {
 pub(crate) fn one_input(
     receiver: &mut dyn Receives,
     mut input: Input<'_>,
+    options: &Receive,
     messages: &mut Messages,
 ) -> bool {
-    let error = match receiver.receive(&mut input, messages) {
+    let fed = buffer::feed(&mut input, options.buffer, options.stop_at_end, |source| {
+        receiver.receive(source, messages)
+    });
+    let received = match fed {
+        Ok(received) => received,
+        Err(error) => {
+            messages.cannot_buffer(&error);
+            return false;
+        }
+    };
+    let error = match received {
         Ok(report) => {
             messages.waits(&report.waits);
             messages.emit_report(true, &report);
@@ -261,7 +291,9 @@ pub(crate) fn run(
     messages: &mut Messages,
 ) -> bool {
     let size = input.size().or(options.size);
-    messages.input_size(size);
+    if !input.may_unpack() {
+        messages.input_size(size);
+    }
     // The lines of -v would be all that can be read.
     let may_draw = (options.progress || options.verbosity == 1) && !input.is_terminal();
     let counters = messages.counters();
@@ -273,28 +305,25 @@ pub(crate) fn run(
         );
     }
     let counters = Arc::clone(progress.counters());
-    let mut take = |source: &mut dyn Source| {
+    let counts_what_comes = input.may_unpack();
+    if counts_what_comes {
+        input.count(Arc::clone(&counters));
+    }
+    let received = buffer::feed(&mut input, options.buffer, options.stop_at_end, |source| {
+        if counts_what_comes {
+            return receiver.receive(source, messages);
+        }
         let mut source = Counted {
             source,
             counters: &counters,
         };
         receiver.receive(&mut source, messages)
-    };
-    let received = match options.buffer {
-        // The kernel reads a file ahead.
-        Some(size) if input.size().is_none() => input
-            .stopper()
-            .and_then(|stop| buffer::ahead(&mut input, size, stop, |ahead| take(ahead))),
-        _ => Ok(take(&mut input)),
-    };
+    });
     drop(progress);
     let received = match received {
         Ok(received) => received,
         Err(error) => {
-            messages.error(format_args!(
-                "cannot buffer the input: {}",
-                strerror(&error)
-            ));
+            messages.cannot_buffer(&error);
             return false;
         }
     };
@@ -345,6 +374,7 @@ impl From<String> for Refused {
 
 fn open_destination(
     options: &Receive,
+    copy: Option<Arc<Copy>>,
     cancel: &Cancel,
     messages: &mut Messages,
 ) -> Result<BtrfsDestination, Refused> {
@@ -371,9 +401,18 @@ fn open_destination(
     for source in &options.clone_sources {
         builder = builder.clone_source(&source.path, source.stands_for);
     }
-    if let Some(file) = &options.digest {
-        let digests = Digests::read(file, cancel.flag(), messages.counters())?;
-        builder = builder.check_before_seal(move |subvolume| digests.check(subvolume));
+    let digests = options
+        .digest
+        .as_deref()
+        .map(|file| Digests::read(file, cancel.flag(), messages.counters()))
+        .transpose()?;
+    if copy.is_some() || digests.is_some() {
+        builder = builder.check_before_seal(move |subvolume| {
+            if let Some(copy) = &copy {
+                copy.sync()?;
+            }
+            digests.as_ref().map_or(Ok(()), |it| it.check(subvolume))
+        });
     }
     builder.open(path).map_err(refused)
 }

@@ -2,6 +2,8 @@
 
 use btrfs_sendstream::{Error, ErrorKind, Malformed, Truncated};
 
+use crate::unpack;
+
 /// How every stream begins.
 pub const MAGIC: &[u8] = b"btrfs-stream\0";
 
@@ -55,7 +57,16 @@ const PACKED: [Packed; 6] = [
 impl Packed {
     /// The format of a file that begins with `start`.
     pub fn of(start: &[u8]) -> Option<&'static Self> {
+        if unpack::is_skippable(start) {
+            // Of lz4 nothing is known that writes one first.
+            return PACKED.first();
+        }
         PACKED.iter().find(|packed| start.starts_with(packed.magic))
+    }
+
+    /// Whether the commands unpack it themselves.
+    pub fn is_supported(&self) -> bool {
+        unpack::WORDS.contains(&self.name)
     }
 }
 
@@ -118,9 +129,14 @@ impl Head {
     pub fn foreign(&self, into: &str) -> Foreign {
         let foreign = |likely: String, to_do: String| Foreign { likely, to_do };
         if let Some(packed) = Packed::of(&self.bytes) {
+            let option = if packed.is_supported() {
+                "use --decompress, or "
+            } else {
+                ""
+            };
             return foreign(
                 format!("the input is compressed with {}", packed.name),
-                format!("unpack it first: {} FILE {into}", packed.unpack),
+                format!("{option}unpack it first: {} FILE {into}", packed.unpack),
             );
         }
         for (magic, name, decrypt) in OTHERS {
@@ -161,6 +177,7 @@ mod tests {
         for (input, expected) in [
             (&b"\x28\xb5\x2f\xfd and so on and so on"[..], "with zstd"),
             (b"\x1f\x8b\x08", "with gzip"),
+            (b"\x50\x2a\x4d\x18\x04\0\0\0", "with zstd"),
             (b"BZh9", "with bzip2"),
             (b"LZIP\x01", "with lzip"),
             (b"At subvol /snapshots/one\n", "a message of btrfs send"),
@@ -190,6 +207,7 @@ mod tests {
         let mut head = Head::default();
         head.push(b"\x28\xb5\x2f\xfd");
         let to_do = head.foreign("| sendstream dump").to_do;
-        assert_eq!(to_do, "unpack it first: zstd -dc FILE | sendstream dump");
+        let expected = "use --decompress, or unpack it first: zstd -dc FILE | sendstream dump";
+        assert_eq!(to_do, expected);
     }
 }

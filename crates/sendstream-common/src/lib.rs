@@ -1,5 +1,6 @@
 //! What the commands `btrfs-recv-rs`, `sendstream` and `btrfs-lineage` share: finding
-//! stored streams, recognising what is not a stream, and printing dumps and reports.
+//! stored streams, recognising what is not a stream, unpacking what is compressed, and
+//! printing dumps and reports.
 //!
 //! No interface for others: it may change in any release.
 #![forbid(unsafe_code)]
@@ -11,4 +12,5 @@ pub mod output;
 pub mod report;
 pub mod stored;
 pub mod text;
+pub mod unpack;
 pub mod zone;

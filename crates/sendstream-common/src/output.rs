@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::json::{self, Event, Message};
 use crate::stored::{Stored, no_stream_in};
 use crate::text;
+use crate::unpack::Decompress;
 
 /// Standard output could not be written.
 #[derive(Debug)]
@@ -86,8 +87,12 @@ impl<W: Write> Output<W> {
     ///
     /// # Errors
     /// JSON cannot be written.
-    pub fn stored(&mut self, paths: &[PathBuf]) -> Result<(Vec<PathBuf>, bool), Unwritten> {
-        let stored = match Stored::find(paths) {
+    pub fn stored(
+        &mut self,
+        paths: &[PathBuf],
+        decompress: Decompress,
+    ) -> Result<(Vec<PathBuf>, bool), Unwritten> {
+        let stored = match Stored::find(paths, decompress) {
             Ok(stored) => stored,
             Err(text) => {
                 self.error(&text)?;

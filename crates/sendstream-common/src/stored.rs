@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::foreign::{MAGIC, Packed};
 use crate::text::{escaped, strerror};
+use crate::unpack::{Decompress, UnpackError, Unpacked};
 
 /// How deep directories are searched. Archives are a few levels deep; a loop
 /// of mounts has no end.
@@ -21,6 +22,7 @@ pub struct Stored {
     pub files: Vec<PathBuf>,
     /// What lies in the directories and was not taken.
     pub skipped: Vec<Skipped>,
+    decompress: Decompress,
 }
 
 /// Something in a directory that was not taken for a stream.
@@ -35,7 +37,7 @@ pub struct Skipped {
 /// Why something was skipped.
 #[derive(Debug)]
 pub enum Why {
-    /// It may be a stream, compressed.
+    /// It may be a stream, compressed, and is not unpacked.
     Packed(&'static Packed),
     /// A file that begins with something else than a stream.
     NoStream,
@@ -47,7 +49,7 @@ pub enum Why {
     LeadsOut,
     /// A directory as deep as no archive is.
     TooDeep,
-    /// It could not be looked at.
+    /// It could not be looked at, or not be unpacked.
     Unreadable(io::Error),
 }
 
@@ -68,9 +70,15 @@ impl fmt::Display for Skipped {
         match &self.why {
             Why::Packed(packed) => write!(
                 f,
-                "{path} is compressed with {}, and was not read: unpack it ({} FILE > STREAM), or \
+                "{path} is compressed with {}, and was not read: {}unpack it ({} FILE > STREAM), or \
                  move it out of the directory",
-                packed.name, packed.unpack
+                packed.name,
+                if packed.is_supported() {
+                    "use --decompress, "
+                } else {
+                    ""
+                },
+                packed.unpack
             ),
             Why::NoStream => write!(f, "{path} is not a send stream: skipped"),
             Why::Special(kind) => write!(f, "{path} is a {kind}: skipped"),
@@ -84,13 +92,18 @@ impl fmt::Display for Skipped {
                 f,
                 "{path} is more than {MAX_DEPTH} directories deep, and was not read"
             ),
+            Why::Unreadable(error) if UnpackError::of(error).is_some() => {
+                write!(f, "cannot unpack {path}: {error}")
+            }
             Why::Unreadable(error) => f.write_str(&cannot_open(&self.path, error)),
         }
     }
 }
 
 impl Stored {
-    /// Finds the files that `paths`, files and directories, stand for.
+    /// Finds the files that `paths`, files and directories, stand for. Of what is
+    /// compressed in a directory and `decompress` unpacks, the beginning is looked
+    /// at.
     ///
     /// Directories are searched to the bottom. Symbolic links in them are not
     /// followed: one that leads to something in the same directory is ignored,
@@ -98,8 +111,11 @@ impl Stored {
     ///
     /// # Errors
     /// One of `paths` cannot be opened or listed; the text says which.
-    pub fn find(paths: &[PathBuf]) -> Result<Self, String> {
-        let mut stored = Self::default();
+    pub fn find(paths: &[PathBuf], decompress: Decompress) -> Result<Self, String> {
+        let mut stored = Self {
+            decompress,
+            ..Self::default()
+        };
         for path in paths {
             let said = |error: io::Error| cannot_open(path, &error);
             if !fs::metadata(path).map_err(said)?.is_dir() {
@@ -145,7 +161,7 @@ impl Stored {
         if !kind.is_file() {
             return Err(Why::Special(kind_name(kind)));
         }
-        let start = beginning(path).map_err(Why::Unreadable)?;
+        let start = beginning(path, self.decompress).map_err(Why::Unreadable)?;
         // A stream that was cut that early still is one, and a bad one.
         if MAGIC.starts_with(&start) {
             self.files.push(path.to_owned());
@@ -181,11 +197,12 @@ fn names(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The first bytes of a file, as many as the magic has.
-fn beginning(path: &Path) -> io::Result<Vec<u8>> {
+/// The first bytes of a file, or of what is packed in it, as many as the magic has.
+fn beginning(path: &Path, decompress: Decompress) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let most = MAGIC.len() as u64;
-    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    let file = Unpacked::new(File::open(path)?, decompress);
+    file.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -213,7 +230,7 @@ mod tests {
 
     /// What is found, and what is said of the rest, without the directory.
     fn find(directory: &Path) -> (Vec<String>, Vec<(String, bool)>) {
-        let stored = Stored::find(&[directory.to_owned()]).unwrap();
+        let stored = Stored::find(&[directory.to_owned()], Decompress::No).unwrap();
         let short = |path: &Path| {
             let path = path.strip_prefix(directory).unwrap();
             path.to_str().unwrap().to_owned()

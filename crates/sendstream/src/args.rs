@@ -8,6 +8,8 @@ use btrfs_sendstream::{StreamPath, SubvolumeName, Uuid};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 
+use sendstream_common::unpack::Decompress;
+
 use crate::input;
 
 /// Inspect btrfs send streams, and transform them into streams that give the
@@ -16,7 +18,7 @@ use crate::input;
 /// Each command reads FILEs, or standard input if there are none, and writes to
 /// standard output, or to the file given with --output. The input is checked as
 /// by a receiver: checksums, order of commands, paths. An input may contain
-/// several streams.
+/// several streams, and may be compressed with zstd, gzip, lz4 or xz.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -50,7 +52,8 @@ pub(crate) enum Request {
     /// source is in none of them.
     ///
     /// Directories are searched recursively, without following symbolic links.
-    /// Compressed files and links that lead out of the directory are errors.
+    /// Compressed files that are not unpacked, and links that lead out of the
+    /// directory, are errors.
     /// Other files that are not send streams, FIFOs, sockets, devices, and names
     /// that begin with a dot are skipped with a warning.
     Verify(Verify),
@@ -134,11 +137,28 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Whether inputs are unpacked. They are by default: no stream begins as a
+/// compressed file does, so that one cannot be taken for the other, and what is
+/// read here is mostly what was stored.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Unpack {
+    /// Unpack inputs that are compressed with zstd, gzip, lz4 or xz (auto), take
+    /// all inputs to be in one of these formats, or unpack none.
+    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = decompress)]
+    pub(crate) decompress: Decompress,
+}
+
+fn decompress(word: &str) -> Result<Decompress, &'static str> {
+    word.parse()
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
     /// Files and directories; standard input if there are none.
     #[arg(value_name = "PATH")]
     pub(crate) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) unpack: Unpack,
     /// The output format: text, or JSON, an object to a line.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
@@ -158,6 +178,8 @@ pub(crate) struct Order {
     /// Files and directories.
     #[arg(value_name = "PATH", required = true)]
     pub(crate) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) unpack: Unpack,
     /// The output format: text, or JSON, an object to a line.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
@@ -176,6 +198,8 @@ pub(crate) struct Diff {
     /// The files to read; `-` is standard input.
     #[arg(value_name = "FILE")]
     inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) unpack: Unpack,
     /// The output format: text, or JSON, an object to a line.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: Format,
@@ -192,6 +216,8 @@ pub(crate) struct Dump {
     /// The files to read; `-` is standard input.
     #[arg(value_name = "FILE")]
     inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) unpack: Unpack,
     /// The output format.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: DumpFormat,
@@ -216,6 +242,8 @@ pub(crate) struct Io {
     /// The files to read; `-` is standard input.
     #[arg(value_name = "FILE")]
     pub(crate) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) unpack: Unpack,
     /// Write to FILE instead of standard output. FILE must not exist; it appears
     /// when it is complete and on disk.
     #[arg(short, long, value_name = "FILE")]
@@ -357,6 +385,8 @@ pub(crate) struct Split {
     /// The files to read; `-` is standard input.
     #[arg(value_name = "FILE")]
     pub(crate) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) unpack: Unpack,
     /// The directory to write to.
     #[arg(short, long, value_name = "DIRECTORY", default_value = ".")]
     pub(crate) directory: PathBuf,

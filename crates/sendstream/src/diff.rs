@@ -16,7 +16,7 @@ use crate::input::Input;
 pub(crate) fn run(options: &args::Diff) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     for file in options.inputs() {
-        let mut input = Input::open(file)?;
+        let mut input = Input::open(file, options.unpack.decompress)?;
         let mut differ = Differ::new(&mut input);
         let failure = loop {
             match differ.next_difference() {

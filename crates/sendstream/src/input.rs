@@ -8,12 +8,14 @@ use btrfs_sendstream::Reader;
 use btrfs_sendstream::transform::{self, Output, Transform, TransformError};
 use sendstream_common::foreign::{Head, is_foreign};
 use sendstream_common::report::name_of;
+use sendstream_common::unpack::{Decompress, Unpacked};
 
 use crate::Failure;
 
 /// Takes every input through the transform to the output.
 pub(crate) fn run(
     inputs: &[PathBuf],
+    decompress: Decompress,
     transform: &mut dyn Transform,
     out: &mut dyn Output,
 ) -> Result<(), Failure> {
@@ -23,18 +25,18 @@ pub(crate) fn run(
     for input in inputs {
         last = named(input);
         let failed = |error| fail(&last, error);
-        let mut reader = Reader::builder().build(open(input)?);
+        let mut reader = Reader::builder().build(open(input, decompress)?);
         transform::feed(&mut reader, transform, out).map_err(failed)?;
     }
     transform.end(out).map_err(|error| fail(&last, error))
 }
 
-fn open(input: &Path) -> Result<Box<dyn Read>, Failure> {
+fn open(input: &Path, decompress: Decompress) -> Result<Box<dyn Read>, Failure> {
     if input.as_os_str() == "-" {
-        return Ok(Box::new(io::stdin()));
+        return Ok(Box::new(Unpacked::new(io::stdin(), decompress)));
     }
     match File::open(input) {
-        Ok(file) => Ok(Box::new(file)),
+        Ok(file) => Ok(Box::new(Unpacked::new(file, decompress))),
         Err(error) => Err(Failure::File {
             file: named(input),
             error,
@@ -64,10 +66,10 @@ pub(crate) struct Input {
 
 impl Input {
     /// Opens a file, or standard input.
-    pub(crate) fn open(file: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) fn open(file: Option<&Path>, decompress: Decompress) -> Result<Self, Failure> {
         let file = file.unwrap_or(Path::new("-"));
         Ok(Self {
-            source: open(file)?,
+            source: open(file, decompress)?,
             name: named(file),
             head: Head::default(),
         })

@@ -8,6 +8,7 @@ use sendstream_common::foreign::is_foreign;
 use sendstream_common::json::File;
 use sendstream_common::report;
 use sendstream_common::text::push_message;
+use sendstream_common::unpack::Decompress;
 
 use crate::args;
 use crate::input::Input;
@@ -21,13 +22,13 @@ const INTO: &str = "> STREAM";
 /// the order that was printed.
 pub(crate) fn run(options: &args::Order) -> Result<bool, Failure> {
     let mut out = crate::output(options.format);
-    let (files, mut good) = out.stored(&options.inputs)?;
+    let (files, mut good) = out.stored(&options.inputs, options.unpack.decompress)?;
     let mut inputs = Vec::new();
     let mut names = Vec::new();
     let chain = if options.quick {
         let mut subvolumes = Vec::new();
         for file in &files {
-            match beginning(file) {
+            match beginning(file, options.unpack.decompress) {
                 Ok(first) => {
                     names.push(file);
                     inputs.push(report::Input::announced(Some(file), first.as_ref()));
@@ -50,7 +51,14 @@ pub(crate) fn run(options: &args::Order) -> Result<bool, Failure> {
         let verifier = Verifier::new(how);
         let mut reports = Vec::new();
         for file in &files {
-            let report = verify::verify(&verifier, Some(file), INTO, &mut out, |_, _| Ok(()))?;
+            let report = verify::verify(
+                &verifier,
+                &options.unpack,
+                Some(file),
+                INTO,
+                &mut out,
+                |_, _| Ok(()),
+            )?;
             let Some(report) = report else {
                 good = false;
                 continue;
@@ -89,8 +97,11 @@ pub(crate) fn run(options: &args::Order) -> Result<bool, Failure> {
 }
 
 /// What the first command of a file asks for.
-fn beginning(file: &Path) -> Result<Option<btrfs_sendstream::NewSubvolume>, String> {
-    let mut input = Input::open(Some(file)).map_err(|failure| failure.to_string())?;
+fn beginning(
+    file: &Path,
+    decompress: Decompress,
+) -> Result<Option<btrfs_sendstream::NewSubvolume>, String> {
+    let mut input = Input::open(Some(file), decompress).map_err(|failure| failure.to_string())?;
     let found = first_subvolume(&mut input);
     found.map_err(|error| {
         let name = report::name_of(Some(file));

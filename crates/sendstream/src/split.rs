@@ -31,7 +31,12 @@ pub(crate) fn run(options: &args::Split, verbose: bool) -> Result<(), Failure> {
         current: None,
     };
     let mut take = |item: Item, _| files.item(&item);
-    input::run(&options.inputs, &mut Apart::new(), &mut take)
+    input::run(
+        &options.inputs,
+        options.unpack.decompress,
+        &mut Apart::new(),
+        &mut take,
+    )
 }
 
 impl Files {

@@ -16,7 +16,12 @@ pub(crate) fn simple(
     io: &Io,
     mut destination: Destination,
 ) -> Result<(), Failure> {
-    input::run(&io.inputs, &mut transform, &mut destination.writer)?;
+    input::run(
+        &io.inputs,
+        io.unpack.decompress,
+        &mut transform,
+        &mut destination.writer,
+    )?;
     destination.finish()
 }
 
@@ -33,7 +38,12 @@ pub(crate) fn upgrade(
         builder = builder.threads(threads);
     }
     let mut upgrade = builder.build();
-    input::run(&options.io.inputs, &mut upgrade, &mut destination.writer)?;
+    input::run(
+        &options.io.inputs,
+        options.io.unpack.decompress,
+        &mut upgrade,
+        &mut destination.writer,
+    )?;
     let written = destination.writer.written().offset;
     destination.finish()?;
     if verbose {
@@ -77,7 +87,12 @@ pub(crate) fn downgrade(
         })?;
         downgrade = downgrade.with_parent(move |path| parent.look_up(path));
     }
-    input::run(&options.io.inputs, &mut downgrade, &mut destination.writer)?;
+    input::run(
+        &options.io.inputs,
+        options.io.unpack.decompress,
+        &mut downgrade,
+        &mut destination.writer,
+    )?;
     destination.finish()?;
     if downgrade.dropped() > 0 {
         say(&format!(

@@ -23,7 +23,7 @@ pub(crate) fn run(options: &args::Verify) -> Result<bool, Failure> {
     let (files, mut good) = if options.inputs.is_empty() {
         (vec![None], true)
     } else {
-        let (files, good) = out.stored(&options.inputs)?;
+        let (files, good) = out.stored(&options.inputs, options.unpack.decompress)?;
         (files.into_iter().map(Some).collect(), good)
     };
     let mut printer = Printer::default();
@@ -32,6 +32,7 @@ pub(crate) fn run(options: &args::Verify) -> Result<bool, Failure> {
         let file = file.as_deref();
         let Some(report) = verify(
             &verifier,
+            &options.unpack,
             file,
             "| sendstream verify",
             &mut out,
@@ -70,12 +71,13 @@ pub(crate) fn run(options: &args::Verify) -> Result<bool, Failure> {
 /// the stream if it has to be unpacked first.
 pub(crate) fn verify<W: Write>(
     verifier: &Verifier,
+    unpack: &args::Unpack,
     file: Option<&Path>,
     into: &str,
     out: &mut Output<W>,
     show: impl FnOnce(&mut Output<W>, &VerifyReport) -> Result<(), Failure>,
 ) -> Result<Option<VerifyReport>, Failure> {
-    let mut input = match Input::open(file) {
+    let mut input = match Input::open(file, unpack.decompress) {
         Ok(input) => input,
         Err(failure) => {
             out.error(&failure.to_string())?;

@@ -55,6 +55,47 @@ fn peak(args: &[&str], file: &Path) -> u64 {
     result.rusage.maxrss
 }
 
+/// 300 MB of zeros, in little.
+#[test]
+fn a_bomb_takes_no_memory() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for program in ["zstd -c", "gzip -c", "lz4 -c", "xz -1 -c"] {
+        let mut words = program.split(' ');
+        let mut child = Command::new(words.next().unwrap())
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(fs::File::create(file.path()).unwrap())
+            .spawn()
+            .unwrap();
+        let mut writer = Writer::new(BufWriter::new(child.stdin.take().unwrap()));
+        writer.header(Version::V1).unwrap();
+        let subvol = Sent::Subvol {
+            name: SubvolumeName::parse(&b"s"[..]).unwrap(),
+            uuid: Uuid::from_u128(1),
+            ctransid: 7,
+        };
+        writer.command(&subvol).unwrap();
+        let path = StreamPath::parse(&b"bomb"[..]).unwrap();
+        writer.command(&Sent::Mkfile { path, ino: 1 }).unwrap();
+        let data = &[0; 48 * 1024][..];
+        for number in 0..6_000 {
+            let write = CommandRef::Write {
+                path,
+                offset: number * data.len() as u64,
+                data,
+            };
+            writer.command(&write).unwrap();
+        }
+        writer.command(&CommandRef::End).unwrap();
+        writer.finish().unwrap().flush().unwrap();
+        assert!(child.wait().unwrap().success());
+        let most = peak(&["verify"], file.path());
+        println!("{program}: {most}");
+        // The dictionary of xz, the buffers, the program.
+        assert!(most < 32 << 20, "{program}: {most}");
+    }
+}
+
 #[test]
 fn names_take_what_is_said() {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -31,6 +31,11 @@ fn decompress() {
 }
 
 #[test]
+fn unpack() {
+    over_files("unpack", btrfs_fuzzing::unpack);
+}
+
+#[test]
 fn plan() {
     over_files("plan", |input| {
         btrfs_fuzzing::plan(input);

@@ -14,6 +14,7 @@ use btrfs_sendstream::{Bytes, NewSubvolume, SourceId, Uuid};
 use sendstream_common::output::Output;
 use sendstream_common::report::{name_of, problems};
 use sendstream_common::stored::cannot_open;
+use sendstream_common::unpack::{Decompress, Unpacked};
 
 use crate::Failure;
 
@@ -76,7 +77,7 @@ impl Stored {
         quick: bool,
         out: &mut Output<impl Write>,
     ) -> Result<Self, Failure> {
-        let (files, complete) = out.stored(paths)?;
+        let (files, complete) = out.stored(paths, Decompress::Auto)?;
         let mut stored = Self {
             needs: Vec::new(),
             circular: Vec::new(),
@@ -141,9 +142,13 @@ impl Stored {
         Ok(())
     }
 
-    fn open(&mut self, file: &Path, out: &mut Output<impl Write>) -> Result<Option<File>, Failure> {
+    fn open(
+        &mut self,
+        file: &Path,
+        out: &mut Output<impl Write>,
+    ) -> Result<Option<Unpacked<File>>, Failure> {
         match File::open(file) {
-            Ok(input) => Ok(Some(input)),
+            Ok(input) => Ok(Some(Unpacked::new(input, Decompress::Auto))),
             Err(error) => {
                 out.error(&cannot_open(file, &error))?;
                 self.complete = false;

@@ -10,8 +10,9 @@ use rustix::thread::CapabilitySet;
 use super::resume::on_resume;
 use super::source::{on_extraction, on_no_source, on_taken};
 use super::space::{no_space, over_quota};
-use super::{Advice, has};
+use super::{Advice, has, input};
 use crate::digest::Problem;
+use crate::tee::TeeError;
 
 /// Returns the advice for a failed operation, if there is some. `destination`
 /// is the directory that subvolumes are created in, `to_come` how many bytes of
@@ -96,6 +97,7 @@ fn on_cause(failure: &Failure, cause: &Cause) -> Option<Advice> {
             "the disk failed or is full",
             "look at dmesg and btrfs device stats before receiving again",
         ),
+        Cause::CheckFailed(error) if error.is::<TeeError>() => input::no_copy(),
         Cause::CheckFailed(error)
             if matches!(error.downcast_ref(), Some(Problem::NoDocument { .. })) =>
         {

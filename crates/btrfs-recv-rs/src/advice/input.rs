@@ -2,8 +2,47 @@
 
 use btrfs_sendstream::{Error, ErrorKind, LimitExceeded, Malformed, Unsupported};
 use sendstream_common::foreign::{Head, is_foreign};
+use sendstream_common::unpack::{Problem, UnpackError};
 
 use super::Advice;
+use crate::tee::TeeError;
+
+/// What to do if the input cannot be stored.
+pub(super) fn no_copy() -> Advice {
+    Advice::to_do(
+        "make room for the file of --tee, or name one on another filesystem, then receive again",
+    )
+}
+
+/// What to do about compressed input that cannot be unpacked.
+fn on_packed(problem: &Problem) -> Advice {
+    match problem {
+        Problem::Other(_) => Advice::new(
+            "--decompress names another format than that of the input",
+            "use --decompress=auto",
+        ),
+        Problem::Ended => Advice::new(
+            "the sender, the compressing program or the connection failed, or the stored file \
+                 is incomplete",
+            "look for errors of btrfs send and of the programs between; send again (with set -o \
+                 pipefail in scripts)",
+        ),
+        Problem::Damaged(_) => Advice::new(
+            "the compressed input was damaged in transit or in storage",
+            "compare it with the original, or send again; if it happens again, test the memory",
+        ),
+        Problem::Trailing => Advice::new(
+            "something was appended to the compressed input, or two programs wrote at the same \
+                 time",
+            "send again; a stream that ended before is complete",
+        ),
+        Problem::Unsupported(_) | Problem::Window(_) => Advice::new(
+            "the input was compressed with options that need another program to unpack it",
+            "unpack it with the program that compressed it (zstd -dc --memory=2048MB, xz -dc, \
+                 lz4 -dc), and pipe its output here",
+        ),
+    }
+}
 
 /// Returns the advice for input that cannot be received, if there is some.
 /// `head` is its beginning, and `reader` the command that was called.
@@ -13,6 +52,14 @@ pub(crate) fn on_stream_error(error: &Error, head: &Head, reader: &str) -> Optio
             "the sender was stopped and restarted, and both wrote to the same pipe or file",
             "send again, to a new pipe or file",
         ));
+    }
+    if let ErrorKind::Io(cause) = error.kind()
+        && let Some(packed) = UnpackError::of(cause)
+    {
+        return Some(on_packed(&packed.problem));
+    }
+    if matches!(error.kind(), ErrorKind::Io(cause) if TeeError::is(cause)) {
+        return Some(no_copy());
     }
     if is_foreign(error) {
         let foreign = head.foreign(&format!("| {reader}"));

@@ -22,6 +22,8 @@ pub(crate) struct Spec<T> {
     pub(crate) long: Option<&'static str>,
     /// Whether a value follows.
     pub(crate) value: bool,
+    /// Whether a value that does not have to be there is attached with `=`.
+    pub(crate) optional: bool,
     /// Whether a prefix that no other preferred option has means this one.
     pub(crate) preferred: bool,
 }
@@ -127,6 +129,7 @@ fn long_option<T: Copy>(
     let (name, spec) = find_long(specs, whole, name)?;
     match (spec.value, attached) {
         (false, None) => Ok(Arg::Flag(spec.id)),
+        (_, None) if spec.optional => Ok(Arg::Flag(spec.id)),
         (false, Some(_)) => Err(OptionError::Unwanted(name)),
         (true, Some(value)) => Ok(Arg::Valued(spec.id, OsString::from_vec(value.to_vec()))),
         (true, None) => match rest.next() {
@@ -214,6 +217,7 @@ mod tests {
             short: Some(b'e'),
             long: None,
             value: false,
+            optional: false,
             preferred: false,
         },
         Spec {
@@ -221,6 +225,7 @@ mod tests {
             short: Some(b'f'),
             long: Some("file"),
             value: true,
+            optional: false,
             preferred: false,
         },
         Spec {
@@ -228,6 +233,7 @@ mod tests {
             short: None,
             long: Some("file-size"),
             value: true,
+            optional: false,
             preferred: false,
         },
         Spec {
@@ -235,6 +241,7 @@ mod tests {
             short: None,
             long: Some("dump"),
             value: false,
+            optional: false,
             preferred: true,
         },
         Spec {
@@ -242,6 +249,7 @@ mod tests {
             short: None,
             long: Some("dump-all"),
             value: false,
+            optional: false,
             preferred: false,
         },
     ];

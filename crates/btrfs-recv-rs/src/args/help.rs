@@ -89,7 +89,13 @@ fn label(option: &Opt) -> String {
     let short = option.short.map(|short| format!("-{}", char::from(short)));
     let long = option.long.map(|long| format!("--{long}"));
     let names: Vec<_> = short.into_iter().chain(long).collect();
-    let value = option.value.map(|value| format!(" {value}"));
+    let value = option.value.map(|value| {
+        if option.optional {
+            format!("[={value}]")
+        } else {
+            format!(" {value}")
+        }
+    });
     names.join(", ") + &value.unwrap_or_default()
 }
 

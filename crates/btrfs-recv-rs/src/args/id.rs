@@ -32,6 +32,8 @@ pub(crate) enum Id {
     Abandon,
     Progress,
     Size,
+    Decompress,
+    Tee,
     Buffer,
     Json,
     Dump,

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use btrfs_accept::Rules;
 use btrfs_receive::{OnError, XattrPattern};
 use btrfs_sendstream::SubvolumeName;
+use sendstream_common::unpack::Decompress;
 
 pub(crate) use error::UsageError;
 pub(crate) use help::{help, usage};
@@ -59,6 +60,8 @@ pub(crate) enum Request {
 pub(crate) struct Dump {
     /// The stream's file, if not standard input.
     pub(crate) input: Option<PathBuf>,
+    /// Whether the input is unpacked.
+    pub(crate) decompress: Decompress,
 }
 
 /// A set of streams to receive.
@@ -95,6 +98,10 @@ pub(crate) struct Receive {
     pub(crate) destination: PathBuf,
     /// The stream's file, if not standard input.
     pub(crate) input: Option<PathBuf>,
+    /// Whether the input is unpacked.
+    pub(crate) decompress: Decompress,
+    /// Where to store the input.
+    pub(crate) tee: Option<PathBuf>,
     /// Whether to stop at the first END command.
     pub(crate) stop_at_end: bool,
     /// Whether parents and clone sources have to lie in the destination.
@@ -152,6 +159,8 @@ impl Default for Receive {
         Self {
             destination: PathBuf::new(),
             input: None,
+            decompress: Decompress::No,
+            tee: None,
             stop_at_end: false,
             confine_sources: false,
             sandbox: false,

@@ -86,6 +86,8 @@ pub(crate) struct Opt {
     pub(crate) long: Option<&'static str>,
     /// What its value is called; it takes none if this is `None`.
     pub(crate) value: Option<&'static str>,
+    /// Whether the value may be left out, and else is attached with `=`.
+    pub(crate) optional: bool,
     /// What completions offer as the value.
     pub(crate) hint: Hint,
     /// The modes in which it means something.
@@ -122,6 +124,7 @@ impl Opt {
             short: None,
             long: Some(long),
             value: None,
+            optional: false,
             hint: Hint::Nothing,
             modes: &[Mode::Receive],
             established: false,
@@ -148,6 +151,12 @@ impl Opt {
         self.value = Some(name);
         self.hint = hint;
         self
+    }
+
+    /// Lets it take a value, attached with `=`, or none.
+    pub(crate) const fn optional(mut self, name: &'static str, hint: Hint) -> Self {
+        self.optional = true;
+        self.value(name, hint)
     }
 
     /// Says in which modes it means something, if not in a receive only.

@@ -86,6 +86,7 @@ pub(super) fn spec(option: &'static Opt) -> Spec<&'static Opt> {
         short: option.short,
         long: option.long,
         value: option.value.is_some(),
+        optional: option.optional,
         preferred: option.established,
     }
 }
@@ -161,6 +162,8 @@ impl Given {
             Id::Abandon => self.modes.push(Mode::Abandon),
             Id::Progress => self.receive.progress = true,
             Id::Size => self.receive.size = Some(quantity::size("--size", value)?),
+            Id::Tee => self.receive.tee = Some(value.into()),
+            Id::Decompress => self.receive.decompress = policy::decompress(value)?,
             Id::Buffer => self.receive.buffer = quantity::buffer(value)?,
             Id::Json => self.receive.json = true,
             Id::Dump => self.modes.push(Mode::Dump),
@@ -201,7 +204,10 @@ impl Given {
         Ok(match mode {
             Mode::Status => Request::Status(self.unfinished()),
             Mode::Abandon => Request::Abandon(self.unfinished()),
-            Mode::Dump => Request::Dump(Dump { input: self.input }),
+            Mode::Dump => Request::Dump(Dump {
+                input: self.input,
+                decompress: self.receive.decompress,
+            }),
             Mode::Chain => {
                 let mut sources = std::mem::take(&mut self.chain);
                 sources.extend(self.input.take());
@@ -258,6 +264,9 @@ impl Given {
         self.receive.restore.check(self.receive.name.as_ref())?;
         if self.receive.accept.is_some() && self.receive.resume.is_some() {
             return Err(UsageError::Together(ACCEPT, "--resumable"));
+        }
+        if self.receive.tee.is_some() && self.receive.stop_at_end {
+            return Err(UsageError::Together("--tee", "-e"));
         }
         let operands = info(mode).map_or(Operands::None, |info| info.operands);
         let given = self.paths.len();

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use btrfs_accept::Rules;
 use btrfs_receive::{OnError, XattrPattern};
 use btrfs_sendstream::SubvolumeName;
+use sendstream_common::unpack::Decompress;
 use uuid::Uuid;
 
 use super::UsageError;
@@ -62,6 +63,17 @@ pub(super) fn zeros(value: OsString) -> Result<bool, UsageError> {
 /// `--accept`.
 pub(super) fn accept(value: OsString) -> Result<Rules, UsageError> {
     accept::read(value.as_ref()).map_err(|why| UsageError::unusable("--accept", value, why))
+}
+
+/// `--decompress`: without a value, it is up to the input.
+pub(super) fn decompress(value: OsString) -> Result<Decompress, UsageError> {
+    if value.is_empty() {
+        return Ok(Decompress::Auto);
+    }
+    // What is no UTF-8 is no word, either.
+    let word = value.to_str().unwrap_or("?");
+    word.parse()
+        .map_err(|why| UsageError::unusable("--decompress", value.clone(), why))
 }
 
 /// `--parent`.

@@ -108,11 +108,13 @@ mod tests {
             ("--dryrun", "dry-run"),
             ("--atomc", "atomic"),
             ("--stauts", "status"),
+            ("--decompres=xz", "decompress"),
+            ("--uncompress", "decompress"),
         ] {
             let expected = format!("Did you mean '--{meant}'?");
             assert_eq!(hint(given).as_deref(), Some(&*expected), "{given}");
         }
-        for given in ["--x", "--no-such-option", "--", "--zz", "--compress"] {
+        for given in ["--x", "--no-such-option", "--", "--zz", "--checksum"] {
             assert_eq!(hint(given), None, "{given}");
         }
         assert!(hint("--restore").unwrap().contains("-f STREAM PATH"));

@@ -7,6 +7,8 @@
 //! A test then says how to renew the generated files.
 
 use super::id::Id;
+use sendstream_common::unpack::WORDS;
+
 use super::option::{Hint, Mode, ModeInfo, Operands, Opt, Section};
 
 /// The modes, in the order of the usage.
@@ -120,6 +122,44 @@ const RECEIVING: &[Opt] = &[
         "Read the stream from <FILE> instead of standard input. \
          If <FILE> is empty, read standard input; `-` is the name of a file.",
     ),
+    Opt::new(
+        Id::Decompress,
+        "decompress",
+        "unpack the input if it is compressed with zstd, gzip, lz4 or xz, or only the named FORMAT",
+    )
+    .optional("FORMAT", Hint::Words(&WORDS))
+    .modes(STREAM_MODES)
+    .manual(
+        "Unpack the input while it is read. <FORMAT> is `zstd`, `gzip`, `lz4` or `xz`, `auto`, \
+         which is the default of <FORMAT> and unpacks what begins as one of these formats does \
+         and reads everything else as it is, or `none`, which is the default without this option. \
+         Several frames, members or streams may follow one another; all checksums are verified. \
+         An error names its place in the stream and in the compressed input. \
+         Up to 8 MiB are unpacked ahead of the receive, on a thread of their own; `--buffer` sets \
+         another size.\n\
+         zstd windows and xz dictionaries of more than 128 MiB (`zstd --long=28`) are refused; they are \
+         held in memory. What is in a zstd window is received when more of its frame, or its end, \
+         has come. \
+         Dictionaries of zstd and lz4, filters of xz, and the legacy format of lz4 are not supported. \
+         With `-e`, more of a compressed input than the first stream may have been read. With \
+         `--resumable`, going back in the input unpacks it again from its beginning.",
+    ),
+    Opt::new(
+        Id::Tee,
+        "tee",
+        "store the input in FILE, too, which must not exist",
+    )
+    .value("FILE", Hint::File)
+    .manual(
+        "Store the input in <FILE> as it comes, compressed or not. <FILE> must not exist. \
+         A subvolume is marked as received only when the input up to and including its end is on \
+         disk there; if that cannot be written, the receive fails. \
+         The file is written as `.btrfs-recv-rs-XXXXXX.partial` in the directory of <FILE>, and \
+         gets its name when all of the input was received. If the receive fails, it is removed: \
+         a stream that is cut off cannot be received. A process that was killed leaves it behind. \
+         Cannot be used with `-e`. With `--sandbox`, files can be created and removed in the directory \
+         of <FILE>.",
+    ),
     Opt::letter(
         Id::StopAtEnd,
         b'e',
@@ -169,7 +209,7 @@ const RECEIVING: &[Opt] = &[
         "Receive all streams in <SOURCE>, a file or a directory with its subdirectories, into \
          <PATH>, each after its parent and clone sources. May be repeated. \
          All streams are read and checked before the first is received. Nothing is received if a \
-         file in a directory is compressed, or if a symbolic link leads out of the directory. \
+         file in a directory is compressed and is not unpacked (see `--decompress`), or if a symbolic link leads out of the directory. \
          Other files that are not streams, and names that begin with a dot, are skipped with a \
          warning. A subvolume that is complete in <PATH> under its name is skipped. \
          The first failure ends the command. Each stream is read twice and must be in a regular \

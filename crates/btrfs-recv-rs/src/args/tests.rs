@@ -7,6 +7,8 @@ use super::option::Mode;
 use super::table::options;
 use super::*;
 
+use sendstream_common::unpack::Format;
+
 fn parse_line(line: &str) -> Result<Request, UsageError> {
     parse(line.split_whitespace().map(OsString::from), false)
 }
@@ -90,12 +92,39 @@ fn an_empty_file_name_is_standard_input() {
 }
 
 #[test]
+fn a_format_may_be_named() {
+    for (line, expected) in [
+        ("x D", Decompress::No),
+        ("x --decompress D", Decompress::Auto),
+        ("x --decompress= D", Decompress::Auto),
+        ("x --decompress=auto D", Decompress::Auto),
+        ("x --decompress=none D", Decompress::No),
+        (
+            "x --decompress --decompress=xz D",
+            Decompress::Only(Format::Xz),
+        ),
+        ("x --decomp=zstd D", Decompress::Only(Format::Zstd)),
+    ] {
+        let Ok(Request::Receive(receive)) = parse_line(line) else {
+            panic!("{line}");
+        };
+        assert_eq!(receive.decompress, expected, "{line}");
+        assert_eq!(receive.destination, Path::new("D"));
+    }
+    assert!(parse_line("x --decompress=bzip2 D").is_err());
+    // The word behind it is no value.
+    assert!(parse_line("x --decompress zstd D").is_err());
+    assert!(parse_line("x --status --decompress D").is_err());
+}
+
+#[test]
 fn dump_takes_no_path() {
     assert_eq!(parse_line("x --dump"), Ok(Request::Dump(Dump::default())));
     assert_eq!(
         parse_line("x --dump -f - -E 1"),
         Ok(Request::Dump(Dump {
             input: Some("-".into()),
+            decompress: Decompress::No,
         }))
     );
     assert_eq!(

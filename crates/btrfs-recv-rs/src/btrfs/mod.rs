@@ -64,6 +64,7 @@ const fn global(id: Global, long: &'static str, value: bool) -> Spec<Global> {
         short: None,
         long: Some(long),
         value,
+        optional: false,
         preferred: false,
     }
 }
@@ -74,6 +75,7 @@ const fn letter(id: Global, short: u8) -> Spec<Global> {
         short: Some(short),
         long: None,
         value: false,
+        optional: false,
         preferred: false,
     }
 }

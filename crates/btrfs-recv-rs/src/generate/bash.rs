@@ -7,7 +7,8 @@ pub(super) fn text() -> String {
     let mut cases = String::new();
     for option in options() {
         let words = match option.hint {
-            _ if option.value.is_none() => continue,
+            // The word behind one with an optional value is something else.
+            _ if option.value.is_none() || option.optional => continue,
             Hint::Nothing => ":".to_owned(),
             Hint::File => "_btrfs_recv_rs_reply -f".to_owned(),
             Hint::Directory => "_btrfs_recv_rs_reply -d".to_owned(),

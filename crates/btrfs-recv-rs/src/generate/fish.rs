@@ -25,6 +25,7 @@ fn line(option: &Opt) -> String {
     }
     line += &match option.hint {
         _ if option.value.is_none() => String::new(),
+        Hint::Words(words) if option.optional => format!(" -f -a '{}'", words.join(" ")),
         Hint::Nothing => " -x".to_owned(),
         Hint::File => " -r -F".to_owned(),
         Hint::Directory => " -x -a '(__fish_complete_directories)'".to_owned(),

@@ -53,6 +53,7 @@ fn options() -> String {
 /// `-E N, --max-errors=N`, names bold and values in italics.
 fn label(option: &Opt) -> String {
     let value = |between: &str| match option.value {
+        Some(value) if option.optional => format!("[{between}\\fI{value}\\fR]"),
         Some(value) => format!("{between}\\fI{value}\\fR"),
         None => String::new(),
     };

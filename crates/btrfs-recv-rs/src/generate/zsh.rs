@@ -21,7 +21,10 @@ pub(super) fn text() -> String {
 fn specs(option: &'static Opt) -> impl Iterator<Item = String> {
     let value = match (option.value, option.hint) {
         (None, _) => String::new(),
-        (Some(name), hint) => format!(":{}:{}", escaped(name), action(hint)),
+        (Some(name), hint) => {
+            let optional = if option.optional { ":" } else { "" };
+            format!("{optional}:{}:{}", escaped(name), action(hint))
+        }
     };
     let explained = format!("[{}]{value}", escaped(option.help));
     let takes_value = option.value.is_some();
@@ -30,7 +33,11 @@ fn specs(option: &'static Opt) -> impl Iterator<Item = String> {
         format!("*-{}{attached}", char::from(short))
     });
     let long = option.long.map(|long| {
-        let attached = if takes_value { "=" } else { "" };
+        let attached = match (takes_value, option.optional) {
+            (false, _) => "",
+            (true, false) => "=",
+            (true, true) => "=-",
+        };
         format!("*--{long}{attached}")
     });
     let names = short.into_iter().chain(long);

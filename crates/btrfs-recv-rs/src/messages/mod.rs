@@ -30,10 +30,12 @@ use btrfs_sendstream::{CommandBuf, ErrorKind, SourceId, SubvolumeName};
 
 use rustix::thread::CapabilitySet;
 use sendstream_common::foreign::Head;
+use sendstream_common::unpack::UnpackError;
 
 use crate::advice::{self, Advice};
 use crate::progress::Counters;
 use crate::signals::Signal;
+use crate::tee::TeeError;
 use commands::push_command;
 pub(crate) use line::write_stdout;
 use line::{Line, is_plain_word};
@@ -499,6 +501,12 @@ impl Messages {
     }
 
     /// The stream is damaged or cannot be read.
+    /// There is no buffer before the input.
+    pub(crate) fn cannot_buffer(&mut self, error: &std::io::Error) {
+        let reason = strerror(error);
+        self.error(format_args!("cannot buffer the input: {reason}"));
+    }
+
     pub(crate) fn stream_error(&mut self, error: &btrfs_sendstream::Error, head: &Head) {
         let advice = advice::on_stream_error(error, head, self.reader);
         self.emit_stream_error(error, advice.as_ref());
@@ -506,6 +514,13 @@ impl Messages {
             ErrorKind::Empty => self.error_line(
                 "empty stream is not considered valid: the input is empty; did btrfs send fail?",
             ),
+            ErrorKind::Io(cause) if TeeError::is(cause) => self.error_line(cause),
+            ErrorKind::Io(cause) if UnpackError::of(cause).is_some() => {
+                let at = error.position().unwrap_or_default();
+                self.error_line(format_args!(
+                    "cannot unpack the input: {cause}, unpacked up to {at}"
+                ));
+            }
             ErrorKind::Io(cause) => {
                 self.error_line(format_args!("cannot read the stream: {}", strerror(cause)));
             }

@@ -38,6 +38,11 @@ pub(super) fn restrict(reach: &Reach<'_>) -> Result<bool, String> {
     if let Some(state) = reach.state {
         ruleset = allow(ruleset, open(state)?, changing)?;
     }
+    if let Some(directory) = reach.tee {
+        // To give a file its name, or to remove it.
+        let naming = AccessFs::MakeReg | AccessFs::RemoveFile;
+        ruleset = allow(ruleset, open(directory)?, naming)?;
+    }
     for path in &reach.sources {
         let file = open(path)?;
         let is_directory = file.metadata().is_ok_and(|it| it.is_dir());

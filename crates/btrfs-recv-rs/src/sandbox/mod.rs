@@ -22,6 +22,8 @@ pub(crate) struct Reach<'a> {
     pub(crate) destination: &'a Path,
     /// The same holds for this, where checkpoints are elsewhere.
     pub(crate) state: Option<&'a Path>,
+    /// Files may be created and removed in this directory.
+    pub(crate) tee: Option<&'a Path>,
     /// These may be read, and what is below them.
     pub(crate) sources: Vec<&'a Path>,
     /// Whether all of the filesystem that the destination lies on may be read.

@@ -25,6 +25,7 @@ fn what_is_out_of_reach_cannot_be_opened() {
         let reach = Reach {
             destination: inside.path(),
             state: None,
+            tee: None,
             sources: vec![source.path(), &one_file],
             filesystem: Filesystem::Useless,
         };

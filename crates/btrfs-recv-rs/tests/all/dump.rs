@@ -134,7 +134,8 @@ fn a_packed_stream_is_recognised() {
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("compressed with gzip"), "{stderr}");
-    let hint = "to do: unpack it first: gzip -dc FILE | btrfs-recv-rs --dump\n";
+    let hint =
+        "to do: use --decompress, or unpack it first: gzip -dc FILE | btrfs-recv-rs --dump\n";
     assert!(stderr.ends_with(hint), "{stderr}");
 }
 

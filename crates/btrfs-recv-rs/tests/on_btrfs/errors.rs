@@ -13,6 +13,7 @@ use btrfs_testkit::raw::RawStream;
 use btrfs_testkit::{LoopFilesystem, Mount, Test, subvolume, test};
 use rustix::fs::{Mode, OFlags, open, openat};
 
+use crate::packed::packed;
 use crate::support::{command, encode, receive, run_with_input, text};
 
 /// The tests of this file.
@@ -27,6 +28,10 @@ const CASES: &[Case] = &[
     ("empty", |to| receive(b"", &[], to)),
     ("packed", |to| {
         receive(b"\x28\xb5\x2f\xfd and what follows", &[], to)
+    }),
+    ("packed-cut", |to| {
+        let packed = packed("zstd", &full());
+        receive(&packed[..packed.len() - 4], &["--decompress"], to)
     }),
     ("message", |to| {
         receive(b"At subvol /snapshots/monday\n", &[], to)

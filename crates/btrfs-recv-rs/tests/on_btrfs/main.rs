@@ -9,6 +9,7 @@ mod json;
 mod messages;
 mod needs;
 mod old_kernel;
+mod packed;
 mod policies;
 mod restore;
 mod sandbox;
@@ -17,6 +18,7 @@ mod serve;
 mod signals;
 mod status;
 mod support;
+mod tee;
 mod zeros;
 
 use std::process::ExitCode;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         messages::tests(),
         needs::tests(),
         old_kernel::tests(),
+        packed::tests(),
         policies::tests(),
         restore::tests(),
         screens::tests(),
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         sandbox::tests(),
         signals::tests(),
         status::tests(),
+        tee::tests(),
         zeros::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())

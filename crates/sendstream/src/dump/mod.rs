@@ -16,7 +16,7 @@ use crate::input::Input;
 pub(crate) fn run(options: &args::Dump) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     for file in options.inputs() {
-        let mut input = Input::open(file)?;
+        let mut input = Input::open(file, options.unpack.decompress)?;
         let printed = match options.format {
             DumpFormat::Text => dump::text(&mut input, &mut stdout, SystemZone::new()),
             DumpFormat::Json => json::run(&mut input, &mut stdout),
