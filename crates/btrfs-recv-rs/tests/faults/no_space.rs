@@ -60,9 +60,7 @@ fn what_finds_no_space_once_is_repeated() {
     let to = LoopFilesystem::new();
     let mut repeated = 0;
     for call in ALWAYS.into_iter().chain(OTHERS) {
-        // The first directory is what the subvolume is created in.
-        let first = if call == "mkdirat" { 2 } else { 1 };
-        for k in first..=3 {
+        for k in 1..=3 {
             let fault = format!("{call}:error=ENOSPC:when={k}");
             let log = Path::new("/dev/null");
             let output = inject(&sent.stream, to.path(), log, call, &fault);
@@ -84,7 +82,8 @@ fn what_finds_no_space_once_is_repeated() {
 fn what_finds_no_space_twice_is_repeated() {
     let sent = SentSample::new();
     let to = LoopFilesystem::new();
-    for call in ["pwrite64", "linkat", "symlinkat"] {
+    // The first directory is what the subvolume is created in.
+    for call in ["pwrite64", "mkdirat", "symlinkat"] {
         let fault = format!("{call}:error=ENOSPC:when=1..2");
         let log = Path::new("/dev/null");
         let output = inject(&sent.stream, to.path(), log, call, &fault);

@@ -29,6 +29,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(what_an_interruption_left_is_reported),
         test!(a_snapshot_of_the_same_is_replaced),
         test!(what_happened_is_told_in_json),
+        test!(anywhere_on_the_filesystem),
+        test!(others_who_rename_meanwhile),
     ]
 }
 
@@ -485,4 +487,77 @@ fn what_happened_is_told_in_json() {
     assert_eq!(told["replaced"]["subvolume_id"], old.id);
     assert_eq!(told["replaced"]["uuid"], old.uuid);
     assert_eq!(lines.last().unwrap()["success"], true);
+}
+
+/// A directory in a subvolume, seen through a mount of that subvolume.
+fn anywhere_on_the_filesystem() {
+    let (sent, to) = (Sent::small(), LoopFilesystem::new());
+    let around = subvolume::create(&to.path().join("around"));
+    fs::create_dir(around.join("directory")).unwrap();
+    let home = subvolume::create(&around.join("directory/home"));
+    fs::write(home.join("mine"), "mine").unwrap();
+    let mount = to.mount("subvol=around");
+    let at = mount.path().join("directory");
+    for (option, names) in [
+        ("--keep-old=before", &["before", "first", "home"][..]),
+        ("--delete-old", &["before", "first", "home"]),
+    ] {
+        let output = receive(&sent.full, &["--replace=home", option], &at);
+        assert!(output.status.success(), "{}", text(&output).1);
+        check(&at.join("first"), &at.join("home"));
+        assert_eq!(names_in(&at), names);
+        subvolume::delete(&at.join("first"));
+    }
+    assert!(is_old(&around.join("directory/before")));
+}
+
+/// Somebody who may write to the directory gives the name to one subvolume and another,
+/// again and again. What has the name in the end, or is deleted, is one of the two, and
+/// neither is lost with the other.
+fn others_who_rename_meanwhile() {
+    let sent = Sent::small();
+    let (mut replaced, mut refused) = (0, 0);
+    for round in 0..12 {
+        let (to, home) = with_home();
+        assert!(receive(&sent.full, &[], to.path()).status.success());
+        let other = subvolume::create(&to.path().join("other"));
+        fs::write(other.join("theirs"), "theirs").unwrap();
+        let stored = tempfile::tempdir().unwrap();
+        fs::write(stored.path().join("stream"), &sent.full).unwrap();
+        let option = if round % 2 == 0 {
+            "--delete-old"
+        } else {
+            "--keep-old=before"
+        };
+        let mut command = command(&["--replace=home", option, "--chain"]);
+        let mut child = command.arg(stored.path()).arg(to.path()).spawn().unwrap();
+        let status = loop {
+            let exchange = rustix::fs::RenameFlags::EXCHANGE;
+            let cwd = rustix::fs::CWD;
+            let _ = rustix::fs::renameat_with(cwd, &home, cwd, &other, exchange);
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+        };
+        let found = |file: &str| {
+            let names = names_in(to.path()).into_iter();
+            names
+                .filter(|name| to.path().join(name).join(file).exists())
+                .count()
+        };
+        let (mine, theirs, new) = (found("mine"), found("theirs"), found("file"));
+        assert!(home.exists() && other.exists());
+        if status.success() {
+            replaced += 1;
+            let gone = usize::from(option == "--delete-old");
+            assert_eq!((mine + theirs, new), (2 - gone, 2), "{option}");
+        } else {
+            refused += 1;
+            assert!(mine + theirs >= 1, "{option}");
+            assert!(new >= 1, "{option}");
+        }
+        let first = subvolume::facts(&to.path().join("first"));
+        assert!(first.read_only && first.received_uuid.is_some());
+    }
+    eprintln!("replaced {replaced} times, refused {refused} times");
 }

@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_file_has_its_size_whatever_comes),
         test!(what_was_stored_compressed_may_become_a_hole),
         test!(set_aside_room_reads_as_zeros),
+        test!(an_interrupted_receive_resumes),
     ]
 }
 
@@ -369,4 +370,43 @@ fn set_aside_room_reads_as_zeros() {
     let to = LoopFilesystem::new();
     let [kept, holes] = both(&stream(&commands), to.path());
     assert_eq!(content(&kept.join("file")), content(&holes.join("file")));
+}
+
+/// From a checkpoint, with the same option or without.
+fn an_interrupted_receive_resumes() {
+    const PIECE: usize = 48 << 10;
+    let zeros = vec![0; PIECE];
+    let other: Vec<u8> = (0..PIECE).map(|at| (at / 8192 * 3) as u8).collect();
+    let mut commands = vec![Command::Mkfile {
+        path: path("file"),
+        ino: 257,
+    }];
+    for at in 0..200_u64 {
+        commands.push(Command::Write {
+            path: path("file"),
+            offset: at * PIECE as u64,
+            data: if at % 3 == 0 { &other } else { &zeros },
+        });
+    }
+    let stream = stream(&commands);
+    let expected: Vec<u8> = (0..200)
+        .flat_map(|at| if at % 3 == 0 { &other } else { &zeros })
+        .copied()
+        .collect();
+    for second in ["--zeros=holes", "--zeros=keep"] {
+        let to = LoopFilesystem::new();
+        let checkpoints = "--checkpoint-every=1M";
+        let cut = &stream[..stream.len() * 2 / 3];
+        let output = receive(cut, &[checkpoints, "--zeros=holes"], to.path());
+        assert_eq!(output.status.code(), Some(1));
+        let output = receive(&stream, &[checkpoints, second], to.path());
+        let (_, stderr) = text(&output);
+        assert!(output.status.success(), "{stderr}");
+        assert!(stderr.contains("resuming made from byte "), "{stderr}");
+        rustix::fs::sync();
+        let file = to.path().join("made/file");
+        assert!(content(&file) == expected, "{second}");
+        let all = expected.len() as u64;
+        assert!(stored(&file) < all, "{second}: {}", stored(&file));
+    }
 }

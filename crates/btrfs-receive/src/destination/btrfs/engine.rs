@@ -22,7 +22,7 @@ use super::prefetch::{LookingIn, Progress};
 use super::root::{left_incomplete, or_the_same};
 use super::seal::Sealing;
 use super::sources::{CloneSources, SourceFinder};
-use super::space::Space;
+use super::space::{Space, is_no_space};
 use super::subvolume;
 use crate::destination::tree::create::Creator;
 use crate::destination::tree::data::{DataWriter, Encoding};
@@ -49,6 +49,8 @@ pub(super) struct Engine {
     pub(super) lanes: Lanes,
     finder: SourceFinder,
     pub(super) construction: Option<Construction>,
+    /// That of what is being created.
+    space: Option<Space>,
     /// Root of what was created last, until it is finished or given up.
     created: Option<OwnedFd>,
 }
@@ -76,6 +78,7 @@ impl Engine {
             lanes,
             finder,
             construction: None,
+            space: None,
             created: None,
         }
     }
@@ -109,7 +112,14 @@ impl Engine {
         self.abandon();
         self.naming.check(&self.destination, &new)?;
         let flags = SharedFlags::default();
-        let (root, parent, begun) = self.create(&new, &flags)?;
+        let space = Space::of(&self.destination).map_err(named("fcntl"))?;
+        let created = match self.create(&new, &flags) {
+            // Nothing of it is left.
+            Err(cause) => space.retry(cause, is_no_space, || self.create(&new, &flags)),
+            created => created,
+        };
+        let (root, parent, begun) = created?;
+        self.space = Some(space);
         self.created = fcntl_dupfd_cloexec(&root, 0).ok();
         let looking = match &parent {
             Some(parent) => self.progress.look_in(&root, &**parent),
@@ -171,7 +181,10 @@ impl Engine {
         let accepted = Accepted::of(&root, id)?;
         let blocks = sys::fs_info(&root).map_err(named("BTRFS_IOC_FS_INFO"))?;
         let blocks = blocks.sector_size;
-        let space = Space::of(&root).map_err(named("fcntl"))?;
+        let space = match self.space.take() {
+            Some(space) => space,
+            None => Space::of(&root).map_err(named("fcntl"))?,
+        };
         let root = self.finder.confine(root)?;
         let names = if holds_names {
             RootNames::of_snapshot(&root)
@@ -291,6 +304,7 @@ impl Engine {
 
     /// Drops all that belongs to one subvolume.
     fn close(&mut self) {
+        self.space = None;
         self.lanes.end();
         self.construction = None;
         self.created = None;

@@ -26,8 +26,8 @@ pub(super) struct Space(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// The root of the subvolume.
-    root: Option<OwnedFd>,
+    /// A directory of the filesystem.
+    directory: Option<OwnedFd>,
     /// What is synced.
     sync: Option<OwnedFd>,
     /// Attempts that succeeded.
@@ -37,11 +37,11 @@ struct State {
 }
 
 impl Space {
-    /// That of the subvolume with this root.
-    pub(super) fn of(root: impl AsFd) -> rustix::io::Result<Self> {
-        let root = fcntl_dupfd_cloexec(root, 0)?;
+    /// That of a subvolume on the filesystem of this directory.
+    pub(super) fn of(directory: impl AsFd) -> rustix::io::Result<Self> {
+        let directory = fcntl_dupfd_cloexec(directory, 0)?;
         Ok(Self(Arc::new(Mutex::new(State {
-            root: Some(root),
+            directory: Some(directory),
             ..State::default()
         }))))
     }
@@ -54,16 +54,28 @@ impl Space {
     /// Carries out `act` again for the operation that failed with `error`, if that is
     /// for want of space and `act` may be repeated then; otherwise, and if it does
     /// not help, returns the error.
-    ///
-    /// The lock is not held during `act`, which may wait for other threads.
     pub(super) fn again<T>(
         &self,
-        mut error: StepError,
+        error: StepError,
         op: &Op,
-        mut act: impl FnMut() -> Result<T, StepError>,
+        act: impl FnMut() -> Result<T, StepError>,
     ) -> Result<T, StepError> {
+        let is_lacking = |error: &StepError| is_no_space(&error.cause) && may_repeat(op, error);
+        self.retry(error, is_lacking, act)
+    }
+
+    /// Carries out `act` again after an error, if `is_lacking` says of it that another
+    /// attempt may help.
+    ///
+    /// The lock is not held during `act`, which may wait for other threads.
+    pub(super) fn retry<T, E>(
+        &self,
+        mut error: E,
+        is_lacking: impl Fn(&E) -> bool,
+        mut act: impl FnMut() -> Result<T, E>,
+    ) -> Result<T, E> {
         for _ in 0..ATTEMPTS {
-            if !is_no_space(&error.cause) || !may_repeat(op, &error) || !self.commit() {
+            if !is_lacking(&error) || !self.commit() {
                 return Err(error);
             }
             match act() {
@@ -74,7 +86,7 @@ impl Space {
                 Err(other) => error = other,
             }
         }
-        if is_no_space(&error.cause) {
+        if is_lacking(&error) {
             lock(&self.0).is_full = true;
         }
         Err(error)
@@ -83,7 +95,7 @@ impl Space {
     /// Writes everything to disk and commits; whether that may help.
     fn commit(&self) -> bool {
         let state = &mut *lock(&self.0);
-        let Some(root) = state.root.as_ref().filter(|_| !state.is_full) else {
+        let Some(directory) = state.directory.as_ref().filter(|_| !state.is_full) else {
             return false;
         };
         debug!("no space: writing everything to disk before another attempt");
@@ -91,7 +103,7 @@ impl Space {
         // to each, and the seal has to learn of it.
         if state.sync.is_none() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            state.sync = openat(root, c".", flags, Mode::empty()).ok();
+            state.sync = openat(directory, c".", flags, Mode::empty()).ok();
         }
         state.sync.as_ref().is_some_and(|it| syncfs(it).is_ok())
     }
