@@ -103,7 +103,8 @@ pub(crate) struct Audit {
     ///
     /// Finds streams whose parent or clone source is neither among the others nor on
     /// the filesystem, so that they cannot be received. Reads each stream to its end.
-    /// Can be given several times.
+    /// Streams that are compressed with zstd, gzip, lz4 or xz are unpacked. Can be given
+    /// several times.
     #[arg(long, value_name = "PATH")]
     pub(crate) stored: Vec<PathBuf>,
     /// Read only the beginning of each stream.
@@ -124,7 +125,8 @@ pub(crate) struct Plan {
     /// `-`, on standard input; or a directory of stored streams.
     ///
     /// A stored stream counts if it is complete and that of its parent counts. Only its
-    /// first command and its end are read.
+    /// first command and its end are read; one that is compressed with zstd, gzip, lz4 or
+    /// xz is unpacked to its end.
     #[arg(long, value_name = "INVENTORY")]
     pub(crate) against: PathBuf,
     /// Say for every subvolume why it is a parent or clone source, or why not.

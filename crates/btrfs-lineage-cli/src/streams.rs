@@ -69,6 +69,8 @@ fn ends(file: &PathBuf) -> Result<Option<NewSubvolume>, String> {
     let mut input = Unpacked::new(File::open(file).map_err(io)?, Decompress::Auto);
     let first = first_subvolume(&mut input).map_err(|error| error.to_string())?;
     let end = if input.is_packed() {
+        // From its beginning: of what was read, more was taken than the command.
+        input.rewind().map_err(io)?;
         last_bytes(&mut input).map_err(io)?
     } else {
         let mut end = [0; END.len()];

@@ -134,6 +134,7 @@ impl<'a> Input<'a> {
     pub(crate) fn tee(&mut self, copy: Arc<Copy>) {
         let raw = self.unpacked.get_mut();
         raw.begin = raw.stream_position().unwrap_or(0);
+        raw.position = 0;
         raw.copy = Some(copy);
     }
 

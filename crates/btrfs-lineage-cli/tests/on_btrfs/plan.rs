@@ -166,6 +166,19 @@ fn scratch(host: &Host) -> PathBuf {
     path
 }
 
+/// Compresses a stream.
+fn zstd(stream: &[u8]) -> Vec<u8> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), stream).unwrap();
+    let output = std::process::Command::new("zstd")
+        .arg("-c")
+        .arg(file.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
 fn stored_streams_are_a_receiver() {
     let (host, archive) = (Host::new(), tempfile::tempdir().unwrap());
     for name in ["a", "b", "c", "d"] {
@@ -202,6 +215,22 @@ fn stored_streams_are_a_receiver() {
     store("b.stream", &second);
     assert_eq!(planned("d", &[]).0, "-p c -c b -c a\n");
     assert_eq!(planned("d", &["--verify"]).0, "-p c -c b -c a\n");
+    // Compressed, whole and cut off.
+    let whole = zstd(&second);
+    store("b.stream", &whole);
+    assert_eq!(planned("d", &[]).0, "-p c -c b -c a\n");
+    assert_eq!(planned("d", &["--verify"]).0, "-p c -c b -c a\n");
+    for bad in [
+        &whole[..whole.len() - 1],
+        &zstd(&second[..second.len() - 10]),
+    ] {
+        store("b.stream", bad);
+        let (text, output) = planned("d", &[]);
+        assert_eq!(text, "-p a\n");
+        assert!(said(&output).contains("b.stream"), "{}", said(&output));
+        assert_eq!(planned("d", &["--verify"]).0, "-p a\n");
+    }
+    store("b.stream", &second);
     // Incremental to what needs it, it would leave nothing that can be restored.
     let (text, output) = planned("a", &[]);
     assert_eq!((&text[..], output.status.code()), ("", Some(4)));

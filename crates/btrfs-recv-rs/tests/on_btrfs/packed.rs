@@ -1,10 +1,13 @@
 //! `--decompress`: compressed streams in every mode that reads one.
 
 use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use btrfs_testkit::{LoopFilesystem, Sender, Test, assert_same_tree, subvolume, test};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Sent, command, names_in, receive, run_with_input, text};
 
@@ -19,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(only_the_named_format_is_read),
         test!(the_first_stream_of_a_compressed_input_may_be_enough),
         test!(other_modes_read_compressed_streams),
+        test!(a_signal_ends_the_wait_for_compressed_input),
         test!(a_compressed_stream_is_resumed),
         test!(another_compressed_stream_is_received_from_its_beginning),
     ]
@@ -315,6 +319,28 @@ fn other_modes_read_compressed_streams() {
         let mut command = command(&["--dump", "--decompress"]);
         let output = run_with_input(&mut command, &packed[..packed.len() - 1]);
         assert!(!output.status.success());
+    }
+}
+
+fn a_signal_ends_the_wait_for_compressed_input() {
+    let (sent, to) = (Sent::small(), LoopFilesystem::new());
+    for (_, writer) in WRITERS {
+        let packed = packed(writer, &sent.full);
+        let mut child = command(&["--decompress"])
+            .arg(to.path())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(&packed[..packed.len() - 1]).unwrap();
+        let pid = Pid::from_child(&child);
+        kill_process(pid, Signal::TERM).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), Some(15), "{}", text(&output).1);
+        for name in names_in(to.path()) {
+            assert_incomplete(&to.path().join(&name));
+            subvolume::delete(&to.path().join(name));
+        }
     }
 }
 

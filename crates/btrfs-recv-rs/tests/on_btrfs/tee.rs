@@ -1,7 +1,7 @@
 //! `--tee`: the input in a file, or no subvolume.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -14,6 +14,7 @@ use crate::support::{Sent, command, names_in, receive, text};
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test!(the_input_is_stored_as_it_came),
+        test!(a_file_may_have_been_read_in_part),
         test!(a_file_that_is_read_twice_is_stored_once),
         test!(nothing_is_replaced),
         test!(a_name_that_was_taken_meanwhile_is_left_alone),
@@ -90,6 +91,30 @@ fn the_input_is_stored_as_it_came() {
     assert!(fs::read(into.join("stored")).unwrap() == sent.full);
 }
 
+/// As after `read line` in a script.
+fn a_file_may_have_been_read_in_part() {
+    let (sent, to) = (Sent::small(), LoopFilesystem::new());
+    let directory = tempfile::tempdir().unwrap();
+    for options in [&["--tee"][..], &["--decompress", "--tee"]] {
+        let file = directory.path().join(options.len().to_string());
+        let output = receive_from(6, &sent.full, options, &file, to.path());
+        assert_success(&output);
+        assert!(fs::read(&file).unwrap() == sent.full);
+        subvolume::delete(&to.path().join("first"));
+    }
+}
+
+/// Standard input is a file of which the first bytes were read.
+fn receive_from(read: usize, stream: &[u8], options: &[&str], file: &Path, into: &Path) -> Output {
+    let whole = tempfile::NamedTempFile::new().unwrap();
+    fs::write(whole.path(), [&vec![b'x'; read][..], stream].concat()).unwrap();
+    let mut stdin = File::open(whole.path()).unwrap();
+    stdin.seek(SeekFrom::Start(read as u64)).unwrap();
+    let mut command = command(options);
+    let command = command.arg(file).arg(into).stdin(stdin);
+    command.output().unwrap()
+}
+
 /// Of an interrupted receive of another stream nothing can be used, and the
 /// receiver goes back in its input, which does not begin at the beginning of
 /// the file.
@@ -103,13 +128,8 @@ fn a_file_that_is_read_twice_is_stored_once() {
         let cut = &sent.full[..sent.full.len() * 2 / 3];
         assert!(!receive(cut, &[option], to.path()).status.success());
         let file = directory.path().join(number.to_string());
-        let whole = directory.path().join("whole");
-        fs::write(&whole, [b"before", &input[..]].concat()).unwrap();
-        let mut stdin = File::open(&whole).unwrap();
-        std::io::Seek::seek(&mut stdin, std::io::SeekFrom::Start(6)).unwrap();
-        let mut command = command(&[option, "--decompress", "--tee"]);
-        let output = command.arg(&file).arg(to.path()).stdin(stdin).output();
-        assert_success(&output.unwrap());
+        let options = [option, "--decompress", "--tee"];
+        assert_success(&receive_from(6, input, &options, &file, to.path()));
         assert!(fs::read(&file).unwrap() == *input);
         subvolume::delete(&to.path().join("first"));
     }

@@ -45,6 +45,59 @@ fn fails(arguments: &[&str], input: &[u8], status: i32) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
+/// What is compressed gives what it gives uncompressed, in files and pipes.
+#[test]
+fn inputs_may_be_compressed() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let stream = fs::read(kernel_stream("full.v2")).unwrap();
+    fs::write(at("plain"), &stream).unwrap();
+    for (writer, format) in [
+        ("zstd", "zstd"),
+        ("gzip", "gzip"),
+        ("lz4", "lz4"),
+        ("xz", "xz"),
+    ] {
+        let output = Command::new(writer).args(["-c", &at("plain")]).output();
+        let packed = output.unwrap().stdout;
+        fs::write(at("packed"), &packed).unwrap();
+        let option = format!("--decompress={format}");
+        for command in [
+            &["cat"][..],
+            &["diff"],
+            &["dump"],
+            &["dump", "--format=json"],
+            &["dump", "--format=summary"],
+            &["verify"],
+            &["upgrade"],
+            &["join"],
+            &["rewrite", "--name=other"],
+            &["filter", "--exclude=no-such-file"],
+        ] {
+            let expected = ok(command, &stream);
+            assert!(ok(command, &packed) == expected, "{writer}, {command:?}");
+            assert!(ok(&[command, &[&option]].concat(), &packed) == expected);
+            if command[0] != "verify" {
+                assert!(ok(&[command, &[&at("packed")]].concat(), b"") == expected);
+            }
+            // It does not end in silence when it is cut off, nor is it read where
+            // it is not to be.
+            fails(command, &packed[..packed.len() - 1], 1);
+            fails(&[command, &["--decompress=none"]].concat(), &packed, 1);
+            fails(&[command, &["--decompress=bzip2"]].concat(), &packed, 2);
+        }
+        let order = ok(&["order", &at("packed")], b"");
+        assert_eq!(String::from_utf8(order).unwrap(), at("packed") + "\n");
+        let into = at(writer);
+        fs::create_dir(&into).unwrap();
+        ok(&["split", "--directory", &into, &at("packed")], b"");
+        assert_eq!(fs::read_dir(&into).unwrap().count(), 1);
+    }
+    // One after the other.
+    let twice = ok(&["cat", &at("packed"), &at("plain")], b"");
+    assert!(twice == [&stream[..], &stream].concat());
+}
+
 #[test]
 fn cat_passes_streams_on_as_they_are() {
     for name in [
