@@ -142,10 +142,10 @@ fn nothing_is_ever_missing(fault: &'static str, option: &'static str) {
             let inject = format!("{call}:{fault}:when={k}");
             let arguments = [stored.path(), to.path()];
             let run = run(&inject, call, option, arguments, from.path());
-            if fault.contains("KILL") && run.is_injected {
+            if fault.contains("KILL") {
                 let copy = outer.path().join(format!("copy {}", copies.len()));
                 cut(to.image(), &copy);
-                copies.push((copy, inject.clone()));
+                copies.push((copy, inject.clone(), run.success));
             }
             let state = check(to.path(), option, &inject);
             states.insert(format!("{:?} {}", state.is_new, state.new));
@@ -185,9 +185,16 @@ fn nothing_is_ever_missing(fault: &'static str, option: &'static str) {
     );
     // Two filesystems of one UUID are not mounted at once.
     drop(to);
-    for (copy, inject) in copies {
+    for (copy, inject, success) in copies {
         let filesystem = LoopFilesystem::builder().existing_image(&copy).build();
-        check(filesystem.path(), option, &format!("power cut at {inject}"));
+        let context = format!("power cut at {inject}");
+        let state = check(filesystem.path(), option, &context);
+        // All of it is on disk at the exit, except for a deletion.
+        if success {
+            assert_eq!((state.is_new, state.new), (Some(true), 1), "{context}");
+            let is_kept = state.old.as_deref() == Some("before");
+            assert_eq!(is_kept, option == "--keep-old=before", "{context}");
+        }
     }
 }
 
