@@ -22,7 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// A line with the digest of a subvolume.
-fn line(subvolume: &Path, tree: bool) -> Vec<u8> {
+pub(crate) fn line(subvolume: &Path, tree: bool) -> Vec<u8> {
     let mut options = DigestOptions::default();
     options.tree = tree;
     let document = digest(File::open(subvolume).unwrap(), options).unwrap();

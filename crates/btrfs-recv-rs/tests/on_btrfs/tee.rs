@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use btrfs_testkit::{LoopFilesystem, Mount, Sender, Test, assert_same_tree, subvolume, test};
 
+use crate::digest::line;
 use crate::packed::packed;
 use crate::support::{Sent, command, names_in, receive, text};
 
@@ -22,6 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(without_room_nothing_is_complete),
         test!(the_input_is_on_disk_before_the_subvolume_is_complete),
         test!(what_cannot_be_synced_is_not_complete),
+        test!(a_digest_is_compared_as_well),
         test!(it_has_no_end_that_was_chosen_by_an_option),
     ]
 }
@@ -329,6 +331,25 @@ fn what_cannot_be_synced_is_not_complete() {
         assert!(names_in(stored.path()).is_empty());
         assert!(subvolume_is_complete(&to.path().join("first")));
     }
+}
+
+/// Both are looked at before the same seal.
+fn a_digest_is_compared_as_well() {
+    let (sent, to) = (Sent::small(), LoopFilesystem::new());
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let digest = format!("--digest={}", at("digest").display());
+    // That of `second` is not that of `first`.
+    fs::write(at("digest"), line(&sent.from.path().join("second"), false)).unwrap();
+    let output = store(&sent.full, &at("file"), &[&digest], to.path());
+    assert_failure(&output, "has no digest of the subvolume");
+    assert_incomplete(&to.path().join("first"));
+    assert_eq!(names_in(directory.path()), ["digest"]);
+    subvolume::delete(&to.path().join("first"));
+    fs::write(at("digest"), line(&sent.from.path().join("first"), false)).unwrap();
+    let options = [&digest[..], "--sandbox"];
+    assert_success(&store(&sent.full, &at("file"), &options, to.path()));
+    assert!(fs::read(at("file")).unwrap() == sent.full);
 }
 
 fn it_has_no_end_that_was_chosen_by_an_option() {
