@@ -99,8 +99,8 @@ fn nothing_is_received_of_a_set_with_a_gap() {
     assert!(names_in(to.path()).is_empty());
     // Nor of one that is damaged.
     let mut damaged = sent.full.clone();
-    let middle = damaged.len() / 2;
-    damaged[middle] ^= 1;
+    // The checksum of END: other places are lengths on some kernels.
+    *damaged.last_mut().unwrap() ^= 1;
     fs::write(stored.path().join("b"), &damaged).unwrap();
     let (_, stderr, success) = chain(&[stored.path()], to.path());
     assert!(!success);
