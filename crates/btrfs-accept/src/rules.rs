@@ -191,7 +191,9 @@ pub struct Owners {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes of input.
+    /// Bytes of input. If that is unpacked while it is read, a
+    /// [`Checker`](crate::Checker) sees only what comes out: the reader has to limit
+    /// what goes in.
     pub input: Option<Quantity>,
     /// Bytes of data that is written or preallocated. Each range is counted in
     /// blocks of 4 KiB, as it occupies the disk, and compressed data by its

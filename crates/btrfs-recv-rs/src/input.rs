@@ -55,6 +55,8 @@ struct Raw<'a> {
     stopped: Option<Arc<OwnedFd>>,
     /// How long a read waits at most.
     idle: Option<Duration>,
+    /// How many bytes are read at most.
+    most: Option<u64>,
 }
 
 /// What can be received: input, or a buffer before it.
@@ -100,6 +102,13 @@ impl<'a> Input<'a> {
     /// Lets a read fail that waits so long.
     pub(crate) fn set_idle(&mut self, longest: Option<Duration>) {
         self.unpacked.get_mut().idle = longest;
+    }
+
+    /// Lets a read fail that finds more than this number of bytes, if the input may
+    /// be unpacked: much of it can come to nothing in the stream, where the rules
+    /// count bytes.
+    pub(crate) fn set_most(&mut self, most: Option<u64>) {
+        self.unpacked.get_mut().most = most.filter(|_| self.may_unpack);
     }
 
     /// What ends a read that waits, and every later one, with an error when it
@@ -187,6 +196,7 @@ impl<'a> Raw<'a> {
             begin: 0,
             stopped: None,
             idle: None,
+            most: None,
         })
     }
 
@@ -224,6 +234,31 @@ impl<'a> Raw<'a> {
         Ok(())
     }
 
+    /// The part of `buffer` that may be filled. Once as much was read as may be, one
+    /// byte of it is left, which shows whether there is more.
+    fn room<'b>(&self, buffer: &'b mut [u8]) -> &'b mut [u8] {
+        let left = self.most.map(|most| most.saturating_sub(self.position));
+        let left = left.map_or(usize::MAX, |left| {
+            usize::try_from(left).unwrap_or(usize::MAX)
+        });
+        let len = buffer.len().min(left.max(1));
+        buffer.get_mut(..len).unwrap_or_default()
+    }
+
+    /// # Errors
+    /// More was read than may be.
+    fn check_most(&self, count: usize) -> io::Result<()> {
+        match self.most {
+            Some(most) if self.position.saturating_add(count as u64) > most => {
+                Err(io::Error::other(format!(
+                    "more than {most} bytes before they are unpacked, the limit of the rule \
+                     limits.input"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// # Errors
     /// A signal arrived.
     fn check_signals(&self) -> io::Result<()> {
@@ -237,6 +272,7 @@ impl<'a> Raw<'a> {
 
 impl Read for Raw<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let buffer = self.room(buffer);
         loop {
             self.check_signals()?;
             if self.may_wait {
@@ -245,6 +281,7 @@ impl Read for Raw<'_> {
             }
             match rustix::io::read(&self.descriptor, &mut *buffer) {
                 Ok(count) => {
+                    self.check_most(count)?;
                     if let Some(copy) = &self.copy {
                         let bytes = buffer.get(..count).unwrap_or_default();
                         copy.write(bytes, self.position)?;

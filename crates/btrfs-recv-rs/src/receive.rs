@@ -96,6 +96,7 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
     };
     if let Some(rules) = &options.accept {
         input.set_idle(rules.limits.idle);
+        input.set_most(rules.limits.input.map(|it| it.0));
     }
     let tee = match options.tee.as_deref().map(Tee::create).transpose() {
         Ok(tee) => tee,

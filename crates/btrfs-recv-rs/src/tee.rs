@@ -6,7 +6,9 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::io::Errno;
 use tempfile::TempPath;
 
 use crate::messages::strerror;
@@ -42,6 +44,8 @@ pub(crate) struct Copy {
     /// The directory that it is in.
     directory: File,
     name: PathBuf,
+    /// A sync has failed. The kernel reports that once, and not what was lost.
+    is_lost: AtomicBool,
 }
 
 /// The directory of a file.
@@ -83,6 +87,7 @@ impl Tee {
             file,
             directory,
             name: name.to_owned(),
+            is_lost: AtomicBool::new(false),
         });
         Ok(Self { copy, unfinished })
     }
@@ -135,11 +140,16 @@ impl Copy {
     /// Puts what was written on disk.
     ///
     /// # Errors
-    /// That fails.
+    /// That fails, or has failed before.
     pub(crate) fn sync(&self) -> Result<(), TeeError> {
+        if self.is_lost.load(Ordering::Relaxed) {
+            return Err(self.failed(Errno::IO.into()));
+        }
         let synced = self.file.sync_all();
-        synced
-            .and_then(|()| self.directory.sync_all())
-            .map_err(|error| self.failed(error))
+        let synced = synced.and_then(|()| self.directory.sync_all());
+        synced.map_err(|error| {
+            self.is_lost.store(true, Ordering::Relaxed);
+            self.failed(error)
+        })
     }
 }

@@ -1,13 +1,16 @@
 //! Filesystems that have no space for a moment, or none at all.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::Write as _;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use btrfs_sendstream::Command::{Clone, End, Link, Mkfile, Subvol, Write};
+use btrfs_sendstream::{CloneRange, CommandRef, StreamPath, SubvolumeName, Version, Writer};
 use btrfs_testkit::{LoopFilesystem, Sender, SentSample, Test, subvolume, test};
 use rustix::io::Errno;
+use uuid::Uuid;
 
 use crate::support::{COMMAND, check, clear, noise, receive, run};
 
@@ -16,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(what_finds_no_space_once_is_repeated).needs("strace"),
         test!(what_finds_no_space_twice_is_repeated).needs("strace"),
         test!(what_never_finds_space_fails_soon).needs("strace"),
+        test!(clones_that_overlap_are_not_repeated).needs("strace"),
         test!(space_that_was_just_freed_is_used),
         test!(a_full_filesystem_is_described),
         test!(no_room_for_metadata_alone_is_another_remedy),
@@ -90,6 +94,76 @@ fn what_finds_no_space_twice_is_repeated() {
         assert!(output.status.success(), "{fault}: {output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains(SAID));
         assert_eq!(check(to.path(), sent.from.path()), 2);
+        clear(to.path());
+    }
+}
+
+/// Three clones of one file under two names, each of the block after: joined, and
+/// carried out one by one, since the kernel refuses a range that overlaps. If all
+/// were repeated after the last, the first would read what the second has written.
+fn clones_that_overlap_are_not_repeated() {
+    const BLOCK: u64 = 4096;
+    let uuid = Uuid::from_u128(0x1111);
+    let path = |name: &'static str| StreamPath::parse(name.as_bytes()).unwrap();
+    let content: Vec<u8> = (b'a'..b'e').flat_map(|it| [it; BLOCK as usize]).collect();
+    let mut writer = Writer::new(Vec::new());
+    writer.header(Version::V1).unwrap();
+    let mut commands: Vec<CommandRef<'_>> = vec![
+        Subvol {
+            name: SubvolumeName::parse(&b"some"[..]).unwrap(),
+            uuid,
+            ctransid: 7,
+        },
+        Mkfile {
+            path: path("file"),
+            ino: 257,
+        },
+        Write {
+            path: path("file"),
+            offset: 0,
+            data: &content,
+        },
+        Link {
+            path: path("link"),
+            existing: path("file"),
+        },
+    ];
+    commands.extend((0..3).map(|number| {
+        Clone(CloneRange {
+            path: path("link"),
+            offset: number * BLOCK,
+            len: BLOCK,
+            source_uuid: uuid,
+            source_ctransid: 7,
+            source_path: path("file"),
+            source_offset: (number + 1) * BLOCK,
+        })
+    }));
+    commands.push(End);
+    for command in &commands {
+        writer.command(command).unwrap();
+    }
+    let stream = writer.finish().unwrap();
+    let to = LoopFilesystem::new();
+    let root = to.path().join("some");
+    let expected = [&content[BLOCK as usize..], &content[3 * BLOCK as usize..]].concat();
+    // All at once, and then each.
+    for k in 1..=5 {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=ioctl"]);
+        command.args(["-e", &format!("inject=ioctl:error=ENOSPC:when={k}")]);
+        for name in ["file", "link"] {
+            command.arg("-P").arg(root.join(name));
+        }
+        let output = run(command.arg(COMMAND).arg(to.path()), &stream);
+        let facts = subvolume::facts(&root);
+        let is_complete = facts.read_only && facts.received_uuid.is_some();
+        assert_eq!(output.status.success(), is_complete, "{k}: {output:?}");
+        // Only of the first, nothing is done yet.
+        assert_eq!(is_complete, ![3, 4].contains(&k), "{k}: {output:?}");
+        if is_complete {
+            assert!(fs::read(root.join("file")).unwrap() == expected, "{k}");
+        }
         clear(to.path());
     }
 }

@@ -190,8 +190,11 @@ fn a_name_that_was_taken_meanwhile_is_left_alone() {
     assert_eq!(names_in(directory.path()), ["file"]);
 }
 
+/// Also while it is sealed, when it has another name for a moment.
 fn subvolume_is_complete(path: &Path) -> bool {
-    path.exists() && subvolume::facts(path).read_only
+    let mut command = Command::new("btrfs");
+    command.args(["property", "get", "-ts"]).arg(path).arg("ro");
+    command.output().unwrap().stdout == b"ro=true\n"
 }
 
 fn of_what_cannot_be_received_nothing_stays() {
@@ -247,6 +250,16 @@ fn without_room_nothing_is_complete() {
 
 /// Runs the command below strace; gives its output, and the calls.
 fn traced(trace: &[&str], stream: &Path, file: &Path, into: &Path) -> Option<(Output, String)> {
+    traced_with(trace, &[], stream, file, into)
+}
+
+fn traced_with(
+    trace: &[&str],
+    options: &[&str],
+    stream: &Path,
+    file: &Path,
+    into: &Path,
+) -> Option<(Output, String)> {
     if Command::new("strace").arg("-V").output().is_err() {
         return None;
     }
@@ -256,6 +269,7 @@ fn traced(trace: &[&str], stream: &Path, file: &Path, into: &Path) -> Option<(Ou
         .arg(log.path())
         .args(trace)
         .arg(env!("CARGO_BIN_EXE_btrfs-recv-rs"))
+        .args(options)
         .arg("--tee")
         .arg(file)
         .arg("-f")
@@ -318,6 +332,22 @@ fn what_cannot_be_synced_is_not_complete() {
         assert!(names_in(stored.path()).is_empty());
         subvolume::delete(&to.path().join("first"));
     }
+    // The kernel says it once; the next subvolume must not be complete either.
+    let second = Sender::new(&sent.from.path().join("second")).to_vec();
+    fs::write(&input, [&sent.full[..], &second].concat()).unwrap();
+    let trace = ["-e", "inject=fsync:error=EIO:when=1"];
+    let options = ["--max-errors=0"];
+    let Some((output, _)) = traced_with(&trace, &options, &input, &file, to.path()) else {
+        return;
+    };
+    assert_failure(&output, "finish first failed: cannot store the input in ");
+    assert_failure(&output, "finish second failed: cannot store the input in ");
+    for name in ["first", "second"] {
+        assert_incomplete(&to.path().join(name));
+        subvolume::delete(&to.path().join(name));
+    }
+    assert!(names_in(stored.path()).is_empty());
+    fs::write(&input, &sent.full).unwrap();
     // If it cannot get its name, the subvolume is complete, and an error is said.
     let trace = ["-e", "inject=renameat2:error=EIO:when=1"];
     let Some((output, log)) = traced(&trace, &input, &file, to.path()) else {

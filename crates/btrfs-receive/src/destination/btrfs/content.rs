@@ -40,6 +40,19 @@ pub(super) struct Task {
     pub(super) share: Share,
 }
 
+impl Task {
+    /// Whether a clone reads the file that it writes, under another name: clones that
+    /// were joined may overlap then, so that the first ones would read what later
+    /// ones have written if they were repeated. Also if that cannot be found out.
+    fn is_within_one_file(&self) -> bool {
+        let source = self.source.as_ref();
+        source.is_some_and(|source| match (source.inode(), self.file.inode()) {
+            (Ok(source), Ok(file)) => source == file,
+            _ => true,
+        })
+    }
+}
+
 /// Carries out [`Task`]s.
 pub(super) struct ContentWriter {
     data: DataWriter,
@@ -130,6 +143,9 @@ impl ContentWriter {
             None
         };
         if let Err(error) = self.carry_out(task) {
+            if error.part > 0 && task.is_within_one_file() {
+                return Err(error);
+            }
             let space = self.space.clone();
             space.again(error, &step.op, || self.carry_out(task))?;
         }
@@ -267,6 +283,31 @@ mod tests {
 
     use super::*;
     use crate::destination::btrfs::budget::Budget;
+
+    /// Clones of one file under two names, which were joined and overlap.
+    #[test]
+    fn a_clone_within_one_file_is_recognised() {
+        let path = || StreamPath::parse(Bytes::from("a")).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let same = file.try_clone().unwrap();
+        let other = tempfile::tempfile().unwrap();
+        let open = |file: std::fs::File| Arc::new(OpenFile::existing(file.into(), true));
+        let file = open(file);
+        for (source, expected) in [
+            (Some(Arc::clone(&file)), true),
+            (Some(open(same)), true),
+            (Some(open(other)), false),
+            (None, false),
+        ] {
+            let task = Task {
+                file: Arc::clone(&file),
+                source,
+                step: Step::new(Op::Unlink { path: path() }, Position::default()),
+                share: Budget::default().take(0),
+            };
+            assert_eq!(task.is_within_one_file(), expected);
+        }
+    }
 
     #[test]
     fn what_belongs_elsewhere_is_an_error() {

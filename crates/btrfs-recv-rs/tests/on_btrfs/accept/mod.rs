@@ -15,6 +15,7 @@ use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
 use uuid::Uuid;
 
 use self::property::what_rules_refuse_is_in_no_received_tree;
+use crate::packed::packed;
 use crate::support::{Sent, command, encode, names_in, receive, text};
 
 /// The tests of this file.
@@ -29,6 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(sources_lie_below_the_destination_unless_the_rules_say_otherwise),
         test!(a_refusal_ends_the_receive_whatever_the_options_say),
         test!(a_silent_sender_is_given_up),
+        test!(what_is_unpacked_to_nothing_is_input),
         test!(rules_that_cannot_be_used_are_refused_before_anything_is_read),
         test!(a_real_tree_arrives_within_rules),
         test!(what_rules_refuse_is_in_no_received_tree),
@@ -658,6 +660,44 @@ fn a_silent_sender_is_given_up() {
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert!(text(&output).1.contains("no input for 1 s"), "{output:?}");
         assert_eq!(names_in(to.path()), [""; 0]);
+    }
+}
+
+/// Frames that are skipped, and empty ones, fill the file of --tee and go on for
+/// ever, but are no part of the stream.
+fn what_is_unpacked_to_nothing_is_input() {
+    let (to, stored) = (LoopFilesystem::new(), tempfile::tempdir().unwrap());
+    let stream = stream(&[]);
+    let zstd = packed("zstd", &stream);
+    let len: usize = 1 << 16;
+    let skipped = [&b"\x50\x2a\x4d\x18\0\0\x01\0"[..], &vec![0; len]].concat();
+    let tee = format!("--tee={}", stored.path().join("file").display());
+    let exactly = skipped.len() + zstd.len();
+    let empty = packed("gzip", b"").repeat(len / 20);
+    for (input, limit, is_allowed) in [
+        ([&skipped[..], &zstd].concat(), exactly, true),
+        ([&skipped[..], &zstd].concat(), exactly - 1, false),
+        ([&zstd[..], &skipped].concat(), exactly, true),
+        ([&zstd[..], &skipped].concat(), exactly - 1, false),
+        ([packed("gzip", &stream), empty].concat(), len / 2, false),
+    ] {
+        for options in [&[][..], &["--buffer=1M"]] {
+            let options = [&["--decompress", tee.as_str()], options].concat();
+            let rules = format!("[limits]\ninput = {limit}");
+            let output = accept(&input, &rules, &options, to.path());
+            let (_, stderr) = text(&output);
+            assert_eq!(output.status.success(), is_allowed, "{limit}: {stderr}");
+            if is_allowed {
+                assert!(is_complete(&to.path().join("some")));
+                assert!(fs::read(stored.path().join("file")).unwrap() == input);
+                subvolume::delete(&to.path().join("some"));
+                fs::remove_file(stored.path().join("file")).unwrap();
+            } else {
+                assert!(stderr.contains("the rule limits.input"), "{stderr}");
+                assert_eq!(names_in(to.path()), [""; 0]);
+            }
+            assert_eq!(names_in(stored.path()), [""; 0]);
+        }
     }
 }
 
