@@ -7,7 +7,7 @@
 //! inode is done here, first come first served. A clone within the subvolume
 //! reads what was written by tasks before it, for the same reason.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use btrfs_sendstream::Bytes;
@@ -163,12 +163,25 @@ impl ContentWriter {
             Op::Write { offset, data, .. } => self.data.write(&file.fd, *offset, data)?,
             Op::Clone(clone) => {
                 let source = source.as_ref().ok_or(Cause::Misplaced)?;
-                let ranges = (clone.source_offset, clone.offset, clone.len);
                 let pieces = step.fused.len() + 1;
-                self.accepted.forget(&file.fd, clone.offset, clone.len)?;
-                self.data
-                    .clone_pieces(&source.fd, &file.fd, ranges, pieces)?;
-                self.accepted.cloned(&source.fd, &file.fd, ranges)?;
+                // Those that overlap read what others have written, and what is
+                // remembered of that.
+                let (parts, joined) = if pieces > 1 && task.is_within_one_file() {
+                    (pieces, 1)
+                } else {
+                    (1, pieces)
+                };
+                let len = clone.len / parts as u64;
+                for part in 0..parts {
+                    let skip = len * part as u64;
+                    let ranges = (clone.source_offset + skip, clone.offset + skip, len);
+                    let of_part = |error: StepError| StepError {
+                        part: part + error.part,
+                        ..error
+                    };
+                    self.clone(&source.fd, &file.fd, ranges, joined)
+                        .map_err(of_part)?;
+                }
             }
             Op::EncodedWrite(write) => self.data.encoded_write(&file.fd, write)?,
             Op::Truncate { size, .. } => {
@@ -215,6 +228,20 @@ impl ContentWriter {
             | Op::Rmdir { .. }
             | Op::EnableVerity(_) => return Err(Cause::Misplaced.into()),
         }
+        Ok(())
+    }
+
+    fn clone(
+        &mut self,
+        source: &OwnedFd,
+        file: &OwnedFd,
+        ranges: (u64, u64, u64),
+        pieces: usize,
+    ) -> Result<(), StepError> {
+        let (_, offset, len) = ranges;
+        self.accepted.forget(file, offset, len)?;
+        self.data.clone_pieces(source, file, ranges, pieces)?;
+        self.accepted.cloned(source, file, ranges)?;
         Ok(())
     }
 
@@ -279,7 +306,10 @@ impl AsFd for OpenFile {
 
 #[cfg(test)]
 mod tests {
-    use btrfs_sendstream::{Position, StreamPath};
+    use std::fs::File;
+
+    use btrfs_sendstream::{CloneRange, Position, StreamPath, Uuid};
+    use btrfs_testkit::unit::on_btrfs;
 
     use super::*;
     use crate::destination::btrfs::budget::Budget;
@@ -307,6 +337,55 @@ mod tests {
             };
             assert_eq!(task.is_within_one_file(), expected);
         }
+    }
+
+    /// What is lost of the first block is lost of its copies too: of the second
+    /// one, which is cloned from the first one.
+    #[test]
+    fn lost_data_is_found_behind_clones_that_overlap() {
+        on_btrfs(|fs| {
+            let file = File::create_new(fs.path().join("f")).unwrap();
+            file.set_len(3 * 4096).unwrap();
+            let root = File::open(fs.path()).unwrap();
+            let id = btrfs_ioctl::subvolume_info(&root).unwrap().id;
+            let accepted = Accepted::of(&root, id).unwrap();
+            accepted.note(&file, 0, 4096).unwrap();
+            let mut options = File::options();
+            let same = options.read(true).write(true).open(fs.path().join("f"));
+            let same = same.unwrap();
+            let path = || StreamPath::parse(Bytes::from("f")).unwrap();
+            let mut step = Step::new(
+                Op::Clone(CloneRange {
+                    path: path(),
+                    offset: 4096,
+                    len: 2 * 4096,
+                    source_uuid: Uuid::nil(),
+                    source_ctransid: 0,
+                    source_path: path(),
+                    source_offset: 0,
+                }),
+                Position::default(),
+            );
+            step.fused.push(Position::default());
+            let open = |file: File| Arc::new(OpenFile::existing(file.into(), true));
+            let file = open(file);
+            let task = Task {
+                file: Arc::clone(&file),
+                source: Some(open(same)),
+                step,
+                share: Budget::default().take(0),
+            };
+            let (data, flags) = (DataWriter::decoding(), SharedFlags::default());
+            let mut writer =
+                ContentWriter::new(data, accepted.clone(), flags, Space::default(), true);
+            writer.run(&task).unwrap();
+            // The first two are written anew, the third is not.
+            accepted.forget(&file.fd, 0, 2 * 4096).unwrap();
+            rustix::io::pwrite(&file.fd, &[1; 2 * 4096], 0).unwrap();
+            rustix::fs::syncfs(&root).unwrap();
+            let text = accepted.verify().unwrap_err().to_string();
+            assert!(text.contains("offset 8192"), "{text}");
+        });
     }
 
     #[test]
