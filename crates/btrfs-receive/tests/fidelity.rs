@@ -1,14 +1,21 @@
 //! What arrives is what was sent, field by field: the sample tree with every
 //! known case, and random histories.
 
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use btrfs_receive::{BtrfsDestination, Receiver};
+use btrfs_sendstream::inspect::{self, InodeKind};
+use btrfs_sendstream::{Command, Item, Reader};
 use btrfs_testkit::history::{Differential, Mode};
 use btrfs_testkit::{
-    Builder, Compared, LoopFilesystem, Sample, Sender, assert_same_tree_in, subvolume, test,
+    Builder, Compared, Entry, Kind, LoopFilesystem, Sample, Sender, Time, Tree,
+    assert_same_tree_in, subvolume, test,
 };
+use rustix::fs::{major, minor};
 
 /// Receives a stream into a directory.
 fn receive(stream: &[u8], directory: &Path) -> Result<(), String> {
@@ -50,6 +57,92 @@ fn random_histories_arrive_from_a_compressed_filesystem() {
         .modes(&[Mode::Compressed])
         .filesystems(source, LoopFilesystem::builder())
         .run();
+}
+
+/// Receives a stream, and compares what arrives with the tree that the streams up to
+/// this one describe.
+fn receive_what_is_described(
+    stream: &[u8],
+    directory: &Path,
+    tree: &mut inspect::Tree,
+) -> Result<(), String> {
+    receive(stream, directory)?;
+    let mut reader = Reader::new(stream);
+    while let Some(item) = reader.next_item().map_err(|error| error.to_string())? {
+        let Item::Command(command) = item else {
+            continue;
+        };
+        if matches!(command, Command::Subvol { .. }) {
+            *tree = inspect::Tree::new(1 << 30);
+        }
+        tree.apply(&command).map_err(|error| error.to_string())?;
+    }
+    let subvolume = tree.subvolume().ok_or("no subvolume")?;
+    let name = OsStr::from_bytes(subvolume.name.as_bytes());
+    let received = Tree::read(&directory.join(name));
+    let mut described = 0;
+    for entry in tree.entries() {
+        described += 1;
+        let path = entry.path.escape_ascii();
+        let found = received.get(&entry.path);
+        let found = found.ok_or_else(|| format!("{path} did not arrive"))?;
+        if !is_described(&entry, found) {
+            return Err(format!("{path}: {entry:?}, and {found:?} arrived"));
+        }
+    }
+    let arrived = received.entries.len();
+    if described == arrived {
+        Ok(())
+    } else {
+        Err(format!("{described} paths, and {arrived} arrived"))
+    }
+}
+
+fn is_described(entry: &inspect::TreeEntry, found: &Entry) -> bool {
+    let kind = match (entry.kind, entry.device) {
+        (InodeKind::File, None) => Kind::File,
+        (InodeKind::Directory, None) => Kind::Directory,
+        (InodeKind::Symlink, None) => Kind::Symlink,
+        (InodeKind::Fifo, None) => Kind::Fifo,
+        (InodeKind::Socket, None) => Kind::Socket,
+        (InodeKind::Device, Some(device)) if device.block => Kind::BlockDevice,
+        (InodeKind::Device, Some(_)) => Kind::CharDevice,
+        _ => return false,
+    };
+    let number = entry.device.map_or((0, 0), |it| (it.major, it.minor));
+    let mtime = entry.mtime.map(|it| Time {
+        seconds: it.seconds,
+        nanoseconds: it.nanoseconds,
+    });
+    let is_file = kind == Kind::File;
+    let is_symlink = kind == Kind::Symlink;
+    kind == found.kind
+        && u64::from(entry.links) == found.links
+        && entry.size == is_file.then_some(found.size)
+        && entry.mode == (!is_symlink).then_some(found.mode)
+        && entry.uid == Some(found.uid.into())
+        && entry.gid == Some(found.gid.into())
+        && mtime == Some(found.mtime)
+        && entry.target.as_deref() == is_symlink.then_some(&found.target[..])
+        && number == (major(found.rdev), minor(found.rdev))
+}
+
+fn the_sample_is_what_is_described(mode: Mode) {
+    let (from, to) = (LoopFilesystem::new(), LoopFilesystem::new());
+    let (first, second) = sent_sample(&from);
+    let mut tree = inspect::Tree::new(1 << 30);
+    for sender in [Sender::new(&first), Sender::new(&second).parent(&first)] {
+        let stream = mode.apply(sender).to_vec();
+        receive_what_is_described(&stream, to.path(), &mut tree).unwrap();
+    }
+}
+
+fn random_histories_are_what_is_described() {
+    let tree = RefCell::new(inspect::Tree::new(0));
+    Differential::new(move |stream, directory| {
+        receive_what_is_described(stream, directory, &mut tree.borrow_mut())
+    })
+    .run();
 }
 
 /// A destination that was made, or is mounted, in another way than most.
@@ -122,6 +215,10 @@ fn main() -> ExitCode {
         test!(the_sample_arrives, Mode::V2),
         test!(the_sample_arrives, Mode::Compressed),
         test!(random_histories_arrive),
+        test!(the_sample_is_what_is_described, Mode::V1),
+        test!(the_sample_is_what_is_described, Mode::V2),
+        test!(the_sample_is_what_is_described, Mode::Compressed),
+        test!(random_histories_are_what_is_described),
         test!(random_histories_arrive_from_a_compressed_filesystem),
         test!(arrives_on, "block group tree").needs_block_group_tree(),
         test!(arrives_on, "no free space tree"),

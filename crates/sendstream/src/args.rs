@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +73,23 @@ pub(crate) enum Request {
     /// less than 2 KiB of memory, plus twice the length of the name and four
     /// times that of its path; at most 4 GiB.
     Diff(Diff),
+    /// Print what a subvolume contains, from its stored streams.
+    ///
+    /// Reads the full stream and the incremental streams that lead to a subvolume, in
+    /// the right order, and prints its paths at the end of them: `.` is the subvolume
+    /// itself, a directory comes before its content, and a file with several names is
+    /// printed with each. PATHs are files and directories, which are searched as by
+    /// `verify`; streams of other subvolumes are ignored. If no PATH is given, reads
+    /// standard input.
+    ///
+    /// Nothing is printed if one of the streams is damaged, truncated or missing. A
+    /// parent has to have the UUID and the transid that the stream names. With
+    /// several files or --subvolume, each file may contain one subvolume only.
+    ///
+    /// For each name in the subvolume, uses less than 1 KiB of memory (for a directory
+    /// 2 KiB), plus twice the length of the name and of the target of a symbolic link;
+    /// at most 4 GiB. File data uses none.
+    List(List),
     /// Print the commands of streams.
     ///
     /// `text` is the format of `btrfs receive --dump`. `json` is one object to a
@@ -191,6 +209,31 @@ pub(crate) struct Order {
     /// subvolumes in a file, and damage are not found.
     #[arg(long)]
     pub(crate) quick: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// Files and directories; standard input if there are none.
+    #[arg(value_name = "PATH")]
+    pub(crate) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) unpack: Unpack,
+    /// The subvolume to list, if the streams contain several: its name or UUID. By
+    /// default, the one that is not the parent of another.
+    #[arg(long, value_name = "NAME|UUID")]
+    pub(crate) subvolume: Option<OsString>,
+    /// Print kind and permissions, number of names, owner, group, size in bytes, time of
+    /// the last change, and the target of a symbolic link. Of a device, print the number
+    /// instead of the size.
+    #[arg(short, long)]
+    pub(crate) long: bool,
+    /// The output format: text, or JSON, an object to a line.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+    /// End each path with a NUL byte instead of a newline, for `xargs -0`. Without
+    /// this option, paths are escaped as `dump` does.
+    #[arg(short = '0', long, conflicts_with = "long")]
+    pub(crate) null: bool,
 }
 
 #[derive(Debug, clap::Args)]

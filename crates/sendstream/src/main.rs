@@ -4,6 +4,7 @@ mod args;
 mod diff;
 mod dump;
 mod input;
+mod list;
 #[cfg(test)]
 mod manual;
 mod order;
@@ -16,6 +17,7 @@ mod verify;
 use std::io;
 use std::process::ExitCode;
 
+use btrfs_sendstream::inspect::TreeError;
 use btrfs_sendstream::transform::TransformError;
 use clap::Parser;
 use sendstream_common::foreign::Foreign;
@@ -50,6 +52,20 @@ enum Failure {
         input: String,
         error: btrfs_sendstream::inspect::DiffError,
     },
+    /// A command that cannot be applied to the tree of the streams before it.
+    #[error("{input}: {operation}: {error} ({at})")]
+    Tree {
+        input: String,
+        operation: String,
+        error: Box<TreeError>,
+        at: btrfs_sendstream::Position,
+    },
+    /// A file with more than one subvolume, where the files were put in order by the first.
+    #[error(
+        "{input}: contains several subvolumes; with several files or --subvolume, each file may \
+         contain one only"
+    )]
+    SeveralSubvolumes { input: String },
     /// What was written could not be finished.
     #[error("{file}: {error}")]
     Finish {
@@ -116,6 +132,7 @@ fn run(args: Args) -> Result<bool, Failure> {
         Request::Diff(options) => return diff::run(&options),
         Request::Dump(options) => return dump::run(&options),
         Request::Order(options) => return order::run(&options),
+        Request::List(options) => return list::run(&options),
         Request::Split(options) => split::run(&options, args.verbose),
         Request::Upgrade(options) => {
             transforms::upgrade(&options, Destination::open(&options.io)?, args.verbose)
@@ -148,12 +165,31 @@ fn advice(failure: &Failure) -> String {
             ..
         } => format!("\n({}; {})", foreign.likely, foreign.to_do),
         Failure::Input { error, .. } => advice_on_input(error).to_owned(),
+        Failure::Tree { error, .. } => advice_on_tree(error).to_owned(),
+        Failure::SeveralSubvolumes { .. } => SPLIT.to_owned(),
         Failure::Stream { .. }
         | Failure::Contradiction { .. }
         | Failure::File { .. }
         | Failure::Finish { .. }
         | Failure::Terminal
         | Failure::Closed => String::new(),
+    }
+}
+
+const SPLIT: &str = "\n(sendstream split writes each subvolume to a file of its own)";
+
+fn advice_on_tree(error: &TreeError) -> &'static str {
+    match error {
+        TreeError::NoParent { .. } => {
+            "\n(add the stream of the parent to the command line, and those before it back to the \
+             full stream)"
+        }
+        TreeError::OtherParent { parent, found, .. } if parent.uuid == found.uuid => {
+            "\n(one UUID with two transids: the parent was made writable and changed, or the streams \
+             are from two hosts)"
+        }
+        TreeError::OtherParent { .. } | TreeError::SecondSubvolume { .. } => SPLIT,
+        _ => "",
     }
 }
 

@@ -97,7 +97,7 @@ pub(crate) fn run(options: &args::Order) -> Result<bool, Failure> {
 }
 
 /// What the first command of a file asks for.
-fn beginning(
+pub(crate) fn beginning(
     file: &Path,
     decompress: Decompress,
 ) -> Result<Option<btrfs_sendstream::NewSubvolume>, String> {

@@ -1,4 +1,4 @@
-//! The memory that `verify` and `diff` say they take for names, measured. In a
+//! The memory that `verify`, `diff` and `list` say they take for names, measured. In a
 //! process of its own: a child begins with the peak of its parent.
 
 use std::fs;
@@ -89,10 +89,12 @@ fn a_bomb_takes_no_memory() {
         writer.command(&CommandRef::End).unwrap();
         writer.finish().unwrap().flush().unwrap();
         assert!(child.wait().unwrap().success());
-        let most = peak(&["verify"], file.path());
-        println!("{program}: {most}");
-        // The dictionary of xz, the buffers, the program.
-        assert!(most < 32 << 20, "{program}: {most}");
+        for command in ["verify", "list"] {
+            let most = peak(&[command], file.path());
+            println!("{program}, {command}: {most}");
+            // The dictionary of xz, the buffers, the program.
+            assert!(most < 32 << 20, "{program}, {command}: {most}");
+        }
     }
 }
 
@@ -110,8 +112,13 @@ fn names_take_what_is_said() {
         assert!(without < 16 << 20, "{without}");
         let verify = peak(&["verify"], file.path()) - without;
         let diff = peak(&["diff"], file.path()) - without;
-        println!("{names} names, {directories} directories: {verify} to verify, {diff} to compare");
+        let list = peak(&["list"], file.path()) - without;
+        println!(
+            "{names} names, {directories} directories: {verify} to verify, {diff} to compare, \
+             {list} to list"
+        );
         assert!(verify < names * 512 + directories * 1024 + bytes);
         assert!(diff < names * 2048 + 2 * bytes + 4 * path_bytes);
+        assert!(list < (names + directories) * 1024 + 2 * bytes);
     }
 }

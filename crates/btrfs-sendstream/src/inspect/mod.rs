@@ -7,6 +7,8 @@
 //!   deletes.
 //! - [`Chain`] orders several streams so that each comes after its parent, and
 //!   lists missing sources.
+//! - [`Tree`] has the names and attributes of a subvolume at the end of a full stream
+//!   and the incremental streams after it.
 //! - [`DumpFormatter`] prints commands as `btrfs receive --dump` does.
 
 mod diff;
@@ -14,6 +16,7 @@ mod dump;
 mod names;
 mod order;
 mod summary;
+mod tree;
 mod verify;
 
 use std::fmt;
@@ -23,6 +26,7 @@ pub use dump::{DumpFormatter, LocalTime, TimeZone, UtcOffset, push_escaped, push
 pub use names::{Changes, InodeKind, NameError};
 pub use order::{Chain, Member, Missing, first_subvolume};
 pub use summary::{Created, Kernel, Needs, StreamKind, SubvolumeSummary};
+pub use tree::{Device, Tree, TreeEntry, TreeError};
 pub use verify::{Checker, Finding, Problem, Verifier, VerifyOptions, VerifyReport};
 
 /// A path of the stream as text that stays on its line, in quotes.

@@ -65,6 +65,7 @@ fn inputs_may_be_compressed() {
         for command in [
             &["cat"][..],
             &["diff"],
+            &["list"],
             &["dump"],
             &["dump", "--format=json"],
             &["dump", "--format=summary"],

@@ -192,6 +192,20 @@ fn no_file_is_left_of_what_fails() {
 /// Each file is complete, and there are as many as the input has complete
 /// subvolumes.
 #[test]
+fn no_tree_is_listed_of_what_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    for case in corpus::load() {
+        let run = run(&["list", "--long"], &case.bytes, directory.path());
+        let name = &case.name;
+        if case.layer.is_codec() || run.status != Some(0) {
+            assert_eq!(run.status, Some(1), "{name}: {}", run.said);
+            assert!(run.written.is_empty(), "{name}");
+            assert!(!run.said.is_empty(), "{name}");
+        }
+    }
+}
+
+#[test]
 fn split_leaves_complete_files_only() {
     for case in corpus::load() {
         if !case.layer.is_codec() {

@@ -1,4 +1,4 @@
-//! What `verify`, `order`, `diff` and `dump` print as JSON: `docs/json.md` holds
+//! What `verify`, `order`, `diff`, `list` and `dump` print as JSON: `docs/json.md` holds
 //! examples, and each is produced here. `JSON=renew` in the environment writes
 //! what is printed now into the document.
 
@@ -81,6 +81,7 @@ fn examples_are_those_of_the_document() {
         ("verify", "verify", full()),
         ("dump", "dump", full()),
         ("diff", "diff", incremental()),
+        ("list", "list", full()),
     ] {
         let output = sendstream(&[command, "--format=json"], &input);
         let printed = String::from_utf8(output.stdout).unwrap();

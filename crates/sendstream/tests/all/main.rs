@@ -4,4 +4,5 @@ mod command;
 mod dump;
 mod hostile;
 mod json;
+mod list;
 mod verify;

@@ -231,6 +231,11 @@ impl NameTree {
             .map_or(InodeKind::Unknown, |inode| inode.kind)
     }
 
+    /// The number of names it has, as far as they are known.
+    pub(crate) fn links(&self, id: InodeId) -> u32 {
+        self.inode(id).map_or(0, |inode| inode.links)
+    }
+
     pub(crate) fn changes(&self, id: InodeId) -> Changes {
         Changes(self.inode(id).map_or(0, |inode| inode.changes))
     }
@@ -447,7 +452,7 @@ impl NameTree {
     }
 
     /// Finds an inode by one of its names.
-    fn find(&mut self, path: &StreamPath<&[u8]>) -> Result<InodeId, NameError> {
+    pub(crate) fn find(&mut self, path: &StreamPath<&[u8]>) -> Result<InodeId, NameError> {
         if path.is_root() {
             return Ok(ROOT);
         }
