@@ -10,7 +10,7 @@ use wait4::Wait4;
 
 use crate::options::Options;
 use crate::slow_disk::SlowFilesystem;
-use crate::table::{Column, lines};
+use crate::table::{Column, Cost, Side, lines};
 use crate::workload::{Copy, FIRST, Then, Workload};
 
 /// Size of each filesystem; the image is sparse.
@@ -99,21 +99,6 @@ fn built(me: &Path) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// Who takes part in each round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Ours,
-    /// The library, with so many lanes.
-    Lanes(usize),
-    /// Another build of ours.
-    Before,
-    Reference,
-    /// A plain copy.
-    Copy,
-    /// The bare calls.
-    Bare,
-}
-
 impl Side {
     fn all(options: &Options) -> Vec<Self> {
         let mut sides: Vec<Self> = options.lanes.iter().copied().map(Self::Lanes).collect();
@@ -127,16 +112,6 @@ impl Side {
         }
         sides
     }
-}
-
-/// What one run took.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Cost {
-    pub(crate) wall: f64,
-    pub(crate) cpu: f64,
-    pub(crate) peak_mib: f64,
-    /// Reads of a slow disk.
-    pub(crate) reads: Option<u64>,
 }
 
 /// A workload made ready: its stream, the tree it stands for, and an image to

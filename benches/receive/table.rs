@@ -2,8 +2,6 @@
 
 use std::fmt::Write;
 
-use crate::contest::{Cost, Side};
-
 pub(crate) const HEADING: &str = "\
 Medians. Ratios are the other's time divided by ours: over 1 is faster. `before` is
 the wall time of the other build divided by ours. Floors are given as our wall time
@@ -11,6 +9,31 @@ divided by theirs: under 1 is below the floor.
 
 workload           | receiver |  wall s |   CPU s | ref wall | ref CPU | wall ratio | CPU ratio | before |   MiB | ref MiB | / copy | / bare
 -------------------|----------|---------|---------|----------|---------|------------|-----------|--------|-------|---------|--------|-------";
+
+/// Who takes part in each round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Ours,
+    /// The library, with so many lanes.
+    Lanes(usize),
+    /// Another build of ours.
+    Before,
+    Reference,
+    /// A plain copy.
+    Copy,
+    /// The bare calls.
+    Bare,
+}
+
+/// What one run took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    pub(crate) wall: f64,
+    pub(crate) cpu: f64,
+    pub(crate) peak_mib: f64,
+    /// Reads of a slow disk.
+    pub(crate) reads: Option<u64>,
+}
 
 /// One side's runs.
 pub(crate) struct Column {

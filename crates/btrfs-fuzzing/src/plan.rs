@@ -5,10 +5,7 @@ use btrfs_model::{Ignored, MemoryDestination, Tree};
 use btrfs_receive::{Options, Outcome, Receiver, Rules};
 use btrfs_sendstream::{CommandBuf, Item, Position};
 
-use super::program;
-
-/// Bytes that the subvolumes of one run may hold.
-pub(super) const MEMORY: u64 = 8 << 20;
+use super::program::{self, MEMORY};
 
 /// The clock of a model starts here; times that a program sets lie before.
 pub(super) const MODEL_CLOCK: i64 = 1_000_000_000;

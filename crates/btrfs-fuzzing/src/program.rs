@@ -15,7 +15,8 @@ use btrfs_sendstream::{
     SubvolumeName, Timespec, Uuid,
 };
 
-use super::plan::MEMORY;
+/// Bytes that the subvolumes of one run may hold.
+pub(super) const MEMORY: u64 = 8 << 20;
 
 /// Commands of one program at most.
 const MAX_COMMANDS: usize = 200;

@@ -59,12 +59,15 @@ pub(crate) const FSSETXATTR: Opcode = opcode::write::<fsxattr>(b'X', 32);
 /// size of the buffer.
 pub(crate) type SearchHead = [u64; 14];
 
+/// Block groups that are asked for: more kinds and profiles than there are.
+pub(crate) const SLOTS: usize = 64;
+
 /// `struct btrfs_ioctl_space_args`, with room behind its head.
 #[repr(C)]
 pub(crate) struct SpaceArgs {
     pub(crate) slots: u64,
     pub(crate) total: u64,
-    pub(crate) spaces: [SpaceInfoArgs; super::space::SLOTS],
+    pub(crate) spaces: [SpaceInfoArgs; SLOTS],
 }
 
 /// `struct fsverity_enable_arg`.

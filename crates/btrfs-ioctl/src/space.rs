@@ -6,11 +6,8 @@ use std::os::fd::AsFd;
 
 use rustix::io::{Errno, Result};
 
-use super::abi::{self, DevInfoArgs, SpaceArgs, SpaceInfoArgs};
+use super::abi::{self, DevInfoArgs, SLOTS, SpaceArgs, SpaceInfoArgs};
 use super::fs_info_args;
-
-/// Block groups that are asked for: more kinds and profiles than there are.
-pub(crate) const SLOTS: usize = 64;
 
 /// `BTRFS_BLOCK_GROUP_DATA`.
 const DATA: u64 = 1;

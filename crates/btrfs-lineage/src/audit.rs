@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use super::Resolver;
 use super::candidate::{Candidate, Verdict};
-use super::lookup::is_unfinished;
 use super::no_source::{Capability, Search};
 use super::reach::Reach;
 use super::since::{SinceReceived, since_received};
 use super::survey::{self, Listing, Subvolume};
+use super::unfinished::is_unfinished;
 use super::unfinished::{INSIDE, STATE_DIRECTORY, final_name};
 
 /// Something that will go wrong with a later send or receive, or may.

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 
-use rustix::fs::fgetxattr;
 use rustix::io::Errno;
 use tracing::debug;
 
@@ -14,7 +13,7 @@ use super::no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace}
 use super::reach::{self, Reach};
 use super::survey::Survey;
 use super::{Named, Source, rank, since, uuid};
-use crate::unfinished::UNFINISHED;
+use crate::unfinished::is_unfinished;
 use btrfs_ioctl::{self as sys, SubvolumeInfo};
 use btrfs_sendstream::SourceId;
 
@@ -514,12 +513,4 @@ impl<'a> Lookup<'a> {
         }
         missing
     }
-}
-
-/// Whether the receive of the subvolume was interrupted after it got its
-/// received UUID.
-pub(super) fn is_unfinished(root: impl AsFd, state: &SubvolumeState) -> bool {
-    !state.read_only
-        && !state.received_uuid.is_nil()
-        && fgetxattr(root, UNFINISHED, &mut [0_u8; 0]).is_ok()
 }

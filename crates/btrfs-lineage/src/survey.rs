@@ -3,11 +3,11 @@
 use btrfs_sendstream::Bytes;
 
 use super::candidate::{Candidate, SubvolumeState, Verdict};
-use super::lookup::is_unfinished;
 use super::mount::Opened;
 use super::no_source::{Capability, Search, SearchOutcome, SearchPlace};
 use super::reach::Reach;
 use super::since::{SinceReceived, since_received};
+use super::unfinished::is_unfinished;
 use btrfs_sendstream::SourceId;
 
 /// The candidates for one source, and how they were searched for:

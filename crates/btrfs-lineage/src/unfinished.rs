@@ -1,5 +1,11 @@
 //! What a receive that was interrupted leaves.
 
+use std::os::fd::AsFd;
+
+use rustix::fs::fgetxattr;
+
+use crate::candidate::SubvolumeState;
+
 /// The name of an extended attribute. On the root of a writable subvolume that has a received UUID: its receive
 /// was interrupted before it was made read-only. What it holds is complete,
 /// except for the owner, the mode and the ACL of the root.
@@ -27,6 +33,14 @@ pub(super) fn final_name(name: &[u8]) -> Option<&[u8]> {
         _ => name,
     };
     name.strip_suffix(RECEIVING).filter(|name| !name.is_empty())
+}
+
+/// Whether the receive of the subvolume was interrupted after it got its
+/// received UUID.
+pub(crate) fn is_unfinished(root: impl AsFd, state: &SubvolumeState) -> bool {
+    !state.read_only
+        && !state.received_uuid.is_nil()
+        && fgetxattr(root, UNFINISHED, &mut [0_u8; 0]).is_ok()
 }
 
 #[cfg(test)]

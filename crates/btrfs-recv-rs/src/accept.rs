@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 
 use crate::input::Source;
 use crate::messages::{Messages, strerror};
-use crate::receive::Receives;
+use crate::receives::Receives;
 
 /// No rules are longer.
 const MAX_LEN: u64 = 1 << 20;

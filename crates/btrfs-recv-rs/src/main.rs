@@ -18,6 +18,7 @@ mod messages;
 mod privilege;
 mod progress;
 mod receive;
+mod receives;
 mod restore;
 mod sandbox;
 mod serve;

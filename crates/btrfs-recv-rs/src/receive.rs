@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use btrfs_receive::resume::{ResumableReceiver, ResumeError, ResumeOptions};
-use btrfs_receive::{
-    BtrfsDestination, Cancel, Destination, OnError, OpenError, Options, ReceiveError, Receiver,
-    Report, StopReason,
-};
+use btrfs_receive::{BtrfsDestination, Cancel, OnError, OpenError, Options, Receiver, StopReason};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -17,9 +14,10 @@ use crate::accept::Accepting;
 use crate::args::{Receive, Resume};
 use crate::buffer;
 use crate::digest::Digests;
-use crate::input::{Counted, Input, Source};
+use crate::input::{Counted, Input};
 use crate::messages::{Messages, strerror};
 use crate::progress::Progress;
+use crate::receives::Receives;
 use crate::restore::Restore;
 use crate::sandbox::{self, Filesystem, Reach};
 use crate::signals::Signals;
@@ -130,37 +128,6 @@ fn receive(options: &Receive, cancel: Cancel, signals: &Signals, messages: &mut 
         return false;
     }
     received && restore.finish(messages)
-}
-
-/// What takes an input and applies it.
-pub(crate) trait Receives {
-    /// Applies everything that `input` holds.
-    fn receive(
-        &mut self,
-        input: &mut dyn Source,
-        messages: &mut Messages,
-    ) -> Result<Report, ReceiveError>;
-}
-
-impl<D: Destination> Receives for Receiver<D> {
-    fn receive(
-        &mut self,
-        input: &mut dyn Source,
-        messages: &mut Messages,
-    ) -> Result<Report, ReceiveError> {
-        Receiver::receive(self, input, messages)
-    }
-}
-
-impl Receives for ResumableReceiver {
-    fn receive(
-        &mut self,
-        input: &mut dyn Source,
-        messages: &mut Messages,
-    ) -> Result<Report, ReceiveError> {
-        // Goes back to the beginning if need be.
-        self.receive_file(input, messages)
-    }
 }
 
 /// The receiver for btrfs: a resumable one if `options` ask for it, for input that

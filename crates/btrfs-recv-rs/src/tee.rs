@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::io::Errno;
 use tempfile::TempPath;
 
-use crate::messages::strerror;
+use sendstream_common::text::strerror;
 
 /// What the file is called while it is written, with six letters or digits
 /// between the two.

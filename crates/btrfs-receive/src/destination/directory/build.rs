@@ -11,9 +11,10 @@ use super::sources::Sources;
 use super::tree::{self, Tree};
 use crate::confine::{Access, PathCache};
 use crate::destination::tree::create::Creator;
-use crate::destination::tree::data::{self, DataWriter};
+use crate::destination::tree::data::DataWriter;
 use crate::destination::tree::flags::SharedFlags;
 use crate::destination::tree::open_file::file_capacity;
+use crate::destination::tree::plain;
 use crate::destination::tree::root_names::RootNames;
 use crate::error::{Cause, Failure, named};
 use crate::plan::op::{NewInode, NewSubvolume, Op, Step};
@@ -315,7 +316,7 @@ fn change_room(file: &OwnedFd, mode: u32, offset: u64, len: u64) -> Result<(), C
         return Ok(());
     }
     if mode == PUNCH_HOLE {
-        return data::punch(file, offset, len);
+        return plain::punch(file, offset, len);
     }
     let mode = FallocateFlags::from_bits_retain(mode);
     fallocate(file, mode, offset, len).map_err(named("fallocate"))

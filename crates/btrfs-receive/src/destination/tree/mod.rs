@@ -7,6 +7,7 @@ pub(super) mod encoded;
 pub(super) mod flags;
 pub(super) mod lock;
 pub(super) mod open_file;
+pub(super) mod plain;
 pub(super) mod root_names;
 pub(super) mod times;
 mod zeros;

@@ -9,8 +9,8 @@ use std::os::fd::OwnedFd;
 use btrfs_sendstream::Bytes;
 use rustix::fs::{fstat, ftruncate};
 
-use super::data::{punch, write_all};
 use super::encoded::Accepted;
+use super::plain::{punch, write_all};
 use crate::error::{Cause, named};
 use crate::step_error::StepError;
 
