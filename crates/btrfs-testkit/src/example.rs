@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
+
+use crate::process::output_with_input;
 
 /// Runs an example of the crate under test with these arguments and input.
 ///
@@ -19,21 +20,12 @@ pub fn run_example<A: AsRef<OsStr>>(
     // target/debug/deps/test, target/debug/examples/name
     let test = std::env::current_exe().unwrap();
     let built = test.ancestors().nth(2).unwrap().join("examples").join(name);
-    let mut child = Command::new(&built)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}; run cargo build --examples", built.display()));
-    let mut stdin = child.stdin.take().unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // An example may end before it has read everything.
-            let _ = stdin.write_all(input);
-        });
-        child.wait_with_output().unwrap()
-    })
+    assert!(
+        built.exists(),
+        "{}: run cargo build --examples",
+        built.display()
+    );
+    output_with_input(Command::new(&built).args(arguments), input)
 }
 
 /// The examples of the crate at `manifest_directory`, by name.

@@ -40,6 +40,7 @@ mod inputs;
 #[cfg(feature = "manual")]
 mod manual;
 mod namespace;
+mod process;
 mod property;
 pub mod raw;
 mod sample;
@@ -57,6 +58,7 @@ pub use inputs::fuzz_inputs;
 #[cfg(feature = "manual")]
 pub use manual::Manual;
 pub use namespace::{enter as enter_namespace, scratch_dir};
+pub use process::{output_with_input, run_with_input};
 pub use property::property_runner;
 pub use sample::{Sample, SentSample};
 pub use site::Site;

@@ -4,7 +4,9 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
+
+use btrfs_testkit::output_with_input;
 
 fn dump() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_btrfs-recv-rs"));
@@ -18,24 +20,6 @@ fn streams() -> PathBuf {
 
 fn stream(name: &str) -> Vec<u8> {
     fs::read(streams().join(name)).unwrap()
-}
-
-/// Runs `command` with `input` on a pipe as standard input.
-fn with_input(mut command: Command, input: &[u8]) -> Output {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // The command may have seen enough before it reads all.
-            let _ = stdin.write_all(input);
-        });
-        child.wait_with_output().unwrap()
-    })
 }
 
 /// Offset just behind the first END command.
@@ -87,7 +71,7 @@ fn every_stream_of_the_input_is_printed() {
         fs::read(streams().join("incr.v1.dump")).unwrap(),
     ]
     .concat();
-    assert_eq!(with_input(dump(), &twice).stdout, both);
+    assert_eq!(output_with_input(&mut dump(), &twice).stdout, both);
 }
 
 #[test]
@@ -108,7 +92,7 @@ fn prints_what_it_understood_before_an_error() {
     let reference = fs::read_to_string(streams().join("incr.v1.dump")).unwrap();
     let mut bytes = stream("incr.v1.stream");
     bytes.truncate(bytes.len() - 10);
-    let output = with_input(dump(), &bytes);
+    let output = output_with_input(&mut dump(), &bytes);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(output.stdout, reference.as_bytes());
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -130,7 +114,7 @@ fn prints_what_it_understood_before_an_error() {
 /// The hint is for a dump, and nothing calls the stream damaged.
 #[test]
 fn a_packed_stream_is_recognised() {
-    let output = with_input(dump(), b"\x1f\x8b\x08 and so on, for a while");
+    let output = output_with_input(&mut dump(), b"\x1f\x8b\x08 and so on, for a while");
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("compressed with gzip"), "{stderr}");

@@ -1,11 +1,10 @@
 //! `--serve` behind a real sshd: two keys of different rights, and btrbk.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use btrfs_testkit::{LoopFilesystem, Sender, Test, subvolume};
+use btrfs_testkit::{LoopFilesystem, Sender, Test, output_with_input, subvolume};
 
 use crate::btrbk::{Btrbk, assert_backed_up, assert_incremental, change, host, names, target};
 use crate::ssh::{Server, client};
@@ -29,24 +28,13 @@ fn served(btrbk: &Btrbk, name: &str, rules: &str, directory: &Path) -> String {
 
 /// Logs in with a key and asks for `line`.
 fn ask(btrbk: &Btrbk, server: &Server, key: &str, line: &[&str], input: &[u8]) -> Output {
-    let mut child = Command::new(btrbk.join("ours/ssh"))
+    let mut command = Command::new(btrbk.join("ours/ssh"));
+    command
         .arg("-i")
         .arg(btrbk.join(key))
         .args(["-p", &server.port().to_string(), "root@127.0.0.1"])
-        .args(line)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // It may be refused before all of it is read.
-            let _ = stdin.write_all(input);
-        });
-        child.wait_with_output().unwrap()
-    })
+        .args(line);
+    output_with_input(&mut command, input)
 }
 
 fn snapshot_with(from: &LoopFilesystem, name: &str, mode: u32) -> Vec<u8> {

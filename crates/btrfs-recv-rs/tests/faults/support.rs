@@ -1,11 +1,11 @@
 //! Running the command, and what must hold after it.
 
-use std::io::Write;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub(crate) use btrfs_testkit::output_with_input as run;
 use btrfs_testkit::subvolume;
 
 /// The command under test.
@@ -14,23 +14,6 @@ pub(crate) const COMMAND: &str = env!("CARGO_BIN_EXE_btrfs-recv-rs");
 /// Receives `stream` into `directory` and waits for the exit.
 pub(crate) fn receive(stream: &[u8], directory: &Path) -> Output {
     run(Command::new(COMMAND).arg(directory), stream)
-}
-
-/// Runs a command with `stream` as standard input.
-pub(crate) fn run(command: &mut Command, stream: &[u8]) -> Output {
-    let pipes = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = pipes.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // The command may stop before it has read everything.
-            let _ = stdin.write_all(stream);
-        });
-        child.wait_with_output().unwrap()
-    })
 }
 
 /// Panics if a subvolume in `directory` carries a received UUID and is not

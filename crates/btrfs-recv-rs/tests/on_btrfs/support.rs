@@ -1,11 +1,11 @@
 //! What the tests of the command share.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use btrfs_sendstream::{CommandRef, Version, Writer};
+pub(crate) use btrfs_testkit::run_with_input;
 use btrfs_testkit::{LoopFilesystem, Sample, Sender, subvolume};
 
 /// Two read-only snapshots, `first` and `second`, and their streams.
@@ -72,19 +72,6 @@ pub(crate) fn command(args: &[&str]) -> Command {
 /// Receives `stream`, written to a pipe, into `destination`.
 pub(crate) fn receive(stream: &[u8], options: &[&str], destination: &Path) -> Output {
     run_with_input(command(options).arg(destination), stream)
-}
-
-/// Runs a command with `stream` on a pipe as standard input.
-pub(crate) fn run_with_input(command: &mut Command, stream: &[u8]) -> Output {
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // The command may have seen enough before it reads all.
-            let _ = stdin.write_all(stream);
-        });
-        child.wait_with_output().unwrap()
-    })
 }
 
 /// A stream of version 1 that holds `commands`.

@@ -1,9 +1,10 @@
 //! The command as its users see it: files, pipes, messages, exit statuses.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
+
+use btrfs_testkit::output_with_input;
 
 /// A stream that a kernel sent.
 fn kernel_stream(name: &str) -> PathBuf {
@@ -12,22 +13,8 @@ fn kernel_stream(name: &str) -> PathBuf {
 }
 
 fn sendstream(arguments: &[&str], input: &[u8]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sendstream"))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_vec();
-    let writer = std::thread::spawn(move || {
-        // A command that fails does not read to the end.
-        let _ = stdin.write_all(&input);
-    });
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap();
-    output
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sendstream"));
+    output_with_input(command.args(arguments), input)
 }
 
 /// What a run that has to succeed wrote.
