@@ -460,6 +460,29 @@ mod tests {
         assert!(matches!(lanes.settle(), Err(Cause::NothingToFinish)));
     }
 
+    #[test]
+    fn nobody_waits_for_a_lane_that_panicked() {
+        let (mut lanes, budget) = (
+            Lanes::start(Failures::default(), Activity::new(2)).unwrap(),
+            Budget::default(),
+        );
+        lanes.begin(writer());
+        let (shared, file) = (Arc::clone(&lanes.shared), file());
+        let lane = thread::spawn(move || {
+            let _panicked = Panicked(&shared);
+            panic!("a bug");
+        });
+        lane.join().unwrap_err();
+        for offset in 0..1000 {
+            lanes
+                .hand_over(truncate(&file, offset, 7, budget.take(1)))
+                .unwrap();
+        }
+        assert!(matches!(lanes.wait(), Err(Cause::ThreadPanicked)));
+        assert!(matches!(lanes.settle(), Err(Cause::ThreadPanicked)));
+        assert_eq!(rustix::fs::fstat(&file.fd).unwrap().st_size, 0);
+    }
+
     fn write(file: &Arc<OpenFile>, command: u64, offset: u64, len: usize, share: Share) -> Task {
         let op = Op::Write {
             path: StreamPath::default(),
