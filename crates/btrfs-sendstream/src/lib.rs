@@ -53,7 +53,7 @@
 //!
 //! The directory `examples` of the crate contains `list` (prints the commands),
 //! `tee` (verifies while copying), `rename-subvolume` (decodes, changes and
-//! encodes) and `tokio` (an asynchronous reader that uses [`Decoder`]). The crate
+//! encodes) and `tokio` (reads asynchronously, with a timeout). The crate
 //! `btrfs-receive` applies streams. `docs/format.md` in the repository describes
 //! the format.
 //!
@@ -88,6 +88,7 @@
 //!   [`Error`] and the results of `inspect`, for formats with keys: JSON, TOML.
 //!   Names are strings, or `{"hex": "…"}` if they are not UTF-8; `docs/json.md` in
 //!   the repository describes all keys.
+//! - `tokio` adds `AsyncReader`, a stream of items from an asynchronous source.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -138,6 +139,8 @@ pub use error::{
 };
 pub use frame::{Deframed, Deframer, Frame, Framer, RawCommand};
 pub use limits::Limits;
+#[cfg(feature = "tokio")]
+pub use reader::AsyncReader;
 pub use reader::{Reader, ReaderBuilder};
 pub use wire::Version;
 pub use wire::attribute::Attribute;
