@@ -192,7 +192,7 @@ impl<R> Reader<R> {
         self.input.decoder().consumed()
     }
 
-    /// See [`Decoder::ignored_attributes`].
+    /// See [`Decoder::ignored_attributes`](crate::Decoder::ignored_attributes).
     pub fn ignored_attributes(&self) -> u64 {
         self.input.decoder().ignored_attributes()
     }
