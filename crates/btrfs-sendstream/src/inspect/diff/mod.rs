@@ -20,9 +20,11 @@ use crate::{Command, CommandRef, Item, Limits, NewSubvolume, Position, Reader};
 
 /// The differences between a subvolume and its parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Difference {
     /// The subvolume.
+    #[cfg_attr(feature = "serde", serde(flatten))]
     pub subvolume: NewSubvolume,
     /// The changed paths, sorted.
     pub entries: Vec<DiffEntry>,
