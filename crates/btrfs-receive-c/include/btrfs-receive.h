@@ -178,6 +178,45 @@ enum brecv_code brecv_write(struct brecv *receiver, const void *data, size_t len
 // `receiver` as above.
 enum brecv_code brecv_finish(struct brecv *receiver);
 
+// Finds the subvolume for the UUID and the ctransid by which a stream names its
+// parent or a clone source, on the filesystem of `directory`, without a
+// receive. `uuid` is text with hyphens; `ctransid` is 0 if it is not known. The
+// options jail, refuse_writable_sources and clone_source are respected.
+//
+// Returns BRECV_OK if there is one, and BRECV_FAILED with the kind "no_source" if
+// there is none. The result is JSON in either case: `wanted`; `source`, as in
+// docs/json.md; `mounted_at`, a path that leads to it, if there is one;
+// `candidates`, the first 32 subvolumes that were considered, with `reason`, the
+// best first; `exhaustive`, whether all subvolumes were looked at; and
+// `missing_capabilities`.
+//
+// # Safety
+// `receiver` as above; `directory` and `uuid` are NULL or end with NUL.
+enum brecv_code brecv_resolve(struct brecv *receiver,
+                              const char *directory,
+                              const char *uuid,
+                              uint64_t ctransid);
+
+// Lists the subvolumes of the filesystem of `directory`; with the option jail,
+// those below that. The result is the JSON that `btrfs-lineage inventory --json`
+// prints.
+//
+// # Safety
+// `receiver` as above; `directory` is NULL or ends with NUL.
+enum brecv_code brecv_inventory(struct brecv *receiver, const char *directory);
+
+// Chooses, on the sender, the parent and clone sources for `btrfs send` of
+// `snapshot`, a mounted read-only subvolume. `inventory` is the result of
+// brecv_inventory on the receiver. The result is the JSON that
+// `btrfs-lineage plan --json` prints.
+//
+// Returns BRECV_OK also if all of the snapshot has to be sent, or the receiver
+// has it already; BRECV_FAILED if it cannot be sent.
+//
+// # Safety
+// `receiver` as above; `snapshot` and `inventory` are NULL or end with NUL.
+enum brecv_code brecv_plan(struct brecv *receiver, const char *snapshot, const char *inventory);
+
 // Cancels the receive, and every later one of this receiver: they return
 // BRECV_CANCELLED. The subvolume that is not complete stays writable and
 // without received UUID, or is deleted with on_error=delete.

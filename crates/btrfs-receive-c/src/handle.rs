@@ -68,18 +68,17 @@ impl std::fmt::Debug for Destination {
 /// What a call gives: JSON, or nothing.
 pub(crate) type Answer = Result<Option<Vec<u8>>, Box<Failed>>;
 
-/// Why a call failed, and the report if it was a receive.
+/// Why a call failed.
+#[derive(Debug)]
 pub(crate) struct Failed {
-    fault: Fault,
-    report: Option<Vec<u8>>,
+    pub(crate) fault: Fault,
+    /// The JSON that a call gives although it failed.
+    pub(crate) json: Option<Vec<u8>>,
 }
 
 impl From<Fault> for Box<Failed> {
     fn from(fault: Fault) -> Self {
-        Self::new(Failed {
-            fault,
-            report: None,
-        })
+        Self::new(Failed { fault, json: None })
     }
 }
 
@@ -111,7 +110,7 @@ impl brecv {
         };
         let (json, fault) = match answer {
             Ok(json) => (json, None),
-            Err(failed) => (failed.report, Some(failed.fault)),
+            Err(failed) => (failed.json, Some(failed.fault)),
         };
         let code = fault.as_ref().map_or(brecv_code::BRECV_OK, Fault::code);
         state.is_broken |= code == brecv_code::BRECV_BUG;
@@ -319,7 +318,7 @@ fn answer(received: Received) -> Answer {
         None => Ok(Some(received.report)),
         Some(fault) => Err(Box::new(Failed {
             fault,
-            report: Some(received.report),
+            json: Some(received.report),
         })),
     }
 }

@@ -30,13 +30,14 @@ mod input;
 mod options;
 mod push;
 mod receive;
+mod sources;
 mod sys;
 mod types;
 
 pub use handle::brecv;
 pub use sys::{
-    brecv_cancel, brecv_finish, brecv_free, brecv_last_error, brecv_new, brecv_on_event,
-    brecv_open, brecv_open_fd, brecv_receive_fd, brecv_result, brecv_set, brecv_version,
-    brecv_write,
+    brecv_cancel, brecv_finish, brecv_free, brecv_inventory, brecv_last_error, brecv_new,
+    brecv_on_event, brecv_open, brecv_open_fd, brecv_plan, brecv_receive_fd, brecv_resolve,
+    brecv_result, brecv_set, brecv_version, brecv_write,
 };
 pub use types::{brecv_code, brecv_error};

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use btrfs_lineage::PlanOptions;
 use btrfs_receive::resume::ResumeOptions;
 use btrfs_receive::{
     BtrfsDestination, BtrfsDestinationBuilder, Cancel, OnError, Options, XattrPattern,
@@ -26,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) clone_sources: Vec<(PathBuf, Option<Uuid>)>,
     resumable: bool,
     resume: ResumeOptions,
+    pub(crate) plan: PlanOptions,
 }
 
 impl Settings {
@@ -61,6 +63,9 @@ impl Settings {
                 number(value).map(|it| self.resume.every = Duration::from_secs(it))
             }
             b"resume_every_bytes" => number(value).map(|it| self.resume.every_bytes = it),
+            b"plan_clone_sources" => number(value)
+                .map(|it| self.plan.max_clone_sources = it.try_into().unwrap_or(usize::MAX)),
+            b"plan_trust_relayed" => truth(value).map(|it| self.plan.trust_relayed = it),
             _ => return Err(format!("there is no option {}", quoted(key))),
         };
         set.map_err(|why| format!("{}={}: {why}", key.escape_ascii(), value.escape_ascii()))
@@ -161,7 +166,7 @@ mod tests {
             .filter_map(|row| row.split_once("` | "))
             .filter(|(_, rest)| rest.contains(" | "))
             .collect();
-        assert_eq!(rows.len(), 20);
+        assert_eq!(rows.len(), 22);
         let mut settings = Settings::default();
         for (key, rest) in rows {
             let value = match rest.split(" | ").next().unwrap() {

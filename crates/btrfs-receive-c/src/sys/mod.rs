@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::fault::Fault;
 use crate::handle::{Answer, State, brecv, path};
+use crate::sources;
 use crate::types::{brecv_code, brecv_error};
 
 /// A callback, and what it is given.
@@ -293,6 +294,85 @@ pub unsafe extern "C" fn brecv_finish(receiver: *mut brecv) -> brecv_code {
     let finish = |receiver: &brecv, state: &mut State| receiver.finish(state);
     // SAFETY: the caller promises it.
     unsafe { call(receiver, finish) }
+}
+
+/// Finds the subvolume for the UUID and the ctransid by which a stream names its
+/// parent or a clone source, on the filesystem of `directory`, without a
+/// receive. `uuid` is text with hyphens; `ctransid` is 0 if it is not known. The
+/// options jail, refuse_writable_sources and clone_source are respected.
+///
+/// Returns BRECV_OK if there is one, and BRECV_FAILED with the kind "no_source" if
+/// there is none. The result is JSON in either case: `wanted`; `source`, as in
+/// docs/json.md; `mounted_at`, a path that leads to it, if there is one;
+/// `candidates`, the first 32 subvolumes that were considered, with `reason`, the
+/// best first; `exhaustive`, whether all subvolumes were looked at; and
+/// `missing_capabilities`.
+///
+/// # Safety
+/// `receiver` as above; `directory` and `uuid` are NULL or end with NUL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brecv_resolve(
+    receiver: *mut brecv,
+    directory: *const c_char,
+    uuid: *const c_char,
+    ctransid: u64,
+) -> brecv_code {
+    let resolve = |_: &brecv, state: &mut State| {
+        // SAFETY: the caller promises it.
+        let directory = unsafe { string(directory, "directory") }?;
+        // SAFETY: the caller promises it.
+        let uuid = unsafe { string(uuid, "UUID") }?;
+        sources::resolve(&state.settings, &path(directory), uuid.to_bytes(), ctransid)
+    };
+    // SAFETY: the caller promises it.
+    unsafe { call(receiver, resolve) }
+}
+
+/// Lists the subvolumes of the filesystem of `directory`; with the option jail,
+/// those below that. The result is the JSON that `btrfs-lineage inventory --json`
+/// prints.
+///
+/// # Safety
+/// `receiver` as above; `directory` is NULL or ends with NUL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brecv_inventory(
+    receiver: *mut brecv,
+    directory: *const c_char,
+) -> brecv_code {
+    let list = |_: &brecv, state: &mut State| {
+        // SAFETY: the caller promises it.
+        let directory = unsafe { string(directory, "directory") }?;
+        sources::inventory(&state.settings, &path(directory))
+    };
+    // SAFETY: the caller promises it.
+    unsafe { call(receiver, list) }
+}
+
+/// Chooses, on the sender, the parent and clone sources for `btrfs send` of
+/// `snapshot`, a mounted read-only subvolume. `inventory` is the result of
+/// brecv_inventory on the receiver. The result is the JSON that
+/// `btrfs-lineage plan --json` prints.
+///
+/// Returns BRECV_OK also if all of the snapshot has to be sent, or the receiver
+/// has it already; BRECV_FAILED if it cannot be sent.
+///
+/// # Safety
+/// `receiver` as above; `snapshot` and `inventory` are NULL or end with NUL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brecv_plan(
+    receiver: *mut brecv,
+    snapshot: *const c_char,
+    inventory: *const c_char,
+) -> brecv_code {
+    let plan = |_: &brecv, state: &mut State| {
+        // SAFETY: the caller promises it.
+        let snapshot = unsafe { string(snapshot, "snapshot") }?;
+        // SAFETY: the caller promises it.
+        let inventory = unsafe { string(inventory, "inventory") }?;
+        sources::plan(&state.settings, &path(snapshot), inventory.to_bytes())
+    };
+    // SAFETY: the caller promises it.
+    unsafe { call(receiver, plan) }
 }
 
 /// Cancels the receive, and every later one of this receiver: they return

@@ -1,4 +1,5 @@
-//! `abi.txt` lists what programs are compiled and linked against.
+//! The header that is checked in is the one that the sources give, and `abi.txt`
+//! lists what programs are compiled and linked against.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,16 +12,62 @@ use crate::program::{CRATE, compile_text, libraries, run};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        Test::anywhere("the_abi_is_listed", the_abi_is_listed)
+        Test::anywhere("the_header_and_the_abi_are_current", both_are_current)
             .needs("cc")
             .needs("nm"),
+        Test::anywhere("the_header_is_cpp_too", the_header_is_cpp_too).needs("c++"),
     ]
 }
 
-/// With `UPDATE` in the environment, writes the list.
-fn the_abi_is_listed() {
-    let header = fs::read_to_string(format!("{CRATE}/include/btrfs-receive.h")).unwrap();
-    let header = Header::parse(&header);
+fn both_are_current() {
+    let directory = Path::new(CRATE);
+    let mut config = cbindgen::Config::from_file(directory.join("cbindgen.toml")).unwrap();
+    config.sort_by = cbindgen::SortKey::None;
+    let bindings = cbindgen::Builder::new()
+        .with_config(config)
+        .with_src(directory.join("src/types.rs"))
+        .with_src(directory.join("src/handle.rs"))
+        .with_src(directory.join("src/sys/mod.rs"))
+        .generate()
+        .unwrap();
+    let mut header = Vec::new();
+    bindings.write(&mut header);
+    let header = String::from_utf8(header).unwrap();
+    is_current(
+        "include/btrfs-receive.h",
+        &header,
+        "the header is made from the sources",
+    );
+    is_current(
+        "abi.txt",
+        &listed(&header),
+        "the ABI changed. Programs that are linked already break if a line is gone or different; \
+         then the version of the library has to be another",
+    );
+}
+
+fn the_header_is_cpp_too() {
+    let mut compiler = Command::new("c++");
+    compiler.args(["-std=c++11", "-Wall", "-Wextra", "-Werror", "-pedantic"]);
+    compiler.args(["-fsyntax-only", "-x", "c++"]);
+    run(compiler.arg(format!("{CRATE}/include/btrfs-receive.h")));
+}
+
+/// With `UPDATE` in the environment, writes the file.
+fn is_current(file: &str, expected: &str, why: &str) {
+    let path = Path::new(CRATE).join(file);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, expected).unwrap();
+    }
+    let checked_in = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        checked_in == expected,
+        "{why}. Run with UPDATE=1 in the environment; it should be:\n{expected}"
+    );
+}
+
+fn listed(header: &str) -> String {
+    let header = Header::parse(header);
     let declared: BTreeSet<_> = header.functions.iter().map(|it| name(it)).collect();
     assert_eq!(
         exported(),
@@ -30,18 +77,7 @@ fn the_abi_is_listed() {
     for line in header.enums.iter().chain(&header.functions) {
         listed += &format!("{line}\n");
     }
-    listed += &layouts(&header.structs);
-    let path = Path::new(CRATE).join("abi.txt");
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(&path, &listed).unwrap();
-    }
-    let checked_in = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        checked_in == listed,
-        "the ABI changed. Programs that are linked already break if a line is gone or different; \
-         then the version of the library has to be another. Run with UPDATE=1 in the \
-         environment; it should be:\n{listed}"
-    );
+    listed + &layouts(&header.structs)
 }
 
 /// What a header declares.

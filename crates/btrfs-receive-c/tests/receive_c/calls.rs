@@ -72,6 +72,12 @@ impl Place {
         path
     }
 
+    /// A path on the filesystem, as text.
+    pub(crate) fn path(&self, path: &str) -> String {
+        let path = self.filesystem.path().join(path);
+        path.to_str().unwrap().to_owned()
+    }
+
     /// A new directory to receive in.
     pub(crate) fn directory(&self, name: &str) -> PathBuf {
         let path = self.filesystem.path().join(name);
@@ -238,6 +244,11 @@ fn mistakes_are_errors() {
 6 the value is NULL
 6 there is no option \"nam\"
 6 atomic=1: it must be true or false
+6 the directory is NULL
+6 the UUID is NULL
+6 the directory is NULL
+6 the snapshot is NULL
+6 the inventory is NULL
 6 no destination is open
 6 no destination is open
 6 no destination is open
@@ -334,7 +345,18 @@ fn an_interrupted_receive_is_resumed() {
         assert!(text.contains("= 2 kind=truncated "), "{text}");
         let full = place.file("full", &sent.stream);
         let text = driven(&to, what, &full, &options);
-        assert!(text.contains("- comparing\n- resumed\n"), "{text}");
+        assert!(text.contains("- resumed\n"), "{text}");
+        assert!(text.contains("= 0 "), "{text}");
+        assert_same_tree(&sent.from.path().join("second"), &to.join("second"));
+    }
+    let full = place.file("full", &sent.stream);
+    for what in ["wait", "stop-written:progress"] {
+        let to = place.directory(what);
+        let text = driven(&to, what, &full, &options);
+        assert!(text.contains("\n= 4 kind=cancelled "), "{text}");
+        let text = driven(&to, "fd", &full, &options);
+        // Too little was read for a checkpoint.
+        assert_eq!(text.contains("- resumed\n"), what != "wait", "{text}");
         assert!(text.contains("= 0 "), "{text}");
         assert_same_tree(&sent.from.path().join("second"), &to.join("second"));
     }

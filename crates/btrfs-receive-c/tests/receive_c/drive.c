@@ -125,6 +125,17 @@ static enum brecv_code read_pipe(const char *file)
     return code;
 }
 
+/* A whole file, with NUL behind it. */
+static char *text_of(const char *file)
+{
+    FILE *input = fopen(file, "rb");
+    char *text = calloc(1, 1 << 20);
+
+    assert(input && fread(text, 1, (1 << 20) - 1, input) > 0);
+    fclose(input);
+    return text;
+}
+
 static void misuse(const char *directory)
 {
     struct brecv *other = brecv_new();
@@ -136,6 +147,9 @@ static void misuse(const char *directory)
     assert(brecv_receive_fd(NULL, 0) == BRECV_MISUSE);
     assert(brecv_write(NULL, "", 1) == BRECV_MISUSE);
     assert(brecv_finish(NULL) == BRECV_MISUSE);
+    assert(brecv_resolve(NULL, "/", "", 0) == BRECV_MISUSE);
+    assert(brecv_inventory(NULL, "/") == BRECV_MISUSE);
+    assert(brecv_plan(NULL, "/", "") == BRECV_MISUSE);
     assert(brecv_last_error(NULL)->code == BRECV_MISUSE && brecv_result(NULL)[0] == 0);
     assert(strcmp(brecv_last_error(NULL)->message, "the receiver is NULL") == 0);
     brecv_cancel(NULL);
@@ -147,6 +161,11 @@ static void misuse(const char *directory)
     show(brecv_set(receiver, "name", NULL));
     show(brecv_set(receiver, "nam", "x"));
     show(brecv_set(receiver, "atomic", "1"));
+    show(brecv_resolve(receiver, NULL, "", 0));
+    show(brecv_resolve(receiver, directory, NULL, 0));
+    show(brecv_inventory(receiver, NULL));
+    show(brecv_plan(receiver, NULL, "{}"));
+    show(brecv_plan(receiver, directory, NULL));
     show(brecv_write(receiver, "x", 1));
     show(brecv_finish(receiver));
     show(brecv_receive_fd(receiver, 0));
@@ -191,6 +210,22 @@ int main(int argc, char **argv)
         assert(brecv_on_event(receiver, on_event, &receiver) == BRECV_OK);
     for (int i = 4; i < argc && code == BRECV_OK; i += 2)
         code = brecv_set(receiver, argv[i], argv[i + 1]);
+    if (strncmp(what, "resolve:", 8) == 0) {
+        show(brecv_resolve(receiver, directory, what + 8, 0));
+        brecv_free(receiver);
+        return 0;
+    } else if (strcmp(what, "inventory") == 0) {
+        show(brecv_inventory(receiver, directory));
+        brecv_free(receiver);
+        return 0;
+    } else if (strcmp(what, "plan") == 0) {
+        char *text = text_of(file);
+        code = brecv_plan(receiver, directory, text);
+        free(text);
+        show(code);
+        brecv_free(receiver);
+        return 0;
+    }
     if (code == BRECV_OK && strcmp(what, "descriptor") == 0) {
         int fd = open(directory, O_PATH);
         code = brecv_open_fd(receiver, fd);

@@ -3,9 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use btrfs_testkit::{Test, output_with_input, subvolume, test};
+use btrfs_receive::btrfs_sendstream::{
+    Command as StreamCommand, StreamPath, SubvolumeName, Version, Writer,
+};
+use btrfs_testkit::{Test, document, output_with_input, subvolume, test};
+use serde_json::Value;
 
-use crate::calls::{Place, stream};
+use crate::calls::{Place, UUID, stream};
 use crate::program::{CRATE, With, compile, libraries, run};
 
 /// Most lines of an example.
@@ -14,6 +18,7 @@ const MAX_LINES: usize = 30;
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test!(receive_in_c).needs("cc"),
+        test!(events_are_those_of_the_command).needs("cc"),
         test!(receive_in_go).needs("cc").needs_with("go", "version"),
     ]
 }
@@ -31,6 +36,58 @@ fn receive_in_c() {
     let text = receives(&program);
     let first = "{\"event\":\"subvolume_begins\",\"stream\":1,\"command\":1,\"byte\":17,";
     assert!(text.starts_with(first), "{text}");
+}
+
+/// docs/json.md has what the command prints about a stream that was cut.
+fn events_are_those_of_the_command() {
+    let documented = document::repository().join("docs/json.md");
+    let documented = std::fs::read_to_string(documented).unwrap();
+    let (_, documented) = documented.split_once("<!-- cut -->").unwrap();
+    let documented = documented.split("```").nth(1).unwrap();
+    let documented: Vec<_> = documented.lines().skip(1).map(comparable).collect();
+    let path = || StreamPath::parse(&b"caf\xe9"[..]).unwrap();
+    let mut writer = Writer::new(Vec::new());
+    writer.header(Version::V2).unwrap();
+    let name = SubvolumeName::parse(&b"monday"[..]).unwrap();
+    let (uuid, ctransid) = (UUID, 7);
+    for command in [
+        StreamCommand::Subvol {
+            name,
+            uuid,
+            ctransid,
+        },
+        StreamCommand::Mkfile {
+            path: path(),
+            ino: 257,
+        },
+        StreamCommand::Write {
+            path: path(),
+            offset: 0,
+            data: &b"content"[..],
+        },
+        StreamCommand::End,
+    ] {
+        writer.command(&command).unwrap();
+    }
+    let stream = writer.finish().unwrap();
+    let place = Place::new();
+    let program = compile(&example("receive.c"), With::Static);
+    let mut receive = Command::new(program);
+    let output = output_with_input(receive.arg(place.directory("to")), &stream[..133]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let printed: Vec<_> = printed.lines().map(comparable).collect();
+    let (end, documented) = documented.split_last().unwrap();
+    assert_eq!(end["event"], "end");
+    assert_eq!(printed, documented);
+}
+
+/// A line without advice and times.
+fn comparable(line: &str) -> Value {
+    let mut event: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+    for key in ["likely", "to_do", "waits"] {
+        event.as_object_mut().unwrap().remove(key);
+    }
+    event
 }
 
 fn receive_in_go() {

@@ -3,18 +3,18 @@
 mod abi;
 mod calls;
 mod examples;
-mod header;
 mod memory;
 mod program;
+mod sources;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let tests = [
-        header::tests(),
         abi::tests(),
         calls::tests(),
         examples::tests(),
+        sources::tests(),
         memory::tests(),
     ];
     btrfs_testkit::main(tests.into_iter().flatten())

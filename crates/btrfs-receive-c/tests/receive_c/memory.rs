@@ -50,6 +50,8 @@ fn finds_nothing(command: Command, large: bool) {
         ("wait", &cut),
         ("signal", &cut),
         ("misuse", &good),
+        ("inventory", &good),
+        ("resolve:00000000-0000-0000-0000-00000000000f", &good),
     ];
     let sent = place.file("sent", &SentSample::new().stream);
     if large {

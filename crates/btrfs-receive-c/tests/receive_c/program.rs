@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 /// Makes the library one that is built for this test.
 use btrfs_receive_c as _;
@@ -58,6 +58,12 @@ pub(crate) fn compile(source: &str, with: With) -> PathBuf {
     let source = Path::new(CRATE).join(source);
     let stem = source.file_stem().unwrap().to_string_lossy();
     let built = directory().join(format!("{stem}-{with:?}"));
+    // One test at a time writes programs, and no program is written while it runs.
+    static COMPILING: Mutex<()> = Mutex::new(());
+    let _compiling = COMPILING.lock();
+    if built.exists() {
+        return built;
+    }
     let status = Command::new("cc")
         .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g"])
         .arg(format!("-DVERSION=\"{}\"", env!("CARGO_PKG_VERSION")))
@@ -73,9 +79,8 @@ pub(crate) fn compile(source: &str, with: With) -> PathBuf {
 }
 
 /// The program of the tests, with the static library.
-pub(crate) fn drive() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| compile("tests/receive_c/drive.c", With::Static))
+pub(crate) fn drive() -> PathBuf {
+    compile("tests/receive_c/drive.c", With::Static)
 }
 
 /// Runs what has to succeed, and returns its standard output.
