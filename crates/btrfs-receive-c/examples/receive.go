@@ -2,29 +2,29 @@
 package main
 
 // #include <btrfs-receive.h>
-// #include <stdlib.h>
 import "C"
-import ("fmt"; "io"; "os"; "unsafe")
+import (
+	"io"
+	"os"
+	"unsafe"
+)
 
 func main() {
-	receiver, directory := C.brecv_new(), C.CString(os.Args[1])
-	code := C.brecv_open(receiver, directory)
-	C.free(unsafe.Pointer(directory))
-	for buffer := make([]byte, 1<<20); code == C.BRECV_OK; {
-		count, err := os.Stdin.Read(buffer)
-		if count > 0 {
+	receiver, buffer := C.brecv_new(), make([]byte, 1<<20)
+	code := C.brecv_open(receiver, C.CString(os.Args[1]))
+	for count, err := 0, error(nil); code == C.BRECV_OK && err != io.EOF; {
+		if count, err = os.Stdin.Read(buffer); count > 0 {
 			code = C.brecv_write(receiver, unsafe.Pointer(&buffer[0]), C.size_t(count))
 		} else if err == io.EOF {
 			code = C.brecv_finish(receiver)
-			break
 		} else if err != nil {
 			panic(err)
 		}
 	}
 	if code != C.BRECV_OK {
-		fmt.Fprintln(os.Stderr, C.GoString(C.brecv_last_error(receiver).message))
+		println(C.GoString(C.brecv_last_error(receiver).message))
 		os.Exit(1)
 	}
-	fmt.Println(C.GoString(C.brecv_result(receiver)))
+	os.Stdout.WriteString(C.GoString(C.brecv_result(receiver)) + "\n")
 	C.brecv_free(receiver)
 }

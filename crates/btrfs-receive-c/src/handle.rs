@@ -1,24 +1,22 @@
 //! What stands behind the pointer that C programs have.
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
 use btrfs_receive::resume::ResumableReceiver;
-use btrfs_receive::{Cancel, Receiver};
+use btrfs_receive::{BtrfsDestination, BtrfsDestinationBuilder, Cancel, OpenError, Receiver};
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::fault::{Fault, Stored, text};
 use crate::input::Input;
 use crate::options::Settings;
 use crate::push::{self, Pushed};
 use crate::receive::{Received, Sink, event_name, receive};
-use crate::sys::Callback;
+use crate::sys::callback::Callback;
 use crate::types::{brecv_code, brecv_error};
 
 /// Receives streams into one directory.
@@ -37,17 +35,17 @@ pub struct brecv {
 pub(crate) struct State {
     pub(crate) settings: Settings,
     pub(crate) callback: Option<Callback>,
-    destination: Option<Destination>,
+    work: Work,
     /// After a panic nothing can be relied on.
     is_broken: bool,
 }
 
-/// A destination that is open.
-struct Destination {
-    work: Work,
-}
-
+/// What is done in the destination.
+#[derive(Default)]
 enum Work {
+    /// No destination is open.
+    #[default]
+    Closed,
     /// Nothing is under way.
     Idle(push::Receiver),
     /// The caller writes a stream.
@@ -55,13 +53,16 @@ enum Work {
     /// The caller writes a stream, and its receive has ended: what more there is
     /// of it changes nothing.
     Ended(push::Receiver, Received),
-    /// The receiver is gone.
-    Gone,
 }
 
-impl std::fmt::Debug for Destination {
+impl std::fmt::Debug for Work {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Destination").finish_non_exhaustive()
+        f.write_str(match self {
+            Self::Closed => "Closed",
+            Self::Idle(_) => "Idle",
+            Self::Pushing(_) => "Pushing",
+            Self::Ended(..) => "Ended",
+        })
     }
 }
 
@@ -99,8 +100,8 @@ impl brecv {
     pub(crate) fn call(&self, call: impl FnOnce(&mut State) -> Answer) -> brecv_code {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
-            Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(std::sync::TryLockError::WouldBlock) => return brecv_code::BRECV_BUSY,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return brecv_code::BRECV_BUSY,
         };
         let answer = if state.is_broken {
             Err(Fault::bug().into())
@@ -128,10 +129,7 @@ impl brecv {
 
     /// Whether no call is under way.
     pub(crate) fn is_idle(&self) -> bool {
-        !matches!(
-            self.state.try_lock(),
-            Err(std::sync::TryLockError::WouldBlock)
-        )
+        !matches!(self.state.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// The error of the last call, valid until the next.
@@ -144,25 +142,15 @@ impl brecv {
         lock(&self.result).as_ptr()
     }
 
-    pub(crate) fn open(&self, state: &mut State, path: &Path) -> Answer {
-        state.check_not_open()?;
-        let directory = open_directory(path)?;
-        self.open_in(state, directory)
-    }
-
-    /// `directory` stays the caller's.
-    pub(crate) fn open_fd(&self, state: &mut State, directory: impl AsFd) -> Answer {
-        state.check_not_open()?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = openat(directory, ".", flags, Mode::empty())
-            .map_err(|error| Fault::open("open", &error.into()))?;
-        self.open_in(state, directory)
-    }
-
-    fn open_in(&self, state: &mut State, directory: OwnedFd) -> Answer {
+    /// Opens a destination as `open` does.
+    pub(crate) fn open(
+        &self,
+        state: &mut State,
+        open: impl FnOnce(BtrfsDestinationBuilder) -> Result<BtrfsDestination, OpenError>,
+    ) -> Answer {
+        state.check_closed()?;
         let settings = &state.settings;
-        let opened = settings.destination().open_fd(&directory);
-        let destination = opened.map_err(|error| Fault::from(&error))?;
+        let destination = open(settings.destination()).map_err(|error| Fault::from(&error))?;
         let options = settings.receiver(self.cancel.clone());
         let receiver: push::Receiver = match settings.resume() {
             None => Box::new(Receiver::with_options(destination, options)),
@@ -171,18 +159,16 @@ impl brecv {
                 Box::new(receiver.map_err(|error| Fault::unusable(error.to_string()))?)
             }
         };
-        state.destination = Some(Destination {
-            work: Work::Idle(receiver),
-        });
+        state.work = Work::Idle(receiver);
         Ok(None)
     }
 
     /// Receives all that `file` holds.
     pub(crate) fn receive(&self, state: &mut State, file: File) -> Answer {
         state.check_not_writing()?;
-        let (destination, mut sink) = state.parts(&self.cancel)?;
-        let Work::Idle(receiver) = &mut destination.work else {
-            return Err(not_open().into());
+        let (work, mut sink) = state.parts(&self.cancel);
+        let Work::Idle(receiver) = work else {
+            return Err(closed().into());
         };
         let mut input = Input::new(file, &self.cancel, self.wakeup.as_fd());
         answer(receive(&mut **receiver, &mut input, &mut sink))
@@ -190,34 +176,32 @@ impl brecv {
 
     /// Receives what follows what was written before.
     pub(crate) fn write(&self, state: &mut State, data: &[u8]) -> Answer {
-        let (destination, mut sink) = state.parts(&self.cancel)?;
-        destination.begin(&self.cancel, &sink)?;
-        if let Work::Pushing(pushed) = &destination.work {
+        let (work, mut sink) = state.parts(&self.cancel);
+        work.begin(&mut sink)?;
+        if let Work::Pushing(pushed) = work {
             pushed.write(data, &mut sink);
             if pushed.is_over() {
-                destination.end(&mut sink)?;
+                work.end(&mut sink)?;
             }
         }
-        match &destination.work {
-            Work::Ended(_, received) => match &received.fault {
-                Some(_) => answer(received.clone()),
-                None => Ok(None),
-            },
-            Work::Idle(_) | Work::Pushing(_) | Work::Gone => Ok(None),
+        match work {
+            Work::Ended(_, received) if received.fault.is_some() => answer(received.clone()),
+            Work::Ended(..) | Work::Pushing(_) => Ok(None),
+            Work::Closed | Work::Idle(_) => Err(closed().into()),
         }
     }
 
     /// Waits for what was written to be received.
     pub(crate) fn finish(&self, state: &mut State) -> Answer {
-        let (destination, mut sink) = state.parts(&self.cancel)?;
-        destination.begin(&self.cancel, &sink)?;
-        destination.end(&mut sink)?;
-        match std::mem::replace(&mut destination.work, Work::Gone) {
+        let (work, mut sink) = state.parts(&self.cancel);
+        work.begin(&mut sink)?;
+        work.end(&mut sink)?;
+        match std::mem::take(work) {
             Work::Ended(receiver, received) => {
-                destination.work = Work::Idle(receiver);
+                *work = Work::Idle(receiver);
                 answer(received)
             }
-            Work::Idle(_) | Work::Pushing(_) | Work::Gone => Err(not_open().into()),
+            Work::Closed | Work::Idle(_) | Work::Pushing(_) => Err(closed().into()),
         }
     }
 }
@@ -226,67 +210,60 @@ impl brecv {
 impl Drop for brecv {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(destination) = state.destination.take()
-            && let Work::Pushing(pushed) = destination.work
-        {
+        if let Work::Pushing(pushed) = std::mem::take(&mut state.work) {
             pushed.abandon();
         }
     }
 }
 
 impl State {
-    pub(crate) fn check_not_open(&self) -> Result<(), Fault> {
-        match &self.destination {
-            None => Ok(()),
-            Some(_) => Err(Fault::misuse("the destination is open already")),
+    pub(crate) fn check_closed(&self) -> Result<(), Fault> {
+        match &self.work {
+            Work::Closed => Ok(()),
+            Work::Idle(_) | Work::Pushing(_) | Work::Ended(..) => {
+                Err(Fault::misuse("the destination is open already"))
+            }
         }
     }
 
     /// A stream that is written has the callback that it began with.
     pub(crate) fn check_not_writing(&self) -> Result<(), Fault> {
-        let work = self.destination.as_ref().map(|it| &it.work);
-        match work {
-            Some(Work::Pushing(_) | Work::Ended(..)) => Err(Fault::misuse(
+        match &self.work {
+            Work::Pushing(_) | Work::Ended(..) => Err(Fault::misuse(
                 "a stream is being written to this receiver: brecv_finish ends it",
             )),
-            Some(Work::Idle(_) | Work::Gone) | None => Ok(()),
+            Work::Closed | Work::Idle(_) => Ok(()),
         }
     }
 
-    fn parts<'a>(
-        &'a mut self,
-        cancel: &'a Cancel,
-    ) -> Result<(&'a mut Destination, ToCaller<'a>), Fault> {
+    fn parts<'a>(&'a mut self, cancel: &'a Cancel) -> (&'a mut Work, ToCaller<'a>) {
         let callback = self.callback.as_ref();
-        let destination = self.destination.as_mut().ok_or_else(not_open)?;
-        Ok((destination, ToCaller { callback, cancel }))
+        (&mut self.work, ToCaller { callback, cancel })
     }
 }
 
-impl Destination {
+impl Work {
     /// Starts a receive of what is written, unless there is one.
-    fn begin(&mut self, cancel: &Cancel, sink: &ToCaller<'_>) -> Result<(), Fault> {
-        self.work = match std::mem::replace(&mut self.work, Work::Gone) {
-            Work::Idle(receiver) => {
-                let pushed = Pushed::start(receiver, cancel, sink.is_open());
-                let pushed = pushed.map_err(|error| Fault::input("thread", &error))?;
-                Work::Pushing(pushed)
+    fn begin(&mut self, sink: &mut ToCaller<'_>) -> Result<(), Fault> {
+        *self = match std::mem::take(self) {
+            Self::Closed => return Err(closed()),
+            Self::Idle(receiver) => {
+                let pushed = Pushed::start(receiver, sink.cancel, sink.is_open());
+                Self::Pushing(pushed.map_err(|error| Fault::input("thread", &error))?)
             }
-            Work::Gone => return Err(not_open()),
-            busy @ (Work::Pushing(_) | Work::Ended(..)) => busy,
+            under_way @ (Self::Pushing(_) | Self::Ended(..)) => under_way,
         };
         Ok(())
     }
 
     /// Waits for the end of the receive of what is written.
     fn end(&mut self, sink: &mut ToCaller<'_>) -> Result<(), Fault> {
-        self.work = match std::mem::replace(&mut self.work, Work::Gone) {
-            Work::Pushing(pushed) => match pushed.end(sink) {
-                (Some(receiver), Ok(received)) => Work::Ended(receiver, received),
-                (_, Err(fault)) => return Err(fault),
-                (None, Ok(_)) => return Err(Fault::bug()),
-            },
-            other => other,
+        *self = match std::mem::take(self) {
+            Self::Pushing(pushed) => {
+                let (receiver, received) = pushed.end(sink)?;
+                Self::Ended(receiver, received)
+            }
+            other @ (Self::Closed | Self::Idle(_) | Self::Ended(..)) => other,
         };
         Ok(())
     }
@@ -323,20 +300,8 @@ fn answer(received: Received) -> Answer {
     }
 }
 
-fn not_open() -> Fault {
+fn closed() -> Fault {
     Fault::misuse("no destination is open")
-}
-
-pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, Fault> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::empty())
-        .map_err(|error| Fault::open(&format!("open {}", path.display()), &error.into()))
-}
-
-/// The path that a C string is.
-pub(crate) fn path(text: &CStr) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-    std::ffi::OsStr::from_bytes(text.to_bytes()).into()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -21,9 +21,6 @@ const MAX_LINES: usize = 64;
 /// A receiver that can go to another thread.
 pub(crate) type Receiver = Box<dyn Receives + Send>;
 
-/// What came of a receive, and its receiver unless that panicked.
-pub(crate) type Ended = (Option<Receiver>, Result<Received, Fault>);
-
 /// A receive of what the caller writes. Memory: 1 MiB, and 64 lines.
 pub(crate) struct Pushed {
     shared: Arc<Shared>,
@@ -91,12 +88,12 @@ impl Pushed {
     }
 
     /// Waits for the end of the receive. No more input comes.
-    pub(crate) fn end(self, sink: &mut dyn Sink) -> Ended {
+    ///
+    /// # Errors
+    /// It panicked, and the receiver is gone.
+    pub(crate) fn end(self, sink: &mut dyn Sink) -> Result<(Receiver, Received), Fault> {
         self.shared.exchange(&[], true, sink);
-        match self.thread.join() {
-            Ok((receiver, received)) => (Some(receiver), Ok(received)),
-            Err(_) => (None, Err(Fault::bug())),
-        }
+        self.thread.join().map_err(|_| Fault::bug())
     }
 
     /// Ends the receive as soon as that is possible, and waits for it.
@@ -270,8 +267,8 @@ mod tests {
             for len in [1, 5 << 20, SIZE, SIZE + 1] {
                 pushed.write(&vec![7; len], &mut taken);
             }
-            let (receiver, received) = pushed.end(&mut taken);
-            assert!(receiver.is_some() && received.unwrap().fault.is_none());
+            let (_, received) = pushed.end(&mut taken).unwrap();
+            assert!(received.fault.is_none());
             let expected = format!("\"bytes\":{},", 2 + (5 << 20) + 2 * SIZE);
             assert!(
                 taken.0.last().unwrap().contains(&expected),
@@ -287,9 +284,8 @@ mod tests {
         let mut taken = Taken::default();
         pushed.write(&vec![7; 9 << 20], &mut taken);
         assert!(pushed.is_over());
-        let (receiver, received) = pushed.end(&mut taken);
-        assert!(receiver.is_none());
-        assert_eq!(received.unwrap_err().code(), brecv_code::BRECV_BUG);
+        let fault = pushed.end(&mut taken).err().unwrap();
+        assert_eq!(fault.code(), brecv_code::BRECV_BUG);
         assert!(taken.0.is_empty());
     }
 
@@ -321,7 +317,7 @@ mod tests {
         let pushed = Pushed::start(Box::new(Says(1000)), &Cancel::new(), true).unwrap();
         let mut taken = Taken::default();
         pushed.write(&vec![7; 3 * SIZE], &mut taken);
-        assert!(pushed.end(&mut taken).1.is_ok());
+        assert!(pushed.end(&mut taken).is_ok());
         assert_eq!(taken.0.len(), 1001);
     }
 

@@ -10,11 +10,12 @@ use btrfs_lineage::{
 };
 use btrfs_sendstream::SourceId;
 use btrfs_sendstream::serial::Text;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::fault::Fault;
-use crate::handle::{Answer, Failed, open_directory};
+use crate::handle::{Answer, Failed};
 use crate::options::Settings;
 use crate::receive::line;
 
@@ -107,4 +108,10 @@ fn resolver(settings: &Settings, directory: &Path) -> Result<(Resolver, OwnedFd)
         named.map_err(failed(path))?;
     }
     Ok((resolver, fd))
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, Fault> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty())
+        .map_err(|error| Fault::open(&format!("open {}", path.display()), &error.into()))
 }

@@ -1,32 +1,20 @@
 //! What C calls.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+pub(crate) mod callback;
+
+use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::fs::File;
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use callback::Callback;
 
 use crate::fault::Fault;
-use crate::handle::{Answer, State, brecv, path};
+use crate::handle::{Answer, State, brecv};
 use crate::sources;
 use crate::types::{brecv_code, brecv_error};
-
-/// A callback, and what it is given.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Callback {
-    function: Function,
-    user: *mut c_void,
-}
-
-type Function =
-    unsafe extern "C" fn(event: *const c_char, json: *const c_char, user: *mut c_void) -> c_int;
-
-impl Callback {
-    pub(crate) fn call(&self, event: &CStr, json: &CStr) -> c_int {
-        // SAFETY: who set it said that it can be called with `user`, on the
-        // threads that receive; the strings live until after the call.
-        unsafe { (self.function)(event.as_ptr(), json.as_ptr(), self.user) }
-    }
-}
 
 /// An error that lives as long as the program.
 struct Constant(brecv_error);
@@ -71,6 +59,11 @@ unsafe fn string<'a>(text: *const c_char, what: &str) -> Result<&'a CStr, Fault>
     }
     // SAFETY: it is not NULL, and the caller promises the rest.
     Ok(unsafe { CStr::from_ptr(text) })
+}
+
+/// The path that a string is.
+fn path(text: &CStr) -> &Path {
+    OsStr::from_bytes(text.to_bytes()).as_ref()
 }
 
 /// # Safety
@@ -143,7 +136,7 @@ pub unsafe extern "C" fn brecv_set(
         let key = unsafe { string(key, "key") }?;
         // SAFETY: the caller promises it.
         let value = unsafe { string(value, "value") }?;
-        state.check_not_open()?;
+        state.check_closed()?;
         let set = state.settings.set(key.to_bytes(), value.to_bytes());
         set.map_err(Fault::misuse)?;
         Ok(None)
@@ -202,7 +195,7 @@ pub unsafe extern "C" fn brecv_open(receiver: *mut brecv, directory: *const c_ch
     let open = |receiver: &brecv, state: &mut State| {
         // SAFETY: the caller promises it.
         let directory = unsafe { string(directory, "directory") }?;
-        receiver.open(state, &path(directory))
+        receiver.open(state, |destination| destination.open(path(directory)))
     };
     // SAFETY: the caller promises it.
     unsafe { call(receiver, open) }
@@ -218,7 +211,7 @@ pub unsafe extern "C" fn brecv_open_fd(receiver: *mut brecv, fd: c_int) -> brecv
     let open = |receiver: &brecv, state: &mut State| {
         // SAFETY: the caller promises it.
         let directory = unsafe { descriptor(fd) }?;
-        receiver.open_fd(state, directory)
+        receiver.open(state, |destination| destination.open_fd(directory))
     };
     // SAFETY: the caller promises it.
     unsafe { call(receiver, open) }
@@ -322,7 +315,7 @@ pub unsafe extern "C" fn brecv_resolve(
         let directory = unsafe { string(directory, "directory") }?;
         // SAFETY: the caller promises it.
         let uuid = unsafe { string(uuid, "UUID") }?;
-        sources::resolve(&state.settings, &path(directory), uuid.to_bytes(), ctransid)
+        sources::resolve(&state.settings, path(directory), uuid.to_bytes(), ctransid)
     };
     // SAFETY: the caller promises it.
     unsafe { call(receiver, resolve) }
@@ -342,7 +335,7 @@ pub unsafe extern "C" fn brecv_inventory(
     let list = |_: &brecv, state: &mut State| {
         // SAFETY: the caller promises it.
         let directory = unsafe { string(directory, "directory") }?;
-        sources::inventory(&state.settings, &path(directory))
+        sources::inventory(&state.settings, path(directory))
     };
     // SAFETY: the caller promises it.
     unsafe { call(receiver, list) }
@@ -369,7 +362,7 @@ pub unsafe extern "C" fn brecv_plan(
         let snapshot = unsafe { string(snapshot, "snapshot") }?;
         // SAFETY: the caller promises it.
         let inventory = unsafe { string(inventory, "inventory") }?;
-        sources::plan(&state.settings, &path(snapshot), inventory.to_bytes())
+        sources::plan(&state.settings, path(snapshot), inventory.to_bytes())
     };
     // SAFETY: the caller promises it.
     unsafe { call(receiver, plan) }

@@ -256,7 +256,7 @@ fn mistakes_are_errors() {
 5 open /nowhere: No such file or directory (os error 2)
 5 /proc is not on a btrfs filesystem
 6 the descriptor is negative
-5 open: Bad file descriptor (os error 9)
+5 open /proc/self/fd/999: Bad file descriptor (os error 9)
 0 
 6 the destination is open already
 6 the destination is open already

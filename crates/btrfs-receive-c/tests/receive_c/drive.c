@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 
 static struct brecv *receiver;
 static pthread_t caller;
+static atomic_int is_created;
 /* The event at which the callback stops the receive. */
 static const char *stop_at = "";
 
@@ -28,6 +30,8 @@ static int on_event(const char *event, const char *json, void *user)
     assert(pthread_equal(caller, pthread_self()));
     assert(json[0] == '{' && json[strlen(json) - 1] == '}');
     printf("- %s\n", event);
+    if (strcmp(event, "subvolume_created") == 0)
+        is_created = 1;
     if (strcmp(stop_at, "busy") == 0) {
         assert(brecv_write(receiver, "", 0) == BRECV_BUSY);
         assert(brecv_finish(receiver) == BRECV_BUSY);
@@ -91,7 +95,8 @@ static void on_signal(int number)
     brecv_cancel(receiver);
 }
 
-/* Cancels when everything was read, so that the receive waits for more. */
+/* Cancels when everything was read and a subvolume is under construction, so that
+ * the receive waits for more. */
 static void *cancel(void *arg)
 {
     int left;
@@ -99,7 +104,7 @@ static void *cancel(void *arg)
     do {
         sched_yield();
         assert(ioctl(ends[0], FIONREAD, &left) == 0);
-    } while (left > 0);
+    } while (left > 0 || !is_created);
     if (by_signal)
         pthread_kill(caller, SIGUSR1);
     else
@@ -118,7 +123,8 @@ static enum brecv_code read_pipe(const char *file)
 
     fclose(input);
     signal(SIGUSR1, on_signal);
-    assert(pipe(ends) == 0 && write(ends[1], bytes, len) == (ssize_t)len);
+    assert(pipe(ends) == 0 && fcntl(ends[0], F_SETFL, O_NONBLOCK) == 0);
+    assert(write(ends[1], bytes, len) == (ssize_t)len);
     assert(pthread_create(&thread, NULL, cancel, NULL) == 0);
     code = brecv_receive_fd(receiver, ends[0]);
     pthread_join(thread, NULL);
