@@ -112,7 +112,7 @@ fn what_is_sent_arrives() {
 
 /// What was printed, without the reports: when a failure is noticed, a different
 /// number of commands may have been read.
-fn without_reports(text: &str) -> Vec<&str> {
+pub(crate) fn without_reports(text: &str) -> Vec<&str> {
     let lines = text.lines();
     lines.filter(|line| !line.starts_with('{')).collect()
 }

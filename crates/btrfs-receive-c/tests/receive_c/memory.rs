@@ -2,15 +2,16 @@
 
 use std::process::Command;
 
-use btrfs_testkit::{SentSample, Test, test};
+use btrfs_testkit::{SentSample, Test, document, test};
 
-use crate::calls::{Place, stream};
-use crate::program::{With, compile, drive};
+use crate::calls::{Place, stream, without_reports};
+use crate::program::{With, compile, drive, run};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test!(valgrind_finds_nothing).needs("cc").needs("valgrind"),
         test!(address_sanitizer_finds_nothing).needs("cc"),
+        test!(hostile_streams_are_refused_alike).needs("cc"),
     ]
 }
 
@@ -29,6 +30,27 @@ fn valgrind_finds_nothing() {
 fn address_sanitizer_finds_nothing() {
     let program = compile("tests/receive_c/drive.c", With::AddressSanitizer);
     finds_nothing(Command::new(program), true);
+}
+
+/// Read or written, with AddressSanitizer, each gives the same error, which is no
+/// bug of the library.
+fn hostile_streams_are_refused_alike() {
+    let program = compile("tests/receive_c/drive.c", With::AddressSanitizer);
+    let place = Place::new();
+    let streams = document::repository().join("testdata/hostile");
+    for stream in std::fs::read_dir(streams).unwrap() {
+        let stream = stream.unwrap().path();
+        let name = stream.file_stem().unwrap().to_str().unwrap();
+        let [read, written] = ["fd", "write:13"].map(|what| {
+            let to = place.directory(&format!("{name}-{what}"));
+            // Messages say how many subvolumes were looked at.
+            let options = ["jail".as_ref(), to.as_os_str()];
+            let mut drive = Command::new(&program);
+            run(drive.arg(&to).arg(what).arg(&stream).args(options))
+        });
+        assert_eq!(without_reports(&read), without_reports(&written), "{name}");
+        assert!(!read.contains("\n= 8 "), "{name}: {read}");
+    }
 }
 
 /// Runs every kind of receive. `command` is followed by the arguments.
