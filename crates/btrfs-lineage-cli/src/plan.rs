@@ -1,16 +1,11 @@
 //! `plan`: the parent and the clone sources for a transfer.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use btrfs_lineage::{
-    Inventory, Mounts, PathsFrom, PlanCandidate, PlanOptions, PlanVerdict, Resolver, plan,
-};
-use btrfs_sendstream::serial::Text;
+use btrfs_lineage::{Inventory, PlanError, PlanOptions, SendPlanError, SnapshotToSend};
 use sendstream_common::json;
 
 use crate::args::Plan;
@@ -28,148 +23,64 @@ const ALREADY_THERE: u8 = 4;
 const MAX_INVENTORY: u64 = 512 << 20;
 
 pub(crate) fn run(options: &Plan) -> Result<ExitCode, Failure> {
-    let here = Here::new(&options.snapshot)?;
+    let snapshot = &options.snapshot;
+    let here = SnapshotToSend::open(snapshot).map_err(|error| refused(error, snapshot))?;
     let there = receiver(options)?;
     let mut how = PlanOptions::default();
     how.max_clone_sources = options.clone_sources;
     how.trust_relayed = options.trust_relayed;
-    let (found, paths) = here.plan(&there, how, &options.snapshot)?;
-    let is_there = !found.already_there.is_empty();
-    // In an archive, a parent may need the very stream that would be replaced.
-    let arguments = if is_there {
-        Vec::new()
-    } else {
-        arguments(&found, &paths)
-    };
+    let found = here.plan(&there, how);
+    let found = found.map_err(|error| refused(error, snapshot))?;
+    let is_there = !found.plan.already_there.is_empty();
     let mut out = io::stdout().lock();
     let written = if options.json {
-        out.write_all(&json::line(&Printed::new(&arguments, &found)))
+        out.write_all(&json::line(&found))
     } else {
-        out.write_all(&shell_words(&arguments))
+        out.write_all(&shell_words(&found.arguments()))
     };
     written
         .and_then(|()| out.flush())
         .map_err(Failure::output)?;
     Explanation {
-        here: &here.inventory,
+        here: here.inventory(),
         there: &there,
-        plan: &found,
-        paths: &paths,
+        plan: &found.plan,
+        paths: &found.paths,
     }
     .say(options.explain);
-    Ok(match found.parent {
+    Ok(match found.plan.parent {
         _ if is_there => ExitCode::from(ALREADY_THERE),
         Some(_) => ExitCode::SUCCESS,
         None => ExitCode::from(FULL),
     })
 }
 
-/// The sender.
-struct Here {
-    inventory: Inventory,
-    snapshot: u64,
-}
-
-impl Here {
-    fn new(snapshot: &Path) -> Result<Self, Failure> {
-        let failed = Failure::path(snapshot);
-        let root = File::open(snapshot).map_err(&failed)?;
-        let mut resolver = Resolver::new(&root).map_err(&failed)?;
-        resolver
-            .check_named(&root.try_clone().map_err(&failed)?.into())
-            .map_err(|_| Failure::Other(format!("{}: not a subvolume", shown(snapshot))))?;
-        let id = btrfs_lineage::subvolume_id(&root).map_err(&failed)?;
-        let inventory = resolver.inventory();
-        if inventory.paths_from != PathsFrom::Top {
-            return Err(Failure::Other(format!(
-                "{}: listing the subvolumes of its filesystem needs CAP_DAC_READ_SEARCH: \
-                 run this as root, like `btrfs send`",
-                shown(snapshot)
-            )));
+/// Why there is no plan, and what to do.
+fn refused(error: SendPlanError, snapshot: &Path) -> Failure {
+    // Where it is, whatever it was called.
+    let real = snapshot.canonicalize();
+    let real = shown(real.as_deref().unwrap_or(snapshot));
+    let name = shown(snapshot);
+    Failure::Other(match error {
+        SendPlanError::Open(error) => return Failure::path(snapshot)(error),
+        SendPlanError::Mounts(error) => {
+            return Failure::path(Path::new("/proc/self/mountinfo"))(error);
         }
-        Ok(Self {
-            inventory,
-            snapshot: id,
-        })
-    }
-
-    /// The plan, and the paths of what it names. What is not mounted cannot be
-    /// named to `btrfs send`.
-    fn plan(
-        &self,
-        there: &Inventory,
-        mut how: PlanOptions,
-        near: &Path,
-    ) -> Result<(btrfs_lineage::Plan, BTreeMap<u64, PathBuf>), Failure> {
-        let near = near.canonicalize().unwrap_or_else(|_| near.to_owned());
-        let snapshot = self.inventory.get(self.snapshot);
-        if snapshot.is_some_and(|it| it.changed_since_received == Some(true)) {
-            return Err(changed(&near));
+        SendPlanError::NotPrivileged => {
+            format!("{name}: {error}: run this as root, like `btrfs send`")
         }
-        loop {
-            let found = plan(self.snapshot, &self.inventory, there, &how)
-                .map_err(|error| self.refused(&error, &near))?;
-            let mut paths = BTreeMap::new();
-            let mut all_mounted = true;
-            for id in found.parent.iter().chain(&found.clone_sources) {
-                match self.mounted(*id, &near)? {
-                    Some(path) => drop(paths.insert(*id, path)),
-                    None => all_mounted = false,
-                }
-            }
-            if all_mounted {
-                return Ok((found, paths));
-            }
-            // Then none of them is asked for a second time.
-            for candidate in &found.candidates {
-                if is_usable(candidate) && self.mounted(candidate.id, &near)?.is_none() {
-                    how.not_mounted.insert(candidate.id);
-                }
-            }
-        }
-    }
-
-    fn mounted(&self, id: u64, near: &Path) -> Result<Option<PathBuf>, Failure> {
-        let path = self.inventory.get(id).and_then(|it| it.path.as_deref());
-        let (Some(path), Some(filesystem)) = (path, self.inventory.filesystem) else {
-            return Ok(None);
-        };
-        let mounts = Mounts::read();
-        let mounts = mounts.map_err(Failure::path(Path::new("/proc/self/mountinfo")))?;
-        Ok(mounts.subvolume(filesystem, id, path, near))
-    }
-
-    fn refused(&self, error: &btrfs_lineage::PlanError, snapshot: &Path) -> Failure {
-        let name = shown(snapshot);
-        Failure::Other(match error {
-            btrfs_lineage::PlanError::Writable(_) => format!(
-                "{name} is writable, and only read-only subvolumes can be sent: take a read-only \
-                 snapshot of it (btrfs subvolume snapshot -r)"
-            ),
-            error => format!("{name}: {error}"),
-        })
-    }
-}
-
-/// It would be sent with the received UUID of what it was once.
-fn changed(snapshot: &Path) -> Failure {
-    Failure::Other(format!(
-        "{} was changed since it was received, and would be sent under the UUID of the original: \
-         receivers would take it for that. Take a writable snapshot of it (btrfs subvolume \
-         snapshot), and send a read-only snapshot of that one",
-        shown(snapshot)
-    ))
-}
-
-/// Whether it was taken, or could have been.
-fn is_usable(candidate: &PlanCandidate) -> bool {
-    matches!(
-        candidate.verdict,
-        PlanVerdict::Parent
-            | PlanVerdict::CloneSource
-            | PlanVerdict::Farther
-            | PlanVerdict::Unrelated
-    )
+        SendPlanError::Changed => format!(
+            "{real} was changed since it was received, and would be sent under the UUID of the \
+             original: receivers would take it for that. Take a writable snapshot of it (btrfs \
+             subvolume snapshot), and send a read-only snapshot of that one"
+        ),
+        SendPlanError::Plan(PlanError::Writable(_)) => format!(
+            "{real} is writable, and only read-only subvolumes can be sent: take a read-only \
+             snapshot of it (btrfs subvolume snapshot -r)"
+        ),
+        SendPlanError::Plan(error) => format!("{real}: {error}"),
+        error => format!("{name}: {error}"),
+    })
 }
 
 /// What the receiver has.
@@ -210,17 +121,6 @@ fn receiver(options: &Plan) -> Result<Inventory, Failure> {
     })
 }
 
-/// The options for `btrfs send`.
-fn arguments<'a>(found: &btrfs_lineage::Plan, paths: &'a BTreeMap<u64, PathBuf>) -> Vec<&'a [u8]> {
-    let parent = found.parent.iter().map(|id| (&b"-p"[..], id));
-    let sources = found.clone_sources.iter().map(|id| (&b"-c"[..], id));
-    let pairs = parent.chain(sources).filter_map(|(option, id)| {
-        let path = paths.get(id)?.as_os_str().as_bytes();
-        Some([option, path])
-    });
-    pairs.flatten().collect()
-}
-
 /// Words on a line, as `eval` of a shell takes them back. Nothing for none.
 fn shell_words(words: &[&[u8]]) -> Vec<u8> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,=".contains(byte);
@@ -248,28 +148,10 @@ fn shell_words(words: &[&[u8]]) -> Vec<u8> {
     line
 }
 
-/// What `--json` prints.
-#[derive(serde::Serialize)]
-struct Printed<'a> {
-    version: u32,
-    arguments: Vec<Text<'a>>,
-    #[serde(flatten)]
-    plan: &'a btrfs_lineage::Plan,
-}
-
-impl<'a> Printed<'a> {
-    fn new(arguments: &[&'a [u8]], plan: &'a btrfs_lineage::Plan) -> Self {
-        Self {
-            version: 1,
-            arguments: arguments.iter().copied().map(Text).collect(),
-            plan,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStrExt;
 
     #[test]
     fn words_survive_a_shell() {

@@ -36,7 +36,8 @@
 //! another candidate, then the lowest id.
 //!
 //! Before there is a stream, [`plan`] finds by the same rules which parent to
-//! make it with, from an [`Inventory`] of each side.
+//! make it with, from an [`Inventory`] of each side; [`SnapshotToSend`] does so on
+//! the sender, with the paths for `btrfs send`.
 //!
 //! A caller can look at the candidates ([`Resolver::survey`]), at all that a
 //! filesystem holds ([`Resolver::list`]), and make the choice itself
@@ -95,6 +96,7 @@ mod plan;
 mod private;
 mod rank;
 mod reach;
+mod sending;
 #[cfg(feature = "serde")]
 mod serial;
 mod since;
@@ -130,6 +132,7 @@ pub use mounted::Mounts;
 pub use no_source::{Capability, NoSource, Search, SearchOutcome, SearchPlace};
 pub use plan::{Doubt, Plan, PlanCandidate, PlanError, PlanOptions, PlanVerdict, plan};
 pub use private::{PrivateDirectory, PrivateDirectoryError};
+pub use sending::{SendPlan, SendPlanError, SnapshotToSend};
 pub use since::{SinceReceived, since_received};
 pub use survey::{Condition, Listing, Subvolume, Survey};
 pub use unfinished::{INSIDE, RECEIVING, STATE_DIRECTORY, UNFINISHED};

@@ -38,8 +38,7 @@ fn read_items(
             Ok(Some(_)) => continue,
             Ok(None) => return first,
             Err(error) => {
-                let place = error.position().map(|at| format!("{at}: "));
-                errno::remember(&format!("{}{error}", place.unwrap_or_default()));
+                errno::remember(&error.to_string());
                 return errno::code(&error);
             }
         };

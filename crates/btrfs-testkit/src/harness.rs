@@ -16,7 +16,8 @@ const MAX_THREADS: usize = 8;
 pub struct Test {
     name: String,
     needs_btrfs: bool,
-    program: Option<&'static str>,
+    /// Programs, and the argument with which they say their version.
+    programs: Vec<(&'static str, &'static str)>,
     /// A program that not every distribution has.
     rare: Option<&'static str>,
     /// The version of streams that the kernel has to send.
@@ -32,7 +33,7 @@ impl Test {
         Self {
             name: name.into(),
             needs_btrfs: true,
-            program: None,
+            programs: Vec::new(),
             rare: None,
             version: 0,
             feature: None,
@@ -49,8 +50,13 @@ impl Test {
     }
 
     /// Says that it needs another program, one that knows `--version`.
-    pub fn needs(mut self, program: &'static str) -> Self {
-        self.program = Some(program);
+    pub fn needs(self, program: &'static str) -> Self {
+        self.needs_with(program, "--version")
+    }
+
+    /// As [`needs`](Self::needs), for a program that succeeds with this argument.
+    pub fn needs_with(mut self, program: &'static str, argument: &'static str) -> Self {
+        self.programs.push((program, argument));
         self
     }
 
@@ -88,7 +94,7 @@ impl Test {
         let Self {
             name,
             needs_btrfs,
-            program,
+            programs,
             rare,
             version,
             feature,
@@ -98,8 +104,10 @@ impl Test {
             if needs_btrfs && let Err(reason) = btrfs_here() {
                 return unavailable(reason);
             }
-            if let Some(Err(reason)) = program.map(|it| crate::tool::run(it, ["--version"])) {
-                return unavailable(reason);
+            for (program, argument) in programs {
+                if let Err(reason) = crate::tool::run(program, [argument]) {
+                    return unavailable(reason);
+                }
             }
             if version > Sender::highest_version() {
                 return Ok(ignored(&format!(

@@ -42,6 +42,16 @@ pub struct Message<'a> {
     pub message: &'a str,
 }
 
+/// The report on a receive.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Received<'a, R> {
+    /// Whether every subvolume is complete.
+    pub success: bool,
+    /// Its keys stand beside.
+    #[serde(flatten)]
+    pub report: &'a R,
+}
+
 /// A verified input.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Verified<'a> {

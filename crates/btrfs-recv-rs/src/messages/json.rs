@@ -56,13 +56,6 @@ struct Progress<'a> {
 }
 
 #[derive(Serialize)]
-struct Received<'a> {
-    success: bool,
-    #[serde(flatten)]
-    report: &'a Report,
-}
-
-#[derive(Serialize)]
 struct End {
     success: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,7 +167,7 @@ impl Messages {
 
     /// What became of one input.
     pub(crate) fn emit_report(&self, success: bool, report: &Report) {
-        self.emit("report", Received { success, report });
+        self.emit("report", json::Received { success, report });
     }
 
     /// The last line.

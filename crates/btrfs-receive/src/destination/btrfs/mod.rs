@@ -38,7 +38,7 @@ mod unfinished;
 mod watch;
 mod worker;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use btrfs_sendstream::{Position, SubvolumeName};
@@ -250,10 +250,24 @@ impl BtrfsDestinationBuilder {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(CWD, directory, flags, Mode::empty())
             .map_err(|errno| OpenError::new("open", directory, errno))?;
-        self.open_fd(fd, directory)
+        self.open_at(fd, directory)
     }
 
-    fn open_fd(mut self, fd: OwnedFd, directory: &Path) -> Result<BtrfsDestination, OpenError> {
+    /// As [`open`](Self::open), with a descriptor of the directory, which may be
+    /// open with `O_PATH`. Messages call it by the path that `/proc` knows.
+    ///
+    /// # Errors
+    /// It cannot be opened for reading or is not on a btrfs.
+    pub fn open_fd(self, directory: impl AsFd) -> Result<BtrfsDestination, OpenError> {
+        let link = format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd());
+        let path = std::fs::read_link(&link).unwrap_or_else(|_| link.into());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(directory, ".", flags, Mode::empty())
+            .map_err(|errno| OpenError::new("open", &path, errno))?;
+        self.open_at(fd, &path)
+    }
+
+    fn open_at(mut self, fd: OwnedFd, directory: &Path) -> Result<BtrfsDestination, OpenError> {
         match sys::fs_info(&fd) {
             Ok(_) => {}
             Err(Errno::NOTTY) => return Err(OpenError::not_btrfs(directory)),
