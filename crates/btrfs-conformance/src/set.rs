@@ -130,6 +130,23 @@ fn entries() -> Vec<Entry> {
         origin: json!({ "kernel": "Linux 6.18", "command": command }),
         fault: "none",
     });
+    let directory = testdata().join("kernels");
+    let names = files_in(&directory).expect("the directory is there");
+    let others = names.into_iter().map(|name| {
+        let (version, command, about) = of_another_kernel(&name);
+        let release = read(&format!("kernels/{version}.release"));
+        let release = String::from_utf8_lossy(&release);
+        Entry {
+            file: format!("kernels/{name}"),
+            about: about.to_owned(),
+            licence: "CC0-1.0",
+            origin: json!({
+                "kernel": format!("Linux {}, of Debian", release.trim_end()),
+                "command": command,
+            }),
+            fault: "none",
+        }
+    });
     let own = |crate_: &str| json!({ "generator": crate_ });
     let valid = valid::streams().into_iter().map(|stream| Entry {
         file: format!("valid/{}.stream", stream.name),
@@ -151,7 +168,40 @@ fn entries() -> Vec<Entry> {
             "receiver"
         },
     });
-    kernel.chain(valid).chain(hostile).collect()
+    kernel.chain(others).chain(valid).chain(hostile).collect()
+}
+
+/// The kernel's version of a stream in `kernels`, a command that writes such a stream, and
+/// what is in it, as `kernels/samples` makes it.
+fn of_another_kernel(name: &str) -> (&str, &'static str, &'static str) {
+    let of = |end| name.strip_suffix(end);
+    if let Some(version) = of(".full.v1.stream") {
+        (
+            version,
+            "btrfs send --proto 1 a",
+            "A full send of a small snapshot.",
+        )
+    } else if let Some(version) = of(".encoded.v2.stream") {
+        (
+            version,
+            "btrfs send --proto 2 --compressed-data a",
+            "The same, with ENCODED_WRITE.",
+        )
+    } else if let Some(version) = of(".incr.v1.stream") {
+        (
+            version,
+            "btrfs send --proto 1 -p a b",
+            "The changes to the next snapshot.",
+        )
+    } else if let Some(version) = of(".incr.v2.stream") {
+        (
+            version,
+            "btrfs send --proto 2 -p a b",
+            "The changes to the next snapshot.",
+        )
+    } else {
+        panic!("what is {name}?")
+    }
 }
 
 /// Streams of a kernel: name, a command that writes such a stream, and what is in it.

@@ -36,7 +36,7 @@ fn it_is_up_to_date() {
 fn it_has_every_stream() {
     let listed: BTreeSet<_> = set::load().into_iter().map(|stream| stream.file).collect();
     let mut found = BTreeSet::new();
-    for directory in ["streams", "valid", "hostile"] {
+    for directory in ["streams", "kernels", "valid", "hostile"] {
         let names = set::files_in(&testdata().join(directory)).unwrap();
         found.extend(names.iter().map(|name| format!("{directory}/{name}")));
     }
