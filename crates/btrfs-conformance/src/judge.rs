@@ -189,23 +189,19 @@ impl Expected<'_> {
         } else if let Err(why) = self.compare(&report.items) {
             return Verdict::Otherwise(why);
         }
-        if self.omits.has("offset") {
-            self.omitted = true;
-        } else if *found_offset != offset {
+        let omits = self.omits;
+        self.omitted |= omits.has("offset") || omits.has("class");
+        let same_offset = omits.has("offset") || *found_offset == offset;
+        let mut classes = class.iter().chain(&stream.or);
+        let same_class =
+            omits.has("class") || classes.any(|class| found_class.as_ref() == Some(class));
+        if same_offset && same_class {
+            self.verdict()
+        } else {
             let found = error(*found_offset, found_class.as_deref());
             let expected = error(offset, class.as_deref());
-            return Verdict::Otherwise(format!("{found} instead of {expected}"));
+            Verdict::Otherwise(format!("{found} instead of {expected}"))
         }
-        if self.omits.has("class") {
-            self.omitted = true;
-        } else if found_class != class
-            && !stream.or.iter().any(|or| found_class.as_ref() == Some(or))
-        {
-            let found = error(*found_offset, found_class.as_deref());
-            let expected = error(offset, class.as_deref());
-            return Verdict::Otherwise(format!("{found} instead of {expected}"));
-        }
-        self.verdict()
     }
 
     fn of_accepted(&mut self, stream: &Stream, report: &Report) -> Verdict {

@@ -1,12 +1,13 @@
 //! Adapters as processes.
 
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
 use serde_json::Value;
 
 use crate::judge::Omits;
@@ -80,40 +81,43 @@ fn answer(mut command: Command, input: &[u8], time: Duration) -> Result<Vec<u8>,
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+        .stderr(Stdio::null())
+        // With what it starts itself, so that all of it can be ended.
+        .process_group(0);
     let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        limit_memory(pid);
+    }
+    // The threads are not waited for: a process that left the group may have the pipes.
+    if let Some(mut stdin) = child.stdin.take() {
+        let input = input.to_vec();
+        // An adapter may end before it has read everything.
+        std::thread::spawn(move || drop(stdin.write_all(&input)));
+    }
     let (sender, receiver) = mpsc::channel();
-    let result = std::thread::scope(|scope| {
-        limit_memory(&child);
-        if let Some(mut stdin) = child.stdin.take() {
-            // An adapter may end before it has read everything.
-            scope.spawn(move || drop(stdin.write_all(input)));
-        }
-        if let Some(stdout) = child.stdout.take() {
-            scope.spawn(move || {
-                let mut output = Vec::new();
-                let read = stdout.take(OUTPUT).read_to_end(&mut output);
-                let _ = sender.send(read.map(|_| output));
-            });
-        }
-        let output = receiver.recv_timeout(time);
-        // Also ends the threads above.
-        let _ = child.kill();
-        output
-    });
+    if let Some(stdout) = child.stdout.take() {
+        std::thread::spawn(move || {
+            let mut output = Vec::new();
+            let read = stdout.take(OUTPUT).read_to_end(&mut output);
+            let _ = sender.send(read.map(|_| output));
+        });
+    }
+    let output = receiver.recv_timeout(time);
+    // They may have ended already.
+    let _ = pid.map(|pid| kill_process_group(pid, Signal::KILL));
     let _ = child.wait();
-    match result {
+    match output {
         Ok(output) => output.map_err(|error| error.to_string()),
         Err(_) => Err(format!("no answer after {} s", time.as_secs())),
     }
 }
 
-fn limit_memory(child: &Child) {
+fn limit_memory(pid: Pid) {
     let limit = Rlimit {
         current: Some(MEMORY),
         maximum: Some(MEMORY),
     };
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     // It may have ended already.
-    let _ = prlimit(pid, Resource::Data, limit);
+    let _ = prlimit(Some(pid), Resource::Data, limit);
 }

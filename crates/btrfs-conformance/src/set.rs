@@ -147,7 +147,26 @@ fn entries() -> Vec<Entry> {
             fault: "none",
         }
     });
-    let own = |crate_: &str| json!({ "generator": crate_ });
+    let not_kernels = [
+        (
+            "btrfs-stream-0.13.0.v2",
+            "Every command of version 2 but those that make an inode.",
+            "none",
+        ),
+        (
+            "btrfs-stream-0.13.0-without-ino.v2",
+            "MKFILE without INO, as this sender writes it.",
+            "parser",
+        ),
+    ];
+    let not_kernels = not_kernels.map(|(name, about, fault)| Entry {
+        file: format!("others/{name}.stream"),
+        about: about.to_owned(),
+        licence: "CC0-1.0",
+        origin: json!({ "generator": "btrfs-stream 0.13.0 of crates.io" }),
+        fault,
+    });
+    let own = |path: &str| json!({ "generator": path });
     let valid = valid::streams().into_iter().map(|stream| Entry {
         file: format!("valid/{}.stream", stream.name),
         about: stream.about.to_owned(),
@@ -168,7 +187,12 @@ fn entries() -> Vec<Entry> {
             "receiver"
         },
     });
-    kernel.chain(others).chain(valid).chain(hostile).collect()
+    kernel
+        .chain(others)
+        .chain(not_kernels)
+        .chain(valid)
+        .chain(hostile)
+        .collect()
 }
 
 /// The kernel's version of a stream in `kernels`, a command that writes such a stream, and

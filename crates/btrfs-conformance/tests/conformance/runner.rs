@@ -284,8 +284,15 @@ fn adapters_that_misbehave() {
         assert!(table.contains("| 0 of 1 |"), "{name}: {table}");
         assert!(table.contains("| 1 | 0 |\n"), "{name}: {table}");
     }
-    let table = verdict("hanging", "exec sleep 1000", Duration::from_millis(50));
-    assert!(table.contains("| 1 | 0 |\n"), "{table}");
+    for (name, text) in [
+        ("hanging", "exec sleep 1000"),
+        // Its child has the pipe.
+        ("waiting", "sleep 1000"),
+        ("left", "sleep 1000 & exec >&-; wait"),
+    ] {
+        let table = verdict(name, text, Duration::from_millis(50));
+        assert!(table.contains("| 1 | 0 |\n"), "{name}: {table}");
+    }
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use btrfs_conformance::report::End;
+use btrfs_conformance::report::{Content, End};
 use btrfs_conformance::set::{self, Fault};
 use btrfs_conformance::value::sha256;
 use btrfs_conformance::{defect, testdata};
+use btrfs_sendstream::{Attribute, CommandKind, Version};
 use btrfs_testkit::corpus;
 use serde_json::Value;
 
@@ -36,7 +37,7 @@ fn it_is_up_to_date() {
 fn it_has_every_stream() {
     let listed: BTreeSet<_> = set::load().into_iter().map(|stream| stream.file).collect();
     let mut found = BTreeSet::new();
-    for directory in ["streams", "kernels", "valid", "hostile"] {
+    for directory in ["streams", "kernels", "others", "valid", "hostile"] {
         let names = set::files_in(&testdata().join(directory)).unwrap();
         found.extend(names.iter().map(|name| format!("{directory}/{name}")));
     }
@@ -75,6 +76,63 @@ fn errors_are_where_the_hostile_streams_have_them() {
         } else {
             assert_eq!(stream.report.end, End::Complete, "{file}");
             assert_eq!(stream.fault, Fault::Receiver, "{file}");
+        }
+    }
+}
+
+/// The Kaitai Struct specification and the schema have all commands and attributes.
+#[test]
+fn no_number_is_missing() {
+    let read = |name: &str| fs::read_to_string(testdata().join(name)).unwrap();
+    let specification = read("btrfs_send_stream.ksy");
+    let listed = |name: &str| -> Vec<(u16, String)> {
+        let start = format!("\n  {name}:\n");
+        let (_, list) = specification.split_once(&start).unwrap();
+        let entries = list.lines().map_while(|line| line.strip_prefix("    "));
+        let entries = entries.map(|entry| entry.split_once(": ").unwrap());
+        entries
+            .map(|(number, name)| (number.parse().unwrap(), name.to_owned()))
+            .collect()
+    };
+    let commands = CommandKind::ALL.iter();
+    let commands: Vec<_> = commands
+        .map(|kind| (kind.number(), kind.name().to_owned()))
+        .collect();
+    assert_eq!(listed("command_number"), commands);
+    let attributes = Attribute::ALL.iter();
+    let attributes: Vec<_> = attributes
+        .map(|attribute| (attribute.number(), attribute.name().to_owned()))
+        .collect();
+    assert_eq!(listed("attribute_number"), attributes);
+    let schema: Value = serde_json::from_str(&read("conformance.schema.json")).unwrap();
+    let described = schema["$defs"]["attributes"]["properties"]
+        .as_object()
+        .unwrap();
+    let described: BTreeSet<_> = described.keys().cloned().collect();
+    let names = attributes.into_iter().map(|(_, name)| name);
+    assert_eq!(described, names.collect());
+}
+
+/// Each command of each version is in some stream that every parser accepts.
+#[test]
+fn every_command_occurs() {
+    let mut found = BTreeSet::new();
+    for stream in set::load() {
+        let mut version = 0;
+        for item in stream.report.items {
+            match item.content {
+                Content::Header(header) => version = header,
+                Content::Command { number, .. } if stream.fault == Fault::None => {
+                    found.insert((version, number));
+                }
+                Content::Command { .. } => {}
+            }
+        }
+    }
+    for version in Version::ALL {
+        for kind in CommandKind::ALL {
+            let there = found.contains(&(u64::from(version.number()), kind.number()));
+            assert_eq!(there, kind.since() <= *version, "{kind} of {version}");
         }
     }
 }
