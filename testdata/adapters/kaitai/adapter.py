@@ -3,12 +3,13 @@
 btrfs_send_stream.ksy: a stream on standard input, a report on standard output.
 
 With --checks first on the command line, the stream is also checked as checks.py does it.
-The module btrfs_send_stream has to be on PYTHONPATH.
+The parser is where adapters/build puts it, or on PYTHONPATH.
 """
 
 import hashlib
 import io
 import json
+import pathlib
 import sys
 import uuid
 
@@ -16,6 +17,8 @@ import kaitaistruct
 from kaitaistruct import KaitaiStream
 
 import checks
+
+sys.path.append(str(pathlib.Path(__file__).parents[3] / "target/adapters/kaitai"))
 from btrfs_send_stream import BtrfsSendStream
 
 # What a failed validation means, by its place in the specification.
