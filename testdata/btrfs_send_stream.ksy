@@ -52,7 +52,7 @@ types:
       - id: len_payload
         type: u4
         valid:
-          expr: "_ <= (version == 1 ? 65526 : 16777216)"
+          expr: "_ <= 65526 or (version != 1 and _ <= 16777216)"
         doc: |
           Without the ten bytes of the command's header. The bound is the format's in
           version 1. Later versions have none; 16 MiB are more than any kernel writes.
@@ -60,7 +60,9 @@ types:
         type: u2
         enum: command_number
         valid:
-          expr: "_.to_i >= 1 and _.to_i <= (version == 1 ? 22 : version == 2 ? 25 : 26)"
+          expr: |
+            _.to_i >= 1 and (_.to_i <= 22 or (version >= 2 and _.to_i <= 25)
+              or (version >= 3 and _.to_i <= 26))
       - id: checksum
         type: u4
         doc: |
@@ -87,12 +89,15 @@ types:
         type: u2
         enum: attribute_number
         valid:
-          expr: "_.to_i >= 1 and _.to_i <= (version == 1 ? 24 : version == 2 ? 31 : 35)"
+          expr: |
+            _.to_i >= 1 and (_.to_i <= 24 or (version >= 2 and _.to_i <= 31)
+              or (version >= 3 and _.to_i <= 35))
       - id: len_value
         type: u2
         if: has_len_value
       - id: value
-        size: "has_len_value ? len_value : _io.size - _io.pos"
+        size: len_value
+        if: has_len_value
         type:
           switch-on: number
           cases:
@@ -124,44 +129,48 @@ types:
             attribute_number::verity_block_size: integer4
             _: bytes
         doc: Names and paths are bytes, which need not be UTF-8.
+      - id: rest
+        size-eos: true
+        if: not has_len_value
+        doc: The value of data from version 2 on, up to the end of the payload.
     instances:
       has_len_value:
         value: "version == 1 or number != attribute_number::data"
-        doc: From version 2 on, data extends to the end of the payload.
+        doc: From version 2 on, data has no length.
   # A value that is longer than its type is refused by the last field.
   integer1:
     seq:
       - id: value
         type: u1
-      - id: end
-        size: 0
+      - id: rest
+        size-eos: true
         valid:
-          expr: _io.eof
+          expr: _.length == 0
   integer4:
     seq:
       - id: value
         type: u4
-      - id: end
-        size: 0
+      - id: rest
+        size-eos: true
         valid:
-          expr: _io.eof
+          expr: _.length == 0
   integer8:
     seq:
       - id: value
         type: u8
-      - id: end
-        size: 0
+      - id: rest
+        size-eos: true
         valid:
-          expr: _io.eof
+          expr: _.length == 0
   uuid:
     seq:
       - id: value
         size: 16
         doc: The bytes in the order in which they are printed.
-      - id: end
-        size: 0
+      - id: rest
+        size-eos: true
         valid:
-          expr: _io.eof
+          expr: _.length == 0
   time:
     seq:
       - id: seconds
@@ -172,10 +181,10 @@ types:
         valid:
           max: 999999999
         doc: Added to the seconds, even if these are negative.
-      - id: end
-        size: 0
+      - id: rest
+        size-eos: true
         valid:
-          expr: _io.eof
+          expr: _.length == 0
   bytes:
     seq:
       - id: value

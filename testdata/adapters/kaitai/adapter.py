@@ -42,8 +42,14 @@ NOT_FOUND = [
 ]
 
 
+def of_bytes(value):
+    return {"length": len(value), "sha256": hashlib.sha256(value).hexdigest()}
+
+
 def value(attribute):
     """The value of an attribute as reports have it."""
+    if not attribute.has_len_value:
+        return of_bytes(attribute.rest)
     parsed = attribute.value
     match parsed:
         case BtrfsSendStream.Uuid():
@@ -51,8 +57,7 @@ def value(attribute):
         case BtrfsSendStream.Time():
             return {"seconds": parsed.seconds, "nanoseconds": parsed.nanoseconds}
         case BtrfsSendStream.Bytes() if attribute.number.name in checks.BYTES:
-            digest = hashlib.sha256(parsed.value).hexdigest()
-            return {"length": len(parsed.value), "sha256": digest}
+            return of_bytes(parsed.value)
         case BtrfsSendStream.Bytes():
             try:
                 return parsed.value.decode("utf-8")

@@ -123,22 +123,27 @@ class Checks:
         for attribute in command.payload.attributes:
             if attribute.number.name in values:
                 raise Refused("duplicate-attribute")
-            values[attribute.number.name] = attribute.value
+            values[attribute.number.name] = attribute
         for attribute in required:
             if attribute not in values:
                 raise Refused("missing-attribute")
-        for attribute, value in values.items():
+        for attribute in values:
             if attribute not in required + optional:
                 raise Refused("unexpected-attribute")
+
+        def value(attribute):
+            return values[attribute].value.value
+
+        for attribute in values:
             if attribute in PATHS or (attribute == "path_link" and name == "link"):
-                check_path(value.value)
-            elif attribute in ("xattr_name", "path_link") and b"\0" in value.value:
+                check_path(value(attribute))
+            elif attribute in ("xattr_name", "path_link") and b"\0" in value(attribute):
                 raise Refused("bad-value")
         if name in ("subvol", "snapshot"):
-            path = values["path"].value
+            path = value("path")
             if not 1 <= len(path) <= 255 or b"/" in path:
                 raise Refused("bad-path")
-            if not any(values["uuid"].value):
+            if not any(value("uuid")):
                 raise Refused("bad-value")
 
 
