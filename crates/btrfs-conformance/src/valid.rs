@@ -28,19 +28,19 @@ pub(crate) fn streams() -> Vec<Valid> {
 
 type Entry = (&'static str, &'static str, RawStream);
 
+/// SNAPSHOT.
+fn snapshot(stream: RawStream, name: &str) -> RawStream {
+    let attributes = [
+        attr::path(name),
+        attr::uuid([2; 16]),
+        attr::ctransid(9),
+        attr::clone_uuid([1; 16]),
+        attr::clone_ctransid(7),
+    ];
+    stream.command(2, attributes)
+}
+
 fn structure() -> Vec<Entry> {
-    let snapshot = |stream: RawStream, name: &str| {
-        stream.command(
-            2,
-            [
-                attr::path(name),
-                attr::uuid([2; 16]),
-                attr::ctransid(9),
-                attr::clone_uuid([1; 16]),
-                attr::clone_ctransid(7),
-            ],
-        )
-    };
     let two = snapshot(RawStream::new(2).mkfile("a"), "t")
         .mkfile("b")
         .end();
@@ -158,15 +158,7 @@ fn every_command(version: u32) -> RawStream {
             ],
         );
     }
-    let mut again: Vec<Attr> = vec![
-        attr::path("t"),
-        attr::uuid([1; 16]),
-        attr::ctransid(8),
-        attr::clone_uuid([2; 16]),
-        attr::clone_ctransid(6),
-    ];
-    again.rotate_left(1);
-    stream.command(2, again).end()
+    snapshot(stream, "t").end()
 }
 
 fn attributes() -> Vec<Entry> {
@@ -422,20 +414,13 @@ fn sizes() -> Vec<Entry> {
         ];
         stream.command(13, attributes)
     };
-    let path = ["d".repeat(255), "e".repeat(255)].concat().into_bytes();
-    let path: Vec<u8> = path
-        .chunks(255)
-        .cycle()
-        .take(15)
-        .flat_map(|name| [name, b"/"].concat())
-        .chain(*b"last")
-        .collect();
+    let path = format!("{}last", format!("{}/", "d".repeat(255)).repeat(15));
     // What the header and the three attributes take of 65,536 bytes.
     let around = 10 + (4 + 1) + (4 + 9) + 4;
     vec![
         (
-            "path-of-15-names",
-            "A path of 3,844 bytes, with names of 255 bytes.",
+            "path-of-16-names",
+            "A path of 3,844 bytes, most of whose names have 255.",
             RawStream::new(1).mkfile(&path).end(),
         ),
         (
