@@ -9,11 +9,12 @@ use btrfs_sendstream::{
 use btrfs_testkit::documented;
 use bytes::Bytes;
 
-/// Every stream of testdata/streams with its name.
+/// Every stream of testdata/streams and testdata/kernels with its name.
 fn streams() -> Vec<(String, Vec<u8>)> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/streams");
-    let mut streams: Vec<_> = fs::read_dir(directory)
-        .unwrap()
+    let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata");
+    let mut streams: Vec<_> = ["streams", "kernels"]
+        .iter()
+        .flat_map(|directory| fs::read_dir(testdata.join(directory)).unwrap())
         .map(|entry| entry.unwrap().path())
         .filter(|path| {
             path.extension()
@@ -22,7 +23,7 @@ fn streams() -> Vec<(String, Vec<u8>)> {
         .map(|path| (path.display().to_string(), fs::read(path).unwrap()))
         .collect();
     streams.sort();
-    assert_eq!(streams.len(), 13);
+    assert_eq!(streams.len(), 13 + 14);
     streams
 }
 
