@@ -6,8 +6,11 @@ import io
 import json
 import os
 import pathlib
+import select
 import signal
+import sys
 import tempfile
+import threading
 import unittest
 import uuid
 
@@ -161,6 +164,32 @@ class Whole(unittest.TestCase):
         self.assertIs(report["good"], True)
         damaged = FULL.read_bytes()[:-1]
         self.assertIs(btrfs_recv.verify(io.BytesIO(damaged))["good"], False)
+
+    def test_other_threads_run_meanwhile(self):
+        counter, stop = [0], threading.Event()
+
+        def count():
+            while not stop.is_set():
+                counter[0] += 1
+                # Lets others run, and waits for its turn again.
+                select.select([], [], [], 0)
+
+        # Nobody else has a turn before the thread that runs lets go.
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1000)
+        self.addCleanup(sys.setswitchinterval, interval)
+        stream = io.BytesIO(FULL.read_bytes() * 100)
+        thread = threading.Thread(target=count)
+        thread.start()
+        try:
+            before = counter[0]
+            report = btrfs_recv.verify(stream)
+            after = counter[0]
+        finally:
+            stop.set()
+            thread.join()
+        self.assertEqual(report["streams"], 100)
+        self.assertGreater(after, before)
 
     def test_diff(self):
         (difference,) = btrfs_recv.diff(INCREMENT)
