@@ -90,6 +90,25 @@ pub(crate) enum Request {
     /// 2 KiB), plus twice the length of the name and of the target of a symbolic link;
     /// at most 4 GiB. File data uses none.
     List(List),
+    /// Print the content of one file of a subvolume, from its stored streams.
+    ///
+    /// Reads the streams that `list` reads, and prints the file as it is at the end of
+    /// them: PATH is its path in the subvolume, as `list` prints it, without escapes.
+    /// FILEs are files and directories of stored streams.
+    ///
+    /// Each stream is read completely and checked; those that contain data of the file
+    /// are read a second time. Nothing is printed before the content is complete, and
+    /// nothing at all if one of the streams is damaged, truncated or missing. Holes are
+    /// printed as zeros. A symbolic link is not followed: its target is in the error.
+    /// If the data was cloned from a subvolume that is not a parent, or a parent of a
+    /// parent, the file cannot be printed.
+    ///
+    /// For each name in one of the subvolumes, uses less than 2 KiB of memory (for a
+    /// directory 4 KiB), plus four times the length of the name and of the target of a
+    /// symbolic link, and 256 bytes for each extent of the file; at most 12 GiB. The
+    /// temporary directory (see TMPDIR) needs space for the file, and 48 bytes for each
+    /// command in the streams.
+    CatFile(CatFile),
     /// Print the commands of streams.
     ///
     /// `text` is the format of `btrfs receive --dump`. `json` is one object to a
@@ -143,7 +162,7 @@ pub(crate) enum Request {
     /// Join all subvolumes into one stream with one header and one end command,
     /// as `btrfs send -e` does.
     Join(Io),
-    /// Concatenate and check streams.
+    /// Concatenate and check streams. To print a file of a subvolume, use `cat-file`.
     Cat(Io),
 }
 
@@ -234,6 +253,22 @@ pub(crate) struct List {
     /// this option, paths are escaped as `dump` does.
     #[arg(short = '0', long, conflicts_with = "long")]
     pub(crate) null: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CatFile {
+    /// The file to print: its path in the subvolume.
+    #[arg(value_name = "PATH", value_parser = OsStringValueParser::new().try_map(path))]
+    pub(crate) path: StreamPath,
+    /// Files and directories of stored streams.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) unpack: Unpack,
+    /// The subvolume that contains the file, if the streams contain several: its name
+    /// or UUID. By default, the one that is not the parent of another.
+    #[arg(long, value_name = "NAME|UUID")]
+    pub(crate) subvolume: Option<OsString>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,6 +1,8 @@
 //! Inspects and transforms btrfs send streams.
 
 mod args;
+mod cat_file;
+mod chosen;
 mod diff;
 mod dump;
 mod input;
@@ -25,6 +27,7 @@ use sendstream_common::output::{Output, Unwritten};
 use sendstream_common::text;
 
 use args::{Args, Format, Request};
+use cat_file::CatError;
 use output::Destination;
 
 /// Why the command failed.
@@ -60,6 +63,9 @@ enum Failure {
         error: Box<TreeError>,
         at: btrfs_sendstream::Position,
     },
+    /// See [`CatError`].
+    #[error(transparent)]
+    Cat(#[from] CatError),
     /// A file with more than one subvolume, where the files were put in order by the first.
     #[error(
         "{input}: contains several subvolumes; with several files or --subvolume, each file may \
@@ -133,6 +139,7 @@ fn run(args: Args) -> Result<bool, Failure> {
         Request::Dump(options) => return dump::run(&options),
         Request::Order(options) => return order::run(&options),
         Request::List(options) => return list::run(&options),
+        Request::CatFile(options) => return cat_file::run(&options),
         Request::Split(options) => split::run(&options, args.verbose),
         Request::Upgrade(options) => {
             transforms::upgrade(&options, Destination::open(&options.io)?, args.verbose)
@@ -166,6 +173,7 @@ fn advice(failure: &Failure) -> String {
         } => format!("\n({}; {})", foreign.likely, foreign.to_do),
         Failure::Input { error, .. } => advice_on_input(error).to_owned(),
         Failure::Tree { error, .. } => advice_on_tree(error).to_owned(),
+        Failure::Cat(error) => error.advice().to_owned(),
         Failure::SeveralSubvolumes { .. } => SPLIT.to_owned(),
         Failure::Stream { .. }
         | Failure::Contradiction { .. }
