@@ -15,6 +15,7 @@ mod generate;
 mod input;
 mod logging;
 mod messages;
+mod only;
 mod privilege;
 mod progress;
 mod receive;

@@ -9,6 +9,7 @@ use btrfs_sendstream::{StreamPath, SubvolumeName, Uuid};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 
+use sendstream_common::files::user_path;
 use sendstream_common::unpack::Decompress;
 
 use crate::input;
@@ -474,18 +475,8 @@ fn name(text: std::ffi::OsString) -> Result<SubvolumeName, btrfs_sendstream::Pat
     SubvolumeName::parse(text.into_encoded_bytes().into())
 }
 
-/// A path as people write it: slashes around it do no harm.
 fn path(text: std::ffi::OsString) -> Result<StreamPath, btrfs_sendstream::PathError> {
-    let bytes = text.into_encoded_bytes();
-    let start = bytes
-        .iter()
-        .position(|&byte| byte != b'/')
-        .unwrap_or(bytes.len());
-    let end = bytes
-        .iter()
-        .rposition(|&byte| byte != b'/')
-        .map_or(start, |last| last + 1);
-    StreamPath::parse(bytes.get(start..end).unwrap_or_default().to_vec().into())
+    user_path(&text)
 }
 
 fn uuid(text: &str) -> Result<Uuid, String> {
@@ -526,7 +517,14 @@ mod tests {
 
     #[test]
     fn paths_may_have_slashes_around_them() {
-        for (text, expected) in [("/a/b/", "a/b"), ("a", "a"), ("/", ""), ("", "")] {
+        for (text, expected) in [
+            ("/a/b/", "a/b"),
+            ("a", "a"),
+            ("./a", "a"),
+            ("/", ""),
+            (".", ""),
+            ("", ""),
+        ] {
             assert_eq!(path(text.into()).unwrap().as_bytes(), expected.as_bytes());
         }
         assert!(path("a/../b".into()).is_err());

@@ -21,12 +21,13 @@ mod selection;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Seek, Write};
 
 use btrfs_sendstream::inspect::{InodeKind, Tree, TreeError};
 use btrfs_sendstream::{
-    CloneRange, Command, CommandRef, Item, NewSubvolume, Position, Reader, SourceId, StreamPath,
-    SubvolumeName,
+    Bytes, CloneRange, Command, CommandRef, Item, NewSubvolume, PathError, Position, Reader,
+    SourceId, StreamPath, SubvolumeName,
 };
 
 use crate::text::escaped;
@@ -150,6 +151,26 @@ pub fn described(made: &Made) -> String {
         Made::File => "a regular file".to_owned(),
         other => format!("a {}", other.kind().name()),
     }
+}
+
+/// A path in a subvolume as users write it: slashes around it do no harm, nor does `./`
+/// before it, and `.` is the root.
+///
+/// # Errors
+/// The path cannot be one of a stream.
+pub fn user_path(text: &OsStr) -> Result<StreamPath, PathError> {
+    let mut bytes = text.as_encoded_bytes();
+    while let Some(rest) = bytes
+        .strip_prefix(b"/")
+        .or_else(|| bytes.strip_prefix(b"./"))
+        .or_else(|| bytes.strip_suffix(b"/"))
+    {
+        bytes = rest;
+    }
+    if bytes == b"." {
+        bytes = b"";
+    }
+    StreamPath::parse(Bytes::copy_from_slice(bytes))
 }
 
 /// A path for messages: the root is `.`.

@@ -8,7 +8,7 @@ use super::*;
 
 const LIMIT: u64 = 1 << 20;
 
-fn history(commands: &[CommandRef<'_>]) -> History<Cursor<Vec<u8>>> {
+fn stream(commands: &[CommandRef<'_>]) -> Vec<u8> {
     let first = Command::Subvol {
         name: SubvolumeName::parse(&b"s"[..]).unwrap(),
         uuid: Uuid::from_u128(1),
@@ -19,7 +19,12 @@ fn history(commands: &[CommandRef<'_>]) -> History<Cursor<Vec<u8>>> {
     for command in [&[first][..], commands, &[Command::End]].concat() {
         encoder.command(&command, &mut stream).unwrap();
     }
+    stream
+}
+
+fn history(commands: &[CommandRef<'_>]) -> History<Cursor<Vec<u8>>> {
     let mut history = History::new(Cursor::new(Vec::new()), LIMIT);
+    let stream = stream(commands);
     history.read(&mut Reader::new(&stream[..])).unwrap();
     history
 }
@@ -89,4 +94,55 @@ fn names_reach_the_limit() {
         error,
         Inapplicable::Tree(_) | Inapplicable::Memory(_)
     ));
+}
+
+/// Takes data, and no other.
+struct Only(&'static [u8]);
+
+impl Fetch for Only {
+    type Error = String;
+
+    fn data(&mut self, _: u32, offset: u64, data: &[u8]) -> Result<(), String> {
+        let expected = self.0.get(offset as usize..).unwrap_or_default();
+        if expected.starts_with(data) {
+            Ok(())
+        } else {
+            Err(format!("{data:?} at {offset}"))
+        }
+    }
+
+    fn metadata(&mut self, _: u32, command: &CommandRef<'_>) -> Result<(), String> {
+        Err(format!("{command:?}"))
+    }
+}
+
+/// A file that was replaced between both readings gives an error, and no data at a wrong
+/// place.
+#[test]
+fn another_stream_is_noticed() {
+    let path = path("f");
+    let file = Command::Mkfile { path, ino: 257 };
+    let write = |offset, data| Command::Write { path, offset, data };
+    let data = &b"abcdefgh"[..];
+    let truncate = Command::Truncate { path, size: 8 };
+    let commands = [file.clone(), write(0, data), truncate.clone()];
+    let history = history(&commands);
+    let (node, ..) = history.find(&path.to_owned()).unwrap();
+    let needs = history.content(node).unwrap();
+    let fetch = |commands: &[CommandRef<'_>]| {
+        let stream = stream(commands);
+        needs.fetch(0, &mut Reader::new(&stream[..]), &mut Only(data))
+    };
+    fetch(&commands).unwrap();
+    for other in [
+        &[][..],
+        std::slice::from_ref(&file),
+        &[file.clone(), write(1, data), truncate.clone()],
+        &[file.clone(), write(0, &data[1..]), truncate.clone()],
+        &[file.clone(), truncate.clone(), write(0, data)],
+        &[truncate.clone(), file.clone(), write(0, data)],
+    ] {
+        let error = fetch(other).unwrap_err();
+        assert!(matches!(error, FetchError::Changed), "{other:?}: {error}");
+    }
 }

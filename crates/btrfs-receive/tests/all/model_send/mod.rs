@@ -121,7 +121,7 @@ fn try_history(
         *sent.entry(command.kind().number()).or_default() += 1;
     }
     // This takes longer than the rest.
-    if style.seed % 3 == 0 {
+    if style.seed.is_multiple_of(3) {
         let earlier = usize::try_from(style.seed / 3).unwrap_or(0) % snapshots.len();
         for (last, layout) in [(snapshots.len() - 1, layout), (earlier, Layout::Apart)] {
             let inputs = encode(&chain[..=last], style, layout);
