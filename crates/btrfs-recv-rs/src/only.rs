@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use btrfs_receive::{Cancel, DirectoryDestination, ReceiveError, Receiver, StopReason};
 use btrfs_sendstream::inspect::first_subvolume;
-use btrfs_sendstream::{Command, CommandRef, Item, NewSubvolume, Position, Reader};
+use btrfs_sendstream::{Command, CommandRef, Item, Position, Reader};
 use sendstream_common::files::{
     Fetch, FetchError, History, Inapplicable, Needs, NotFound, ReadError, SelectError, Selection,
 };
 use sendstream_common::foreign::is_foreign;
-use sendstream_common::leading::{Stream, leading_to};
+use sendstream_common::leading::{Leading, Stream, leading_to};
 use sendstream_common::report::name_of;
 
 use crate::args::{Only, Receive};
@@ -75,7 +75,7 @@ pub(crate) fn run(
     }
 }
 
-type Prepared = (Vec<PathBuf>, Selection, Needs, DirectoryDestination);
+type Prepared = (Vec<Leading>, Selection, Needs, DirectoryDestination);
 
 impl Steps<'_> {
     /// Reads the streams, and opens the destination. `None` if there are no streams, which
@@ -112,16 +112,12 @@ impl Steps<'_> {
         let destination = extract::open(builder, &self.options.destination)?;
         let files = self.choose(files, good, only)?;
         let mut history = History::new(temporary, MAX_MEMORY);
-        for (file, new) in &files {
-            self.read(file, &mut history)?;
-            if new.is_some() && new.as_ref() != history.subvolume() {
-                let text = format!(
-                    "{}: contains several subvolumes; with several files or --subvolume, each \
-                     file may contain one only",
-                    name_of(Some(file))
-                );
-                return Err(Refused(text, Some("split it with sendstream split")));
-            }
+        for leading in &files {
+            self.read(&leading.file, &mut history)?;
+            leading.check(history.subvolume()).map_err(|several| {
+                let to_do = "split it with sendstream split";
+                Refused(several.to_string(), Some(to_do))
+            })?;
         }
         let selection = Selection::new(&history, &only.paths).map_err(|error| {
             let to_do = match &error {
@@ -129,30 +125,29 @@ impl Steps<'_> {
                     earlier: Some(_), ..
                 }) => Some("choose the subvolume with --subvolume"),
                 SelectError::NotFound(_) => Some("sendstream list prints the paths"),
-                SelectError::Memory(_) | SelectError::NoSubvolume => None,
+                SelectError::Memory(_) | SelectError::NoSubvolume | SelectError::Path(_) => None,
             };
             Refused(error.to_string(), to_do)
         })?;
         let needs = selection.locate(history);
         let needs = needs.map_err(|error| Refused(error.to_string(), None))?;
-        let files = files.into_iter().map(|(file, _)| file).collect();
         Ok(Some((files, selection, needs, destination)))
     }
 
-    /// The files that lead to the subvolume, in order, each with the only subvolume that it
-    /// may contain if there are several.
+    /// The files that lead to the subvolume, in order.
     fn choose(
         &self,
         files: Vec<PathBuf>,
         good: bool,
         only: &Only,
-    ) -> Result<Vec<(PathBuf, Option<NewSubvolume>)>, Refused> {
+    ) -> Result<Vec<Leading>, Refused> {
+        let others = Some("name only the streams of the subvolume, each with --chain");
         let wanted = only.subvolume.as_deref();
         if !good {
-            return Err("nothing was extracted".to_owned().into());
+            return Err(Refused("nothing was extracted".to_owned(), others));
         }
         if let ([file], None) = (&files[..], wanted) {
-            return Ok(vec![(file.clone(), None)]);
+            return Ok(vec![Leading::alone(file.clone())]);
         }
         let mut streams = Vec::new();
         for file in files {
@@ -160,14 +155,13 @@ impl Steps<'_> {
             match first_subvolume(&mut input) {
                 Ok(Some(new)) => streams.push(Stream { file, new }),
                 Ok(None) => {}
-                Err(error) => return Err(not_readable(&file, &error, input.get())),
+                Err(error) => {
+                    let Refused(text, _) = not_readable(&file, &error, input.get());
+                    return Err(Refused(text, others));
+                }
             }
         }
-        let leading = leading_to(&streams, wanted)?;
-        let leading = leading.into_iter();
-        Ok(leading
-            .map(|it| (it.file.clone(), Some(it.new.clone())))
-            .collect())
+        Ok(leading_to(&streams, wanted)?)
     }
 
     fn open(&self, file: &Path) -> Result<Stoppable<'_>, Refused> {
@@ -205,7 +199,7 @@ impl Steps<'_> {
     /// Reads the streams again, and applies what is selected.
     fn extract(
         &self,
-        files: &[PathBuf],
+        files: &[Leading],
         selection: &Selection,
         needs: &Needs,
         receiver: Receiver<DirectoryDestination>,
@@ -259,14 +253,14 @@ impl Steps<'_> {
 
     fn apply(
         &self,
-        files: &[PathBuf],
+        files: &[Leading],
         needs: &Needs,
         applied: &mut Applied<'_>,
     ) -> Result<(), Stopped> {
         for command in applied.selection.creation() {
             applied.take(command)?;
         }
-        for (number, file) in files.iter().enumerate() {
+        for (number, Leading { file, .. }) in files.iter().enumerate() {
             if !needs.are_in(number) {
                 continue;
             }

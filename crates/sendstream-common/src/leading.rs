@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use btrfs_sendstream::NewSubvolume;
 
+use crate::report::name_of;
 use crate::text::escaped;
 
 /// A stored stream, and the subvolume that it begins with.
@@ -17,16 +18,58 @@ pub struct Stream {
     pub new: NewSubvolume,
 }
 
+/// A file that is read to look into a subvolume.
+#[derive(Clone, Debug)]
+pub struct Leading {
+    /// Its path.
+    pub file: PathBuf,
+    /// The subvolume that it contains, and no other; `None` if it is the only file, which
+    /// may contain several.
+    new: Option<NewSubvolume>,
+}
+
+/// A file that contains several subvolumes, where the files were put in order by the first.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{}: contains several subvolumes; with several files or --subvolume, each file may contain \
+     one only",
+    name_of(Some(file))
+)]
+pub struct Several {
+    file: PathBuf,
+}
+
+impl Leading {
+    /// The only file.
+    pub fn alone(file: PathBuf) -> Self {
+        Self { file, new: None }
+    }
+
+    /// Checks that `last`, the last subvolume in the file, is the one that it begins with.
+    ///
+    /// # Errors
+    /// It is another.
+    pub fn check(&self, last: Option<&NewSubvolume>) -> Result<(), Several> {
+        if self.new.is_none() || self.new.as_ref() == last {
+            return Ok(());
+        }
+        let file = self.file.clone();
+        Err(Several { file })
+    }
+}
+
 /// The streams that lead to the subvolume with this name or UUID, or to the one that is
 /// the parent of no other, in order. If a parent is missing, those after it.
 ///
 /// # Errors
 /// There is no such subvolume, or there are several; the text says which.
-pub fn leading_to<'a>(
-    streams: &'a [Stream],
-    wanted: Option<&OsStr>,
-) -> Result<Vec<&'a Stream>, String> {
-    Ok(chain(streams, target(streams, wanted)?))
+pub fn leading_to(streams: &[Stream], wanted: Option<&OsStr>) -> Result<Vec<Leading>, String> {
+    let chain = chain(streams, target(streams, wanted)?);
+    let leading = chain.into_iter().map(|stream| Leading {
+        file: stream.file.clone(),
+        new: Some(stream.new.clone()),
+    });
+    Ok(leading.collect())
 }
 
 /// The stream of the subvolume that is wanted, or of the one that is the

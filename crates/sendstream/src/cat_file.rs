@@ -11,11 +11,12 @@ use sendstream_common::files::{
     Fetch, FetchError, History, Inapplicable, LocateError, Made, Needs, NotFound, ReadError,
     described,
 };
+use sendstream_common::leading::Leading;
 use sendstream_common::report::name_of;
 use sendstream_common::text::escaped;
 
 use crate::args;
-use crate::chosen::{Leading, choose};
+use crate::chosen::choose;
 use crate::input::Input;
 use crate::output::was_closed;
 use crate::{Failure, Format};

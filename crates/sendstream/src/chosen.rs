@@ -4,9 +4,7 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::path::PathBuf;
 
-use btrfs_sendstream::NewSubvolume;
-use sendstream_common::leading::{Stream, leading_to};
-use sendstream_common::report::name_of;
+use sendstream_common::leading::{Leading, Stream, leading_to};
 use sendstream_common::unpack::Decompress;
 
 use crate::order::beginning;
@@ -20,25 +18,6 @@ pub(crate) struct Chosen {
     pub(crate) good: bool,
 }
 
-/// One of them.
-pub(crate) struct Leading {
-    pub(crate) file: PathBuf,
-    /// The subvolume that it contains, and no other; `None` if it is the only file, which
-    /// may contain several.
-    new: Option<NewSubvolume>,
-}
-
-impl Leading {
-    /// Checks that `last`, the last subvolume in the file, is the one it begins with.
-    pub(crate) fn check(&self, last: Option<&NewSubvolume>) -> Result<(), Failure> {
-        if self.new.is_none() || self.new.as_ref() == last {
-            return Ok(());
-        }
-        let input = name_of(Some(&self.file));
-        Err(Failure::SeveralSubvolumes { input })
-    }
-}
-
 /// Chooses the streams that lead to `subvolume`, from files and directories. `None` if
 /// there are none, which was said.
 pub(crate) fn choose(
@@ -49,8 +28,7 @@ pub(crate) fn choose(
 ) -> Result<Option<Chosen>, Failure> {
     let (files, mut good) = out.stored(inputs, decompress)?;
     if let (true, [file], None) = (good, &files[..], subvolume) {
-        let (file, new) = (file.clone(), None);
-        let streams = vec![Leading { file, new }];
+        let streams = vec![Leading::alone(file.clone())];
         return Ok(Some(Chosen { streams, good }));
     }
     let mut streams = Vec::new();
@@ -70,17 +48,11 @@ pub(crate) fn choose(
         out.error("not all files could be read: choose the subvolume with --subvolume")?;
         return Ok(None);
     }
-    let streams = match leading_to(&streams, subvolume) {
-        Ok(streams) => streams,
+    match leading_to(&streams, subvolume) {
+        Ok(streams) => Ok(Some(Chosen { streams, good })),
         Err(message) => {
             out.error(&message)?;
-            return Ok(None);
+            Ok(None)
         }
-    };
-    let streams = streams.into_iter().map(|stream| Leading {
-        file: stream.file.clone(),
-        new: Some(stream.new.clone()),
-    });
-    let streams = streams.collect();
-    Ok(Some(Chosen { streams, good }))
+    }
 }

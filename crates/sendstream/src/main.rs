@@ -23,6 +23,7 @@ use btrfs_sendstream::inspect::TreeError;
 use btrfs_sendstream::transform::TransformError;
 use clap::Parser;
 use sendstream_common::foreign::Foreign;
+use sendstream_common::leading::Several;
 use sendstream_common::output::{Output, Unwritten};
 use sendstream_common::text;
 
@@ -66,12 +67,9 @@ enum Failure {
     /// See [`CatError`].
     #[error(transparent)]
     Cat(#[from] CatError),
-    /// A file with more than one subvolume, where the files were put in order by the first.
-    #[error(
-        "{input}: contains several subvolumes; with several files or --subvolume, each file may \
-         contain one only"
-    )]
-    SeveralSubvolumes { input: String },
+    /// See [`Several`].
+    #[error(transparent)]
+    SeveralSubvolumes(#[from] Several),
     /// What was written could not be finished.
     #[error("{file}: {error}")]
     Finish {
@@ -174,7 +172,7 @@ fn advice(failure: &Failure) -> String {
         Failure::Input { error, .. } => advice_on_input(error).to_owned(),
         Failure::Tree { error, .. } => advice_on_tree(error).to_owned(),
         Failure::Cat(error) => error.advice().to_owned(),
-        Failure::SeveralSubvolumes { .. } => SPLIT.to_owned(),
+        Failure::SeveralSubvolumes(_) => SPLIT.to_owned(),
         Failure::Stream { .. }
         | Failure::Contradiction { .. }
         | Failure::File { .. }

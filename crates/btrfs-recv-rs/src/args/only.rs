@@ -63,6 +63,11 @@ pub(crate) struct Only {
 impl Only {
     /// Takes the value of `--only`.
     pub(super) fn add(&mut self, value: OsString) -> Result<(), UsageError> {
+        // Of a variable that is not set, not everything.
+        if value.is_empty() {
+            let option = ONLY;
+            return Err(UsageError::Value { option, value });
+        }
         let path = user_path(&value).map_err(|error| UsageError::unusable(ONLY, value, error))?;
         self.paths.push(path);
         Ok(())

@@ -106,7 +106,7 @@ fn each_path_alone_is_as_in_the_whole() {
         for path in all.keys() {
             let into = tempfile::tempdir().unwrap();
             let mut option = b"--only=".to_vec();
-            option.extend_from_slice(path);
+            option.extend_from_slice(if path.is_empty() { b"." } else { path });
             let subvolume = format!("--subvolume={name}");
             let args = [
                 OsStr::from_bytes(&option),
@@ -293,6 +293,10 @@ fn options_that_do_not_fit_are_refused() {
         (
             &["--extract", "--only=../x", &file],
             "invalid value for --only: '../x'",
+        ),
+        (
+            &["--extract", "--only=", &file],
+            "invalid value for --only: ''",
         ),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_btrfs-recv-rs"));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{Read, Seek, Write};
 
-use btrfs_sendstream::{Bytes, Command, CommandRef, NewSubvolume, StreamPath};
+use btrfs_sendstream::{Bytes, Command, CommandRef, NewSubvolume, PathError, StreamPath};
 
 use super::fetch::Needs;
 use super::memory::{Memory, OutOfMemory};
@@ -47,6 +47,9 @@ pub enum SelectError {
     /// See [`OutOfMemory`].
     #[error(transparent)]
     Memory(#[from] OutOfMemory),
+    /// Names in the streams that make no path.
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// The streams contain no subvolume.
     #[error("the streams contain no subvolume")]
     NoSubvolume,
@@ -194,12 +197,9 @@ impl<S: Read + Write + Seek> Chooser<'_, S> {
                 } else {
                     [path.as_bytes(), b"/", name].concat()
                 };
-                // Its components are names of the streams, and its length is that of a
-                // path that can be created.
-                if let Ok(below) = StreamPath::parse(Bytes::from(below)) {
-                    self.memory.take(2 * below.as_bytes().len() as u64)?;
-                    waiting.push((below, child));
-                }
+                let below = StreamPath::parse(Bytes::from(below))?;
+                self.memory.take(2 * below.as_bytes().len() as u64)?;
+                waiting.push((below, child));
             }
         }
         Ok(())
