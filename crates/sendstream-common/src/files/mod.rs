@@ -42,11 +42,12 @@ pub use names::{Made, Node};
 pub use needs::LocateError;
 pub use selection::{SelectError, Selection};
 
-/// `FALLOC_FL_*` of `linux/falloc.h`.
+/// The modes of fallocate that btrfs takes (`FALLOC_FL_*` of `linux/falloc.h`). To punch a
+/// hole without keeping the size is an error.
 const KEEP_SIZE: u32 = 1;
-const PUNCH_HOLE: u32 = 2;
+const PUNCH_HOLE: u32 = 2 | KEEP_SIZE;
 const ZERO_RANGE: u32 = 0x10;
-const UNSHARE: u32 = 0x40;
+const ZERO_RANGE_KEEPING_SIZE: u32 = ZERO_RANGE | KEEP_SIZE;
 
 /// Why a stream cannot be read, or does not follow those before it.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +98,7 @@ pub enum Inapplicable {
     /// The range to clone and its copy overlap.
     #[error("the range is cloned to itself")]
     Overlap,
-    /// A mode of fallocate that no sender uses.
+    /// A mode of fallocate that btrfs does not take.
     #[error("fallocate with mode {0:#x} is not supported")]
     Mode(u32),
     /// See [`ReadError::Temporary`].
@@ -241,7 +242,7 @@ impl<S: Read + Write + Seek> History<S> {
             let command = match reader.next_item()? {
                 None => return Ok(()),
                 Some(Item::Command(command)) => command,
-                // A header: the reader refuses unknown commands.
+                // A header, or an unknown command that the caller allows.
                 Some(_) => continue,
             };
             if let Err(error) = self.apply(&command, position) {
@@ -333,9 +334,10 @@ impl<S: Read + Write + Seek> History<S> {
                 len,
             } => {
                 let (offset, len) = (*offset, *len);
-                match mode & !KEEP_SIZE {
-                    0 | UNSHARE => {}
-                    PUNCH_HOLE | ZERO_RANGE => {
+                match *mode {
+                    // Space is allocated, and the content stays.
+                    0 | KEEP_SIZE => {}
+                    PUNCH_HOLE | ZERO_RANGE | ZERO_RANGE_KEEPING_SIZE => {
                         self.write(path, position, Did::Zeros { offset, len })?;
                     }
                     _ => return Err(Inapplicable::Mode(*mode)),

@@ -464,6 +464,7 @@ fn nothing_wrong_is_printed() {
             "before the end of the range",
         ),
         (vec![clone(("g", 1), 2, 1, ("g", 0))], "cloned to itself"),
+        (vec![fallocate("f", 2, 0, 1)], "mode 0x2 is not supported"),
         (vec![fallocate("f", 8, 0, 1)], "mode 0x8 is not supported"),
         (vec![write("h", 0, "x")], "does not exist"),
     ] {
