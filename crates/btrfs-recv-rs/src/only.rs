@@ -271,7 +271,9 @@ impl Steps<'_> {
                 FetchError::Stream(error) => {
                     Stopped::Refused(not_readable(file, &error, input.get()))
                 }
-                error @ (FetchError::Data { .. } | FetchError::Changed) => {
+                error @ (FetchError::Data { .. }
+                | FetchError::Part { .. }
+                | FetchError::Changed) => {
                     let text = format!("{}: {error}", name_of(Some(file)));
                     Stopped::Refused(text.into())
                 }

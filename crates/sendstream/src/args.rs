@@ -83,8 +83,8 @@ pub(crate) enum Request {
     /// `verify`; streams of other subvolumes are ignored. If no PATH is given, reads
     /// standard input.
     ///
-    /// Nothing is printed if one of the streams is damaged, truncated or missing. A
-    /// parent has to have the UUID and the transid that the stream names. With
+    /// Nothing is printed if one of the streams is damaged, truncated or missing; of a
+    /// stream with an index (see `index`), only the index is read. A parent has to have the UUID and the transid that the stream names. With
     /// several files or --subvolume, each file may contain one subvolume only.
     ///
     /// For each name in the subvolume, uses less than 1 KiB of memory (for a directory
@@ -97,8 +97,8 @@ pub(crate) enum Request {
     /// them: PATH is its path in the subvolume, as `list` prints it, without escapes.
     /// FILEs are files and directories of stored streams.
     ///
-    /// Each stream is read completely and checked; those that contain data of the file
-    /// are read a second time. Nothing is printed before the content is complete, and
+    /// A stream without an index (see `index`) is read completely and checked. The data
+    /// of the file is then read in a second pass. Nothing is printed before the content is complete, and
     /// nothing at all if one of the streams is damaged, truncated or missing. Holes are
     /// printed as zeros. A symbolic link is not followed: its target is in the error.
     /// If the data was cloned from a subvolume that is not a parent, or a parent of a
@@ -110,6 +110,21 @@ pub(crate) enum Request {
     /// temporary directory (see TMPDIR) needs space for the file, and 48 bytes for each
     /// command in the streams.
     CatFile(CatFile),
+    /// Write an index beside each stream, for `list` and `cat-file`.
+    ///
+    /// The index of FILE is FILE.index: what the stream does, without its data. `list`
+    /// then reads the index only, and `cat-file` the index and the data of the file (of
+    /// a compressed stream, everything before that data has to be unpacked, too).
+    /// PATHs are files and directories, which are searched as by `verify`. Each stream
+    /// is read completely and checked. An index is replaced if it exists.
+    ///
+    /// An index is used if the stream has the size and the time of the last change that
+    /// it had, and the same bytes at both ends, and if the index belongs to the owner of
+    /// the stream or to root. Otherwise a warning is printed, and the stream is read.
+    /// With an index, damage of the stream is noticed only where it is read;
+    /// `--no-index` reads all of it. Needs about 100 bytes for each command of the
+    /// stream, and the temporary directory (see TMPDIR) 8.
+    Index(Index),
     /// Print the commands of streams.
     ///
     /// `text` is the format of `btrfs receive --dump`. `json` is one object to a
@@ -254,6 +269,9 @@ pub(crate) struct List {
     /// this option, paths are escaped as `dump` does.
     #[arg(short = '0', long, conflicts_with = "long")]
     pub(crate) null: bool,
+    /// Read the streams completely, although they have an index.
+    #[arg(long)]
+    pub(crate) no_index: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -270,6 +288,18 @@ pub(crate) struct CatFile {
     /// or UUID. By default, the one that is not the parent of another.
     #[arg(long, value_name = "NAME|UUID")]
     pub(crate) subvolume: Option<OsString>,
+    /// Read the streams completely, although they have an index.
+    #[arg(long)]
+    pub(crate) no_index: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Index {
+    /// Files and directories of stored streams.
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) unpack: Unpack,
 }
 
 #[derive(Debug, clap::Args)]

@@ -9,14 +9,16 @@ use std::path::Path;
 use btrfs_sendstream::{CommandRef, Reader};
 use sendstream_common::files::{
     Fetch, FetchError, History, Inapplicable, LocateError, Made, Needs, NotFound, ReadError,
-    described,
+    described, name_of_index,
 };
+use sendstream_common::foreign::MAGIC;
 use sendstream_common::leading::Leading;
 use sendstream_common::report::name_of;
 use sendstream_common::text::escaped;
 
 use crate::args;
 use crate::chosen::choose;
+use crate::index;
 use crate::input::Input;
 use crate::output::was_closed;
 use crate::{Failure, Format};
@@ -143,6 +145,13 @@ fn read(
         let input = name_of(file);
         return Err(CatError::Once { input }.into());
     }
+    if !options.no_index
+        && let Some(index) = index::of(&stream.file)
+    {
+        let input = name_of(Some(&name_of_index(&stream.file)));
+        let read = history.read_index(&index);
+        return Ok(read.map_err(|error| CatError::Read { input, error })?);
+    }
     let mut input = Input::open(file, options.unpack.decompress)?;
     match history.read(&mut Reader::new(&mut input)) {
         Ok(()) => Ok(()),
@@ -169,6 +178,14 @@ impl Fetch for Content {
     }
 }
 
+/// The file of a stream that is not compressed.
+fn unpacked(stream: &Path) -> Option<File> {
+    let mut start = [0; MAGIC.len()];
+    let file = File::open(stream).ok()?;
+    file.read_exact_at(&mut start, 0).ok()?;
+    (start == MAGIC).then_some(file)
+}
+
 /// Reads the streams again, and puts the content together in a temporary file, so that
 /// nothing is printed if a part of it is missing.
 fn fetch(
@@ -186,12 +203,14 @@ fn fetch(
         }
         let input = Input::open(Some(&stream.file), options.unpack.decompress)?;
         let name = input.name();
-        needs
-            .fetch(number, &mut Reader::new(input), &mut content)
-            .map_err(|error| match error {
-                FetchError::Sink(error) => CatError::Temporary { error },
-                error => CatError::Fetch { input: name, error },
-            })?;
+        let fetched = match unpacked(&stream.file) {
+            Some(mut file) => needs.fetch_parts(number, &mut file, &mut content),
+            None => needs.fetch(number, &mut Reader::new(input), &mut content),
+        };
+        fetched.map_err(|error| match error {
+            FetchError::Sink(error) => CatError::Temporary { error },
+            error => CatError::Fetch { input: name, error },
+        })?;
     }
     Ok(content.0)
 }

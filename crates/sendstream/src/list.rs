@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use btrfs_sendstream::inspect::{Device, InodeKind, LocalTime, Tree, TreeEntry, push_escaped};
-use btrfs_sendstream::{Item, Reader};
+use btrfs_sendstream::{Item, Position, Reader};
 use sendstream_common::dump::FLUSH_AT;
-use sendstream_common::files::operation;
+use sendstream_common::files::{Index, ReadError, name_of_index, operation};
+use sendstream_common::report::name_of;
 use sendstream_common::zone::{SystemZone, local_time};
 
 use crate::args;
+use crate::cat_file::CatError;
 use crate::chosen;
+use crate::index;
 use crate::input::Input;
 use crate::{Failure, Output};
 
@@ -59,10 +62,33 @@ fn read(
         return Ok(None);
     };
     for stream in &chosen.streams {
-        replay(Some(&stream.file), options, tree)?;
+        let index = (!options.no_index).then(|| index::of(&stream.file));
+        match index.flatten() {
+            Some(index) => replay_index(&index, &stream.file, tree)?,
+            None => replay(Some(&stream.file), options, tree)?,
+        }
         stream.check(tree.subvolume())?;
     }
     Ok(Some(chosen.good))
+}
+
+/// Applies the streams of an index to the tree.
+fn replay_index(index: &Index, stream: &Path, tree: &mut Tree) -> Result<(), Failure> {
+    let read = index.read(|indexed| {
+        let command = &indexed.command;
+        tree.apply(command).map_err(|error| ReadError::Command {
+            operation: operation(command),
+            error: Box::new(error.into()),
+            at: Position {
+                offset: indexed.position,
+                ..Position::default()
+            },
+        })
+    });
+    read.map_err(|error| {
+        let input = name_of(Some(&name_of_index(stream)));
+        CatError::Read { input, error }.into()
+    })
 }
 
 /// Applies the streams in a file to the tree.

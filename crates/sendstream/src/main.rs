@@ -5,6 +5,7 @@ mod cat_file;
 mod chosen;
 mod diff;
 mod dump;
+mod index;
 mod input;
 mod list;
 #[cfg(test)]
@@ -138,6 +139,7 @@ fn run(args: Args) -> Result<bool, Failure> {
         Request::Order(options) => return order::run(&options),
         Request::List(options) => return list::run(&options),
         Request::CatFile(options) => return cat_file::run(&options),
+        Request::Index(options) => return index::run(&options),
         Request::Split(options) => split::run(&options, args.verbose),
         Request::Upgrade(options) => {
             transforms::upgrade(&options, Destination::open(&options.io)?, args.verbose)

@@ -1,16 +1,22 @@
 //! The second reading: the commands that are needed.
 
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 
 use btrfs_sendstream::decompress::{DecodeError, Decompressor};
-use btrfs_sendstream::{Command, CommandRef, Item, Position, Reader};
+use btrfs_sendstream::{
+    Command, CommandRef, Encoder, Item, Position, Reader, SubvolumeName, Uuid, Version,
+};
 
 use super::needs::{Need, What};
 use super::operation;
 
 /// The commands that made what is wanted, in the order of the streams.
 #[derive(Debug)]
-pub struct Needs(Vec<Need>);
+pub struct Needs {
+    needs: Vec<Need>,
+    /// The version of the stream, from a byte of a file on.
+    versions: Vec<(u32, u64, Version)>,
+}
 
 /// Why what is needed could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +33,14 @@ pub enum FetchError<E> {
         error: DecodeError,
         /// Its place.
         at: Position,
+    },
+    /// A command that was read alone is damaged, or cannot be read.
+    #[error("{} (byte {position})", error.kind())]
+    Part {
+        /// Why.
+        error: btrfs_sendstream::Error,
+        /// The byte of the stream where the command begins.
+        position: u64,
     },
     /// The stream is not the one that was read before.
     #[error("the file was changed while it was read")]
@@ -55,15 +69,15 @@ pub trait Fetch {
 }
 
 impl Needs {
-    pub(super) fn new(needs: Vec<Need>) -> Self {
-        Self(needs)
+    pub(super) fn new(needs: Vec<Need>, versions: Vec<(u32, u64, Version)>) -> Self {
+        Self { needs, versions }
     }
 
     fn of_file(&self, file: usize) -> &[Need] {
         let file = u32::try_from(file).unwrap_or(u32::MAX);
-        let begin = self.0.partition_point(|need| need.file < file);
-        let end = self.0.partition_point(|need| need.file <= file);
-        self.0.get(begin..end).unwrap_or_default()
+        let begin = self.needs.partition_point(|need| need.file < file);
+        let end = self.needs.partition_point(|need| need.file <= file);
+        self.needs.get(begin..end).unwrap_or_default()
     }
 
     /// Whether anything in a file of the chain, numbered from 0, is needed.
@@ -101,26 +115,101 @@ impl Needs {
             }
             needs = rest;
             if let Err(error) = hand_over(here, &command, &mut decompressor, to) {
-                return Err(match error {
-                    Failed::Data(error) => FetchError::Data {
-                        operation: operation(&command),
-                        error,
-                        at: reader.position(),
-                    },
-                    Failed::Changed => FetchError::Changed,
-                    Failed::Sink(error) => FetchError::Sink(error),
-                });
+                let operation = operation(&command);
+                let at = reader.position();
+                return Err(error.of(operation, at));
             }
         }
         Ok(())
     }
+
+    /// Does the same with a file that is not compressed, of which only the needed commands
+    /// are read.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub fn fetch_parts<S: Read + Seek, F: Fetch>(
+        &self,
+        file: usize,
+        source: &mut S,
+        to: &mut F,
+    ) -> Result<(), FetchError<F::Error>> {
+        let mut decompressor = Decompressor::new();
+        let mut needs = self.of_file(file);
+        while let Some(&Need { position, file, .. }) = needs.first() {
+            let count = needs.partition_point(|need| need.position <= position);
+            let (here, rest) = needs.split_at(count);
+            needs = rest;
+            let failed = |error| FetchError::Part { error, position };
+            let begin = self.beginning(file, position).map_err(failed)?;
+            let sought = source.seek(SeekFrom::Start(position));
+            sought.map_err(|error| failed(error.into()))?;
+            let input = (&begin[..]).chain(&mut *source);
+            let mut reader = Reader::builder().exact(true).build(input);
+            for _ in 0..BEGINNING {
+                reader.next_item().map_err(failed)?;
+            }
+            let Some(Item::Command(command)) = reader.next_item().map_err(failed)? else {
+                return Err(FetchError::Changed);
+            };
+            if let Err(error) = hand_over(here, &command, &mut decompressor, to) {
+                let at = Position {
+                    offset: position,
+                    ..Position::default()
+                };
+                return Err(error.of(operation(&command), at));
+            }
+        }
+        Ok(())
+    }
+
+    /// The header and the first command of a stream of the version that the stream has at
+    /// this byte of a file.
+    fn beginning(&self, file: u32, position: u64) -> Result<Vec<u8>, btrfs_sendstream::Error> {
+        let begun = self
+            .versions
+            .partition_point(|(of, from, _)| (*of, *from) <= (file, position));
+        let version = begun.checked_sub(1).and_then(|at| self.versions.get(at));
+        let version = version.map_or(Version::V1, |(.., version)| *version);
+        let (mut encoder, mut bytes) = (Encoder::new(), Vec::new());
+        encoder.header(version, &mut bytes)?;
+        // No command may come before it.
+        if let Ok(name) = SubvolumeName::parse(&b"part"[..]) {
+            let (uuid, ctransid) = (Uuid::max(), 0);
+            let first = Command::Subvol {
+                name,
+                uuid,
+                ctransid,
+            };
+            encoder.command(&first, &mut bytes)?;
+        }
+        Ok(bytes)
+    }
 }
+
+/// Items in the bytes of [`Needs::beginning`].
+const BEGINNING: usize = 2;
 
 /// Why one command could not be handed over.
 enum Failed<E> {
     Data(DecodeError),
     Changed,
     Sink(E),
+}
+
+impl<E> Failed<E> {
+    /// The error for a command at this place.
+    fn of(self, operation: String, at: Position) -> FetchError<E> {
+        match self {
+            Self::Data(error) => FetchError::Data {
+                operation,
+                error,
+                at,
+            },
+            Self::Changed => FetchError::Changed,
+            Self::Sink(error) => FetchError::Sink(error),
+        }
+    }
 }
 
 /// Hands over what is needed of one command.

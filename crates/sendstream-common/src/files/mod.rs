@@ -13,6 +13,7 @@
 //! has 48 bytes for each command that changes an inode.
 
 mod fetch;
+mod index;
 mod log;
 mod memory;
 mod names;
@@ -27,7 +28,7 @@ use std::io::{self, Read, Seek, Write};
 use btrfs_sendstream::inspect::{InodeKind, Tree, TreeError};
 use btrfs_sendstream::{
     Bytes, CloneRange, Command, CommandRef, Item, NewSubvolume, PathError, Position, Reader,
-    SourceId, StreamPath, SubvolumeName,
+    SourceId, StreamPath, SubvolumeName, Version,
 };
 
 use crate::text::escaped;
@@ -37,6 +38,7 @@ use names::{Found, Names, State};
 use needs::{Wanted, XATTR};
 
 pub use fetch::{Fetch, FetchError, Needs};
+pub use index::{Index, IndexError, Indexed, MAGIC, name_of_index, write_index};
 pub use memory::OutOfMemory;
 pub use names::{Made, Node};
 pub use needs::LocateError;
@@ -205,6 +207,8 @@ pub struct History<S: Write> {
     files: u32,
     /// Clone sources that are not in the chain.
     outside: Vec<SourceId>,
+    /// The version of the stream, from a byte of a file on.
+    versions: Vec<(u32, u64, Version)>,
     memory: Memory,
     max_memory: u64,
 }
@@ -220,6 +224,7 @@ impl<S: Read + Write + Seek> History<S> {
             subvolumes: Vec::new(),
             files: 0,
             outside: Vec::new(),
+            versions: Vec::new(),
             memory: Memory::new(max_memory),
             max_memory,
         }
@@ -235,17 +240,19 @@ impl<S: Read + Write + Seek> History<S> {
     /// # Errors
     /// See [`ReadError`]. The history is of no more use.
     pub fn read<R: Read>(&mut self, reader: &mut Reader<R>) -> Result<(), ReadError> {
-        self.note(0, 0, Did::File).map_err(ReadError::Temporary)?;
-        self.files += 1;
+        self.begin_file()?;
         loop {
-            let position = reader.consumed();
+            let (position, version) = (reader.consumed(), reader.version());
             let command = match reader.next_item()? {
                 None => return Ok(()),
                 Some(Item::Command(command)) => command,
                 // A header, or an unknown command that the caller allows.
                 Some(_) => continue,
             };
-            if let Err(error) = self.apply(&command, position) {
+            let applied = self
+                .note_version(position, version)
+                .and_then(|()| self.apply(&command, position, false));
+            if let Err(error) = applied {
                 return Err(ReadError::Command {
                     operation: operation(&command),
                     error: Box::new(error),
@@ -253,6 +260,52 @@ impl<S: Read + Write + Seek> History<S> {
                 });
             }
         }
+    }
+
+    /// Reads the index of the next file of the chain instead.
+    ///
+    /// # Errors
+    /// See [`ReadError`]. The history is of no more use.
+    pub fn read_index(&mut self, index: &Index) -> Result<(), ReadError> {
+        self.begin_file()?;
+        index.read(|indexed| {
+            let Indexed {
+                command, position, ..
+            } = &indexed;
+            let applied = self
+                .note_version(*position, Some(indexed.version))
+                .and_then(|()| self.apply(command, *position, indexed.has_data));
+            applied.map_err(|error| ReadError::Command {
+                operation: operation(command),
+                error: Box::new(error),
+                at: Position {
+                    offset: *position,
+                    ..Position::default()
+                },
+            })
+        })
+    }
+
+    fn begin_file(&mut self) -> Result<(), ReadError> {
+        self.note(0, 0, Did::File).map_err(ReadError::Temporary)?;
+        self.files += 1;
+        Ok(())
+    }
+
+    fn note_version(
+        &mut self,
+        position: u64,
+        version: Option<Version>,
+    ) -> Result<(), Inapplicable> {
+        let version = version.unwrap_or(Version::V1);
+        let file = self.files - 1;
+        let last = self.versions.last();
+        if last.is_none_or(|last| (last.0, last.2) != (file, version)) {
+            self.memory
+                .take(2 * size_of::<(u32, u64, Version)>() as u64)?;
+            self.versions.push((file, position, version));
+        }
+        Ok(())
     }
 
     fn note(&mut self, node: Node, position: u64, did: Did) -> io::Result<()> {
@@ -268,7 +321,14 @@ impl<S: Read + Write + Seek> History<S> {
         count.saturating_sub(1)
     }
 
-    fn apply(&mut self, command: &CommandRef<'_>, position: u64) -> Result<(), Inapplicable> {
+    /// Applies a command that begins at this byte of its file. `has_data` is whether
+    /// UPDATE_EXTENT stands for data.
+    fn apply(
+        &mut self,
+        command: &CommandRef<'_>,
+        position: u64,
+        has_data: bool,
+    ) -> Result<(), Inapplicable> {
         self.tree.apply(command)?;
         match command {
             Command::Subvol { .. } | Command::Snapshot { .. } => {
@@ -311,7 +371,12 @@ impl<S: Read + Write + Seek> History<S> {
             }
             Command::UpdateExtent { path, offset, len } => {
                 let (offset, len) = (*offset, *len);
-                self.write(path, position, Did::NoData { offset, len })?;
+                let did = if has_data {
+                    Did::Data { offset, len }
+                } else {
+                    Did::NoData { offset, len }
+                };
+                self.write(path, position, did)?;
                 self.grow(path, offset, len)?;
             }
             Command::Clone(clone) => {
@@ -501,7 +566,7 @@ impl<S: Read + Write + Seek> History<S> {
         want(&mut wanted)?;
         let outside = self.outside;
         self.log.backwards(|record| wanted.take(record, &outside))?;
-        Ok(Needs::new(wanted.into_needs()))
+        Ok(Needs::new(wanted.into_needs(), self.versions))
     }
 }
 

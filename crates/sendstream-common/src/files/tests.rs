@@ -87,7 +87,7 @@ fn names_reach_the_limit() {
     let paths = (0..10_000).map(|number| format!("{number:0200}"));
     let mut results = paths.map(|at| {
         let path = path(&at);
-        history.apply(&Command::Mkfile { path, ino: 257 }, 0)
+        history.apply(&Command::Mkfile { path, ino: 257 }, 0, false)
     });
     let error = results.find_map(Result::err).unwrap();
     assert!(matches!(

@@ -4,6 +4,7 @@ mod cat_file;
 mod command;
 mod dump;
 mod hostile;
+mod index;
 mod json;
 mod list;
 mod streams;

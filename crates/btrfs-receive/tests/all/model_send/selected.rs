@@ -50,14 +50,17 @@ fn each_alone(inputs: &[Vec<u8>], tree: &Tree) -> Result<(), String> {
             .find(&entry.path)
             .map_err(|error| error.to_string())?;
         let mut content = Content(vec![0; size as usize]);
+        let mut by_parts = Content(vec![0; size as usize]);
         let needs = history.content(file).map_err(|error| error.to_string())?;
         for (number, input) in inputs.iter().enumerate() {
             let fetched = needs.fetch(number, &mut Reader::new(&input[..]), &mut content);
             fetched.map_err(|error| error.to_string())?;
+            let fetched = needs.fetch_parts(number, &mut Cursor::new(&input[..]), &mut by_parts);
+            fetched.map_err(|error| error.to_string())?;
         }
         let mut bytes = vec![0; expected.size() as usize];
         expected.read_at(0, &mut bytes);
-        if content.0 != bytes {
+        if content.0 != bytes || by_parts.0 != bytes {
             return Err(format!("{:?} has other content", entry.path));
         }
     }
