@@ -1,15 +1,13 @@
 //! `--extract`: into a plain directory, and the list of what it does not keep.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
-use btrfs_receive::{DirectoryDestination, DirectoryDestinationBuilder, OpenError, Receiver};
-use sendstream_common::json;
+use btrfs_receive::{DirectoryDestination, Receiver};
 
 use crate::args::{Extract, Receive};
+use crate::directory;
 use crate::input::Input;
-use crate::messages::{Made, Messages, strerror};
+use crate::messages::{Made, Messages};
 use crate::only;
 use crate::receive::{how, run, supervised};
 use crate::sandbox::{self, Filesystem, Reach};
@@ -50,7 +48,7 @@ fn prepare<'s>(
     let file = receive.input.as_deref();
     // Before the destination, so that a relative name means what it says.
     let input = Input::open(file, receive.decompress, Some(signals))?;
-    let builder = builder(report)?;
+    let builder = directory::builder(report)?;
     if receive.sandbox {
         let reach = Reach {
             destination: &receive.destination,
@@ -61,30 +59,5 @@ fn prepare<'s>(
         };
         sandbox::enter(&reach, messages)?;
     }
-    Ok((input, open(builder, &receive.destination)?))
-}
-
-/// The settings of the destination, which lists losses in `report`.
-pub(crate) fn builder(report: Option<&Path>) -> Result<DirectoryDestinationBuilder, String> {
-    let mut builder = DirectoryDestination::builder();
-    if let Some(path) = report {
-        let cannot = |error| format!("cannot write {}: {}", path.display(), strerror(&error));
-        let mut list = File::create(path).map_err(cannot)?;
-        builder = builder.losses(move |item| list.write_all(&json::line(item)));
-    }
-    Ok(builder)
-}
-
-pub(crate) fn open(
-    builder: DirectoryDestinationBuilder,
-    directory: &Path,
-) -> Result<DirectoryDestination, String> {
-    builder.open(directory).map_err(|error| match error {
-        OpenError::System { path, error, .. } => format!(
-            "cannot open destination directory {}: {}",
-            path.display(),
-            strerror(&error)
-        ),
-        other => other.to_string(),
-    })
+    Ok((input, directory::open(builder, &receive.destination)?))
 }

@@ -7,6 +7,7 @@ mod btrfs;
 mod buffer;
 mod chain;
 mod digest;
+mod directory;
 mod dry_run;
 mod dump;
 mod extract;

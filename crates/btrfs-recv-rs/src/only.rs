@@ -16,7 +16,7 @@ use sendstream_common::report::name_of;
 
 use crate::args::{Only, Receive};
 use crate::chain;
-use crate::extract;
+use crate::directory;
 use crate::input::Input;
 use crate::messages::{Messages, strerror};
 use crate::privilege;
@@ -98,7 +98,7 @@ impl Steps<'_> {
         }
         // What the sandbox would not allow.
         let temporary = temporary()?;
-        let builder = extract::builder(report)?.partial(true);
+        let builder = directory::builder(report)?.partial(true);
         if self.options.sandbox {
             let reach = Reach {
                 destination: &self.options.destination,
@@ -109,7 +109,7 @@ impl Steps<'_> {
             };
             sandbox::enter(&reach, messages)?;
         }
-        let destination = extract::open(builder, &self.options.destination)?;
+        let destination = directory::open(builder, &self.options.destination)?;
         let files = self.choose(files, good, only)?;
         let mut history = History::new(temporary, MAX_MEMORY);
         for leading in &files {

@@ -8,7 +8,7 @@ use btrfs_sendstream::{
 };
 
 use super::needs::{Need, What};
-use super::operation;
+use super::words::operation;
 
 /// The commands that made what is wanted, in the order of the streams.
 #[derive(Debug)]

@@ -6,10 +6,10 @@ use std::io::{Read, Seek, Write};
 use btrfs_sendstream::{Bytes, Command, CommandRef, NewSubvolume, PathError, StreamPath};
 
 use super::fetch::Needs;
+use super::history::{History, NotFound};
 use super::memory::{Memory, OutOfMemory};
 use super::names::{Made, Node, ROOT};
 use super::needs::LocateError;
-use super::{History, NotFound};
 
 /// What a name is reckoned to cost, besides twice the bytes of its path.
 const ENTRY_COST: u64 = 256;

@@ -2,7 +2,9 @@
 
 use std::io::Cursor;
 
-use btrfs_sendstream::{Encoder, Uuid, Version};
+use btrfs_sendstream::{
+    CloneRange, Command, CommandRef, Encoder, Reader, StreamPath, SubvolumeName, Uuid, Version,
+};
 
 use super::*;
 
