@@ -90,6 +90,14 @@ _btrfs_recv_rs() {
             _btrfs_recv_rs_reply -f
             return
             ;;
+        --only)
+            :
+            return
+            ;;
+        --subvolume)
+            :
+            return
+            ;;
         --size)
             :
             return
@@ -101,7 +109,7 @@ _btrfs_recv_rs() {
     esac
     if [[ $cur == -* ]]; then
         compopt +o filenames
-        _btrfs_recv_rs_reply -W '-f --decompress --tee -e -C --chroot -E --max-errors --chain -m --force-decompress --test-encoded --digest --sandbox --name --on-error --exclude-xattr --no-fileattr --allow-unknown --zeros --accept --parent --clone-source --writable --replace --keep-old --delete-old --atomic --resumable --checkpoint-every --state-dir --status --abandon --dump --extract --extract-report --dry-run --serve -h --help -V --version --progress --size --buffer --json -q --quiet -v --verbose'
+        _btrfs_recv_rs_reply -W '-f --decompress --tee -e -C --chroot -E --max-errors --chain -m --force-decompress --test-encoded --digest --sandbox --name --on-error --exclude-xattr --no-fileattr --allow-unknown --zeros --accept --parent --clone-source --writable --replace --keep-old --delete-old --atomic --resumable --checkpoint-every --state-dir --status --abandon --dump --extract --extract-report --only --subvolume --dry-run --serve -h --help -V --version --progress --size --buffer --json -q --quiet -v --verbose'
     else
         _btrfs_recv_rs_reply -f
     fi

@@ -35,6 +35,8 @@ complete -c btrfs-recv-rs -l abandon -d 'remove unfinished receives from PATH: a
 complete -c btrfs-recv-rs -l dump -d 'print the commands of the stream instead of receiving'
 complete -c btrfs-recv-rs -l extract -d 'receive into DIR, a plain directory on any filesystem; needs no root'
 complete -c btrfs-recv-rs -l extract-report -r -F -d 'list metadata that cannot be extracted in FILE, as JSON lines'
+complete -c btrfs-recv-rs -l only -x -d 'with --extract, extract only PATH and what is below it, from the streams of one subvolume; may be repeated'
+complete -c btrfs-recv-rs -l subvolume -x -d 'with --only, the subvolume to extract from, if the streams contain several'
 complete -c btrfs-recv-rs -l dry-run -d 'check whether the stream can be received into PATH, without changes'
 complete -c btrfs-recv-rs -l serve -d 'do what another host asks for by ssh, if --accept allows it; for authorized_keys'
 complete -c btrfs-recv-rs -s h -l help -d 'print this help'

@@ -146,7 +146,7 @@ fn check(
 
 /// The files that `sources` stand for, and whether everything could be looked
 /// at. `None` if there are none, which was said.
-fn files(
+pub(crate) fn files(
     sources: &[PathBuf],
     options: &Receive,
     messages: &mut Messages,

@@ -1,15 +1,14 @@
 //! `--extract`: into a plain directory, and the list of what it does not keep.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
-use btrfs_receive::{DirectoryDestination, OpenError, Receiver};
-use sendstream_common::json;
+use btrfs_receive::{DirectoryDestination, Receiver};
 
 use crate::args::{Extract, Receive};
+use crate::directory;
 use crate::input::Input;
-use crate::messages::{Made, Messages, strerror};
+use crate::messages::{Made, Messages};
+use crate::only;
 use crate::receive::{how, run, supervised};
 use crate::sandbox::{self, Filesystem, Reach};
 use crate::signals::Signals;
@@ -22,22 +21,25 @@ pub(crate) fn command(options: &Extract) -> bool {
         .reader("btrfs-recv-rs --extract DIR")
         .json(options.receive.json);
     let report = options.report.as_deref();
-    let extract = |receive: &Receive, cancel, signals: &Signals, messages: &mut Messages| match open(
-        receive, report, signals, messages,
-    ) {
-        Ok((input, destination)) => {
-            let mut receiver = Receiver::with_options(destination, how(receive, cancel));
-            run(&mut receiver, input, receive, messages)
+    let extract = |receive: &Receive, cancel, signals: &Signals, messages: &mut Messages| {
+        if let Some(only) = &options.only {
+            return only::run(only, receive, report, cancel, signals, messages);
         }
-        Err(text) => {
-            messages.error(text);
-            false
+        match prepare(receive, report, signals, messages) {
+            Ok((input, destination)) => {
+                let mut receiver = Receiver::with_options(destination, how(receive, cancel));
+                run(&mut receiver, input, receive, messages)
+            }
+            Err(text) => {
+                messages.error(text);
+                false
+            }
         }
     };
     supervised(&options.receive, messages, extract)
 }
 
-fn open<'s>(
+fn prepare<'s>(
     receive: &Receive,
     report: Option<&Path>,
     signals: &'s Signals,
@@ -46,12 +48,7 @@ fn open<'s>(
     let file = receive.input.as_deref();
     // Before the destination, so that a relative name means what it says.
     let input = Input::open(file, receive.decompress, Some(signals))?;
-    let mut builder = DirectoryDestination::builder();
-    if let Some(path) = report {
-        let cannot = |error| format!("cannot write {}: {}", path.display(), strerror(&error));
-        let mut list = File::create(path).map_err(cannot)?;
-        builder = builder.losses(move |item| list.write_all(&json::line(item)));
-    }
+    let builder = directory::builder(report)?;
     if receive.sandbox {
         let reach = Reach {
             destination: &receive.destination,
@@ -62,15 +59,5 @@ fn open<'s>(
         };
         sandbox::enter(&reach, messages)?;
     }
-    let destination = builder
-        .open(&receive.destination)
-        .map_err(|error| match error {
-            OpenError::System { path, error, .. } => format!(
-                "cannot open destination directory {}: {}",
-                path.display(),
-                strerror(&error)
-            ),
-            other => other.to_string(),
-        })?;
-    Ok((input, destination))
+    Ok((input, directory::open(builder, &receive.destination)?))
 }

@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 
 pub mod dump;
+pub mod files;
 pub mod foreign;
 pub mod json;
+pub mod leading;
 pub mod output;
 pub mod report;
 pub mod stored;

@@ -105,7 +105,7 @@ impl Stored {
     /// compressed in a directory and `decompress` unpacks, the beginning is looked
     /// at.
     ///
-    /// Directories are searched to the bottom. Symbolic links in them are not
+    /// Indexes are ignored. Directories are searched to the bottom. Symbolic links in them are not
     /// followed: one that leads to something in the same directory is ignored,
     /// since that is found under its own name.
     ///
@@ -165,6 +165,10 @@ impl Stored {
         // A stream that was cut that early still is one, and a bad one.
         if MAGIC.starts_with(&start) {
             self.files.push(path.to_owned());
+            return Ok(());
+        }
+        if start == crate::files::MAGIC {
+            // It is read with its stream.
             return Ok(());
         }
         match Packed::of(&start) {
@@ -251,6 +255,7 @@ mod tests {
         }
         fs::write(at.join("2024/packed"), b"\x1f\x8b\x08").unwrap();
         fs::write(at.join("notes"), b"notes").unwrap();
+        fs::write(at.join("good.index"), crate::files::MAGIC).unwrap();
         let _socket = UnixListener::bind(at.join("socket")).unwrap();
         symlink("2024", at.join("latest")).unwrap();
         symlink("..", at.join("2024/loop")).unwrap();

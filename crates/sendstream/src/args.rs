@@ -9,6 +9,7 @@ use btrfs_sendstream::{StreamPath, SubvolumeName, Uuid};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 
+use sendstream_common::files::user_path;
 use sendstream_common::unpack::Decompress;
 
 use crate::input;
@@ -82,14 +83,48 @@ pub(crate) enum Request {
     /// `verify`; streams of other subvolumes are ignored. If no PATH is given, reads
     /// standard input.
     ///
-    /// Nothing is printed if one of the streams is damaged, truncated or missing. A
-    /// parent has to have the UUID and the transid that the stream names. With
+    /// Nothing is printed if one of the streams is damaged, truncated or missing; of a
+    /// stream with an index (see `index`), only the index is read. A parent has to have the UUID and the transid that the stream names. With
     /// several files or --subvolume, each file may contain one subvolume only.
     ///
     /// For each name in the subvolume, uses less than 1 KiB of memory (for a directory
     /// 2 KiB), plus twice the length of the name and of the target of a symbolic link;
     /// at most 4 GiB. File data uses none.
     List(List),
+    /// Print the content of one file of a subvolume, from its stored streams.
+    ///
+    /// Reads the streams that `list` reads, and prints the file as it is at the end of
+    /// them: PATH is its path in the subvolume, as `list` prints it, without escapes.
+    /// FILEs are files and directories of stored streams.
+    ///
+    /// A stream without an index (see `index`) is read completely and checked. The data
+    /// of the file is then read in a second pass. Nothing is printed before the content is complete, and
+    /// nothing at all if one of the streams is damaged, truncated or missing. Holes are
+    /// printed as zeros. A symbolic link is not followed: its target is in the error.
+    /// If the data was cloned from a subvolume that is not a parent, or a parent of a
+    /// parent, the file cannot be printed.
+    ///
+    /// For each name in one of the subvolumes, uses less than 2 KiB of memory (for a
+    /// directory 4 KiB), plus four times the length of the name and of the target of a
+    /// symbolic link, and 256 bytes for each extent of the file; at most 12 GiB. The
+    /// temporary directory (see TMPDIR) needs space for the file, and 48 bytes for each
+    /// command in the streams.
+    CatFile(CatFile),
+    /// Write an index beside each stream, for `list` and `cat-file`.
+    ///
+    /// The index of FILE is FILE.index: what the stream does, without its data. `list`
+    /// then reads the index only, and `cat-file` the index and the data of the file (of
+    /// a compressed stream, everything before that data has to be unpacked, too).
+    /// PATHs are files and directories, which are searched as by `verify`. Each stream
+    /// is read completely and checked. An index is replaced if it exists.
+    ///
+    /// An index is used if the stream has the size and the time of the last change that
+    /// it had, and the same bytes at both ends, and if the index belongs to the owner of
+    /// the stream or to root. Otherwise a warning is printed, and the stream is read.
+    /// With an index, damage of the stream is noticed only where it is read;
+    /// `--no-index` reads all of it. Needs about 100 bytes for each command of the
+    /// stream, and the temporary directory (see TMPDIR) 8.
+    Index(Index),
     /// Print the commands of streams.
     ///
     /// `text` is the format of `btrfs receive --dump`. `json` is one object to a
@@ -143,7 +178,7 @@ pub(crate) enum Request {
     /// Join all subvolumes into one stream with one header and one end command,
     /// as `btrfs send -e` does.
     Join(Io),
-    /// Concatenate and check streams.
+    /// Concatenate and check streams. To print a file of a subvolume, use `cat-file`.
     Cat(Io),
 }
 
@@ -234,6 +269,37 @@ pub(crate) struct List {
     /// this option, paths are escaped as `dump` does.
     #[arg(short = '0', long, conflicts_with = "long")]
     pub(crate) null: bool,
+    /// Read the streams completely, although they have an index.
+    #[arg(long)]
+    pub(crate) no_index: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CatFile {
+    /// The file to print: its path in the subvolume.
+    #[arg(value_name = "PATH", value_parser = OsStringValueParser::new().try_map(path))]
+    pub(crate) path: StreamPath,
+    /// Files and directories of stored streams.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) unpack: Unpack,
+    /// The subvolume that contains the file, if the streams contain several: its name
+    /// or UUID. By default, the one that is not the parent of another.
+    #[arg(long, value_name = "NAME|UUID")]
+    pub(crate) subvolume: Option<OsString>,
+    /// Read the streams completely, although they have an index.
+    #[arg(long)]
+    pub(crate) no_index: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Index {
+    /// Files and directories of stored streams.
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) unpack: Unpack,
 }
 
 #[derive(Debug, clap::Args)]
@@ -439,18 +505,8 @@ fn name(text: std::ffi::OsString) -> Result<SubvolumeName, btrfs_sendstream::Pat
     SubvolumeName::parse(text.into_encoded_bytes().into())
 }
 
-/// A path as people write it: slashes around it do no harm.
 fn path(text: std::ffi::OsString) -> Result<StreamPath, btrfs_sendstream::PathError> {
-    let bytes = text.into_encoded_bytes();
-    let start = bytes
-        .iter()
-        .position(|&byte| byte != b'/')
-        .unwrap_or(bytes.len());
-    let end = bytes
-        .iter()
-        .rposition(|&byte| byte != b'/')
-        .map_or(start, |last| last + 1);
-    StreamPath::parse(bytes.get(start..end).unwrap_or_default().to_vec().into())
+    user_path(&text)
 }
 
 fn uuid(text: &str) -> Result<Uuid, String> {
@@ -491,7 +547,14 @@ mod tests {
 
     #[test]
     fn paths_may_have_slashes_around_them() {
-        for (text, expected) in [("/a/b/", "a/b"), ("a", "a"), ("/", ""), ("", "")] {
+        for (text, expected) in [
+            ("/a/b/", "a/b"),
+            ("a", "a"),
+            ("./a", "a"),
+            ("/", ""),
+            (".", ""),
+            ("", ""),
+        ] {
             assert_eq!(path(text.into()).unwrap().as_bytes(), expected.as_bytes());
         }
         assert!(path("a/../b".into()).is_err());

@@ -75,6 +75,15 @@ impl Input {
         })
     }
 
+    /// Takes a file that was opened.
+    pub(crate) fn of(opened: File, file: &Path, decompress: Decompress) -> Self {
+        Self {
+            source: Box::new(Unpacked::new(opened, decompress)),
+            name: named(file),
+            head: Head::default(),
+        }
+    }
+
     /// What messages call it.
     pub(crate) fn name(&self) -> String {
         self.name.clone()

@@ -1,27 +1,23 @@
 //! `list`: what a subvolume contains, from its stored streams.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use btrfs_sendstream::inspect::{Device, InodeKind, LocalTime, Tree, TreeEntry, push_escaped};
-use btrfs_sendstream::{CommandRef, Item, NewSubvolume, Reader};
+use btrfs_sendstream::{Item, Position, Reader};
 use sendstream_common::dump::FLUSH_AT;
-use sendstream_common::text::escaped;
+use sendstream_common::files::{Index, ReadError, name_of_index, operation};
+use sendstream_common::report::name_of;
 use sendstream_common::zone::{SystemZone, local_time};
 
 use crate::args;
+use crate::cat_file::CatError;
+use crate::chosen;
+use crate::index;
 use crate::input::Input;
-use crate::order::beginning;
 use crate::{Failure, Output};
 
 /// Limit on the memory for a tree in bytes.
 const MAX_MEMORY: u64 = 4 << 30;
-
-/// A stored stream, and the subvolume that it begins with.
-struct Stream {
-    file: PathBuf,
-    new: NewSubvolume,
-}
 
 /// Carries out `list`; returns whether all inputs could be looked at.
 pub(crate) fn run(options: &args::List) -> Result<bool, Failure> {
@@ -56,115 +52,43 @@ fn read(
         replay(None, options, tree)?;
         return Ok(Some(true));
     }
-    let (files, mut good) = out.stored(&options.inputs, options.unpack.decompress)?;
-    if let (true, [file], None) = (good, &files[..], &options.subvolume) {
-        replay(Some(file), options, tree)?;
-        return Ok(Some(true));
-    }
-    let mut streams = Vec::new();
-    for file in files {
-        match beginning(&file, options.unpack.decompress) {
-            Ok(Some(new)) => streams.push(Stream { file, new }),
-            // A stream without a subvolume has nothing to list.
-            Ok(None) => {}
-            Err(message) => {
-                out.error(&message)?;
-                good = false;
-            }
-        }
-    }
-    if !good && !streams.is_empty() && options.subvolume.is_none() {
-        // What could not be read may be the stream of a later subvolume.
-        out.error("not all files could be read: choose the subvolume with --subvolume")?;
+    let chosen = chosen::choose(
+        &options.inputs,
+        options.unpack.decompress,
+        options.subvolume.as_deref(),
+        out,
+    )?;
+    let Some(chosen) = chosen else {
         return Ok(None);
-    }
-    let target = match target(&streams, options.subvolume.as_deref()) {
-        Ok(target) => target,
-        Err(message) => {
-            out.error(&message)?;
-            return Ok(None);
-        }
     };
-    for stream in chain(&streams, target) {
-        let file = Some(stream.file.as_path());
-        replay(file, options, tree)?;
-        if tree.subvolume() != Some(&stream.new) {
-            let input = sendstream_common::report::name_of(file);
-            return Err(Failure::SeveralSubvolumes { input });
+    for stream in &chosen.streams {
+        let index = (!options.no_index).then(|| index::of(&stream.file));
+        match index.flatten() {
+            Some(index) => replay_index(&index, &stream.file, tree)?,
+            None => replay(Some(&stream.file), options, tree)?,
         }
+        stream.check(tree.subvolume())?;
     }
-    Ok(Some(good))
+    Ok(Some(chosen.good))
 }
 
-/// The stream of the subvolume to list: the one that is wanted, or the one that is the
-/// parent of no other.
-fn target<'a>(streams: &'a [Stream], wanted: Option<&OsStr>) -> Result<&'a Stream, String> {
-    let is_parent = |uuid| {
-        let mut parents = streams.iter().filter_map(|stream| stream.new.parent);
-        parents.any(|parent| parent.uuid == uuid)
-    };
-    let found: Vec<&Stream> = match wanted {
-        Some(wanted) => {
-            let wanted = wanted.as_encoded_bytes();
-            let is_wanted = |new: &NewSubvolume| {
-                let uuid = new.uuid.to_string();
-                new.name.as_bytes() == wanted || uuid.as_bytes().eq_ignore_ascii_case(wanted)
-            };
-            streams.iter().filter(|it| is_wanted(&it.new)).collect()
-        }
-        None => streams
-            .iter()
-            .filter(|it| !is_parent(it.new.uuid))
-            .collect(),
-    };
-    let Some(first) = found.first() else {
-        return Err(match wanted {
-            Some(wanted) => {
-                let wanted = escaped(wanted.as_encoded_bytes());
-                format!("no stream begins with a subvolume {wanted}")
-            }
-            None => "no stream contains a subvolume that is not the parent of another".to_owned(),
-        });
-    };
-    let is_first =
-        |new: &NewSubvolume| (new.uuid, new.ctransid) == (first.new.uuid, first.new.ctransid);
-    if found.iter().all(|it| is_first(&it.new)) {
-        return Ok(first);
-    }
-    let mut message =
-        "the streams contain several subvolumes; choose one with --subvolume:".to_owned();
-    for Stream { file, new } in found {
-        let name = escaped(new.name.as_bytes());
-        let file = escaped(file.as_os_str().as_encoded_bytes());
-        message.push_str(&format!("\n{name} {} in {file}", new.uuid));
-    }
-    Err(message)
-}
-
-/// The full stream that leads to `target`, the streams between, and `target`. If a
-/// parent is missing, those after it.
-fn chain<'a>(streams: &'a [Stream], target: &'a Stream) -> Vec<&'a Stream> {
-    let mut chain = vec![target];
-    let mut needed = target.new.parent;
-    while let Some(parent) = needed
-        // Longer only if streams need each other.
-        && chain.len() < streams.len()
-    {
-        let same = |it: &&Stream| it.new.uuid == parent.uuid;
-        let exact = |it: &&Stream| same(it) && it.new.ctransid == parent.ctransid;
-        // One with another transid is refused with both transids in the message.
-        let Some(next) = streams
-            .iter()
-            .find(exact)
-            .or_else(|| streams.iter().find(same))
-        else {
-            break;
-        };
-        chain.push(next);
-        needed = next.new.parent;
-    }
-    chain.reverse();
-    chain
+/// Applies the streams of an index to the tree.
+fn replay_index(index: &Index, stream: &Path, tree: &mut Tree) -> Result<(), Failure> {
+    let read = index.read(|indexed| {
+        let command = &indexed.command;
+        tree.apply(command).map_err(|error| ReadError::Command {
+            operation: operation(command),
+            error: Box::new(error.into()),
+            at: Position {
+                offset: indexed.position,
+                ..Position::default()
+            },
+        })
+    });
+    read.map_err(|error| {
+        let input = name_of(Some(&name_of_index(stream)));
+        CatError::Read { input, error }.into()
+    })
 }
 
 /// Applies the streams in a file to the tree.
@@ -190,15 +114,6 @@ fn replay(file: Option<&Path>, options: &args::List, tree: &mut Tree) -> Result<
         }
     };
     Err(input.failure(error, "| sendstream list"))
-}
-
-/// The command and its path, for messages.
-fn operation(command: &CommandRef<'_>) -> String {
-    let name = command.kind().name();
-    match command.path() {
-        Some(path) => format!("{name} {}", escaped(path.as_bytes())),
-        None => name.to_owned(),
-    }
 }
 
 fn print(

@@ -1,8 +1,11 @@
 //! Inspects and transforms btrfs send streams.
 
 mod args;
+mod cat_file;
+mod chosen;
 mod diff;
 mod dump;
+mod index;
 mod input;
 mod list;
 #[cfg(test)]
@@ -21,10 +24,12 @@ use btrfs_sendstream::inspect::TreeError;
 use btrfs_sendstream::transform::TransformError;
 use clap::Parser;
 use sendstream_common::foreign::Foreign;
+use sendstream_common::leading::Several;
 use sendstream_common::output::{Output, Unwritten};
 use sendstream_common::text;
 
 use args::{Args, Format, Request};
+use cat_file::CatError;
 use output::Destination;
 
 /// Why the command failed.
@@ -60,12 +65,12 @@ enum Failure {
         error: Box<TreeError>,
         at: btrfs_sendstream::Position,
     },
-    /// A file with more than one subvolume, where the files were put in order by the first.
-    #[error(
-        "{input}: contains several subvolumes; with several files or --subvolume, each file may \
-         contain one only"
-    )]
-    SeveralSubvolumes { input: String },
+    /// See [`CatError`].
+    #[error(transparent)]
+    Cat(#[from] CatError),
+    /// See [`Several`].
+    #[error(transparent)]
+    SeveralSubvolumes(#[from] Several),
     /// What was written could not be finished.
     #[error("{file}: {error}")]
     Finish {
@@ -133,6 +138,8 @@ fn run(args: Args) -> Result<bool, Failure> {
         Request::Dump(options) => return dump::run(&options),
         Request::Order(options) => return order::run(&options),
         Request::List(options) => return list::run(&options),
+        Request::CatFile(options) => return cat_file::run(&options),
+        Request::Index(options) => return index::run(&options),
         Request::Split(options) => split::run(&options, args.verbose),
         Request::Upgrade(options) => {
             transforms::upgrade(&options, Destination::open(&options.io)?, args.verbose)
@@ -166,7 +173,8 @@ fn advice(failure: &Failure) -> String {
         } => format!("\n({}; {})", foreign.likely, foreign.to_do),
         Failure::Input { error, .. } => advice_on_input(error).to_owned(),
         Failure::Tree { error, .. } => advice_on_tree(error).to_owned(),
-        Failure::SeveralSubvolumes { .. } => SPLIT.to_owned(),
+        Failure::Cat(error) => error.advice().to_owned(),
+        Failure::SeveralSubvolumes(_) => SPLIT.to_owned(),
         Failure::Stream { .. }
         | Failure::Contradiction { .. }
         | Failure::File { .. }

@@ -97,7 +97,7 @@ impl Destination {
 /// opens `/dev/null` in its place, for reading and writing, and everything
 /// written would be lost without an error. Shells open `/dev/null` for writing
 /// only.
-fn was_closed(descriptor: BorrowedFd<'_>) -> bool {
+pub(crate) fn was_closed(descriptor: BorrowedFd<'_>) -> bool {
     let both = fcntl_getfl(descriptor).is_ok_and(|flags| flags.contains(OFlags::RDWR));
     let (here, null) = (fstat(descriptor), stat("/dev/null"));
     both && here.is_ok_and(|here| null.is_ok_and(|null| is_same_device(&here, &null)))
@@ -140,7 +140,7 @@ fn exists() -> io::Error {
     io::Error::new(io::ErrorKind::AlreadyExists, "exists already")
 }
 
-fn directory_of(path: &Path) -> &Path {
+pub(crate) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

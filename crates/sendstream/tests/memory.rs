@@ -1,4 +1,4 @@
-//! The memory that `verify`, `diff` and `list` say they take for names, measured. In a
+//! The memory that `verify`, `diff`, `list` and `cat-file` say they take for names, measured. In a
 //! process of its own: a child begins with the peak of its parent.
 
 use std::fs;
@@ -89,11 +89,11 @@ fn a_bomb_takes_no_memory() {
         writer.command(&CommandRef::End).unwrap();
         writer.finish().unwrap().flush().unwrap();
         assert!(child.wait().unwrap().success());
-        for command in ["verify", "list"] {
-            let most = peak(&[command], file.path());
-            println!("{program}, {command}: {most}");
+        for command in [&["verify"][..], &["list"], &["cat-file", "bomb"]] {
+            let most = peak(command, file.path());
+            println!("{program}, {command:?}: {most}");
             // The dictionary of xz, the buffers, the program.
-            assert!(most < 32 << 20, "{program}, {command}: {most}");
+            assert!(most < 32 << 20, "{program}, {command:?}: {most}");
         }
     }
 }
@@ -113,12 +113,15 @@ fn names_take_what_is_said() {
         let verify = peak(&["verify"], file.path()) - without;
         let diff = peak(&["diff"], file.path()) - without;
         let list = peak(&["list"], file.path()) - without;
+        let one = "directory-00000000/00000000";
+        let cat_file = peak(&["cat-file", one], file.path()) - without;
         println!(
             "{names} names, {directories} directories: {verify} to verify, {diff} to compare, \
-             {list} to list"
+             {list} to list, {cat_file} to print a file"
         );
         assert!(verify < names * 512 + directories * 1024 + bytes);
         assert!(diff < names * 2048 + 2 * bytes + 4 * path_bytes);
         assert!(list < (names + directories) * 1024 + 2 * bytes);
+        assert!(cat_file < (names + directories) * 2048 + 4 * bytes);
     }
 }

@@ -39,6 +39,8 @@ pub(crate) enum Id {
     Dump,
     Extract,
     ExtractReport,
+    Only,
+    Subvolume,
     Chain,
     DryRun,
     Serve,

@@ -4,6 +4,7 @@ mod error;
 pub(crate) mod getopt;
 mod help;
 pub(crate) mod id;
+mod only;
 pub(crate) mod option;
 mod parse;
 mod policy;
@@ -24,6 +25,7 @@ use sendstream_common::unpack::Decompress;
 
 pub(crate) use error::UsageError;
 pub(crate) use help::{help, usage};
+pub(crate) use only::Only;
 pub(crate) use parse::parse;
 pub(crate) use policy::CloneSource;
 pub(crate) use restore::Restore;
@@ -89,6 +91,8 @@ pub(crate) struct Extract {
     pub(crate) receive: Receive,
     /// Where to list what is not kept.
     pub(crate) report: Option<PathBuf>,
+    /// What to extract, if not everything.
+    pub(crate) only: Option<Only>,
 }
 
 /// What to receive, where, and how.

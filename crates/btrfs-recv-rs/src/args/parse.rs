@@ -8,7 +8,9 @@ use super::getopt::{self, Arg, Spec};
 use super::id::Id;
 use super::option::{Mode, Operands, Opt};
 use super::table::{MOVED, options};
-use super::{Chain, Dump, Extract, Receive, Request, Resume, Serve, Unfinished, policy, quantity};
+use super::{
+    Chain, Dump, Extract, Only, Receive, Request, Resume, Serve, Unfinished, policy, quantity,
+};
 
 const SERVE: &str = "--serve";
 const ACCEPT: &str = "--accept";
@@ -106,6 +108,7 @@ struct Given {
     report: Option<PathBuf>,
     verbosity: u8,
     chain: Vec<PathBuf>,
+    only: Only,
     receive: Receive,
 }
 
@@ -119,6 +122,7 @@ impl Default for Given {
             report: None,
             verbosity: 1,
             chain: Vec::new(),
+            only: Only::default(),
             receive: Receive::default(),
         }
     }
@@ -169,6 +173,8 @@ impl Given {
             Id::Dump => self.modes.push(Mode::Dump),
             Id::Extract => self.modes.push(Mode::Extract),
             Id::ExtractReport => self.report = Some(value.into()),
+            Id::Only => self.only.add(value)?,
+            Id::Subvolume => self.only.subvolume = Some(value),
             Id::DryRun => self.modes.push(Mode::DryRun),
             Id::Serve => self.modes.push(Mode::Serve),
             Id::Chain => {
@@ -222,9 +228,20 @@ impl Given {
             Mode::Receive => Request::Receive(self.receive()),
             Mode::Extract => Request::Extract(Extract {
                 report: self.report.take(),
+                only: self.take_only(),
                 receive: self.receive(),
             }),
         })
+    }
+
+    fn take_only(&mut self) -> Option<Only> {
+        let mut only = std::mem::take(&mut self.only);
+        if only.paths.is_empty() {
+            return None;
+        }
+        only.sources = std::mem::take(&mut self.chain);
+        only.sources.extend(self.input.take());
+        Some(only)
     }
 
     fn receive(mut self) -> Receive {
@@ -245,6 +262,13 @@ impl Given {
         let Some((&first, others)) = self.modes.split_first() else {
             return Ok(Mode::Receive);
         };
+        let both = [Mode::Extract, Mode::Chain];
+        if !self.only.paths.is_empty()
+            && both.iter().all(|mode| self.modes.contains(mode))
+            && self.modes.iter().all(|mode| both.contains(mode))
+        {
+            return Ok(Mode::Extract);
+        }
         match others.iter().find(|&&other| other != first) {
             Some(&other) => Err(UsageError::TwoModes(first, other)),
             None => Ok(first),
@@ -261,6 +285,12 @@ impl Given {
         if self.receive.buffer.is_some() && self.receive.stop_at_end {
             return Err(UsageError::Together("--buffer", "-e"));
         }
+        self.only.check(
+            mode,
+            self.input.is_some() || !self.chain.is_empty(),
+            self.receive.stop_at_end,
+            self.receive.buffer.is_some(),
+        )?;
         self.receive.restore.check(self.receive.name.as_ref())?;
         if self.receive.accept.is_some() && self.receive.resume.is_some() {
             return Err(UsageError::Together(ACCEPT, "--resumable"));

@@ -205,7 +205,7 @@ const RECEIVING: &[Opt] = &[
          those that are complete in PATH; may be repeated",
     )
     .value("SOURCE", Hint::File)
-    .modes(&[Mode::Chain])
+    .modes(&[Mode::Chain, Mode::Extract])
     .manual(
         "Receive all streams in <SOURCE>, a file or a directory with its subdirectories, into \
          <PATH>, each after its parent and clone sources. May be repeated. \
@@ -214,7 +214,8 @@ const RECEIVING: &[Opt] = &[
          Other files that are not streams, and names that begin with a dot, are skipped with a \
          warning. A subvolume that is complete in <PATH> under its name is skipped. \
          The first failure ends the command. Each stream is read twice and must be in a regular \
-         file.",
+         file.\n\
+         With `--extract --only`, <SOURCE> contains the streams to extract from.",
     ),
     Opt::letter(Id::RootMount, b'm', "the mount point that contains PATH")
         .established()
@@ -502,6 +503,8 @@ const INSTEAD: &[Opt] = &[
          A name that is not UTF-8 is an object with the key `hex`, its bytes as hexadecimal \
          digits.",
     ),
+    super::only::ONLY_OPTION,
+    super::only::SUBVOLUME_OPTION,
     Opt::new(
         Id::DryRun,
         "dry-run",

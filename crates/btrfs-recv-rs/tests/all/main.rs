@@ -3,3 +3,4 @@
 mod command_line;
 mod dump;
 mod extract;
+mod only;

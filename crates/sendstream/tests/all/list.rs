@@ -1,19 +1,11 @@
 //! `list`: what a subvolume contains, from streams that a kernel sent, and by hand.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use btrfs_sendstream::{
-    Command as Sent, CommandRef, StreamPath, SubvolumeName, Timespec, Uuid, Version, Writer,
-};
+use btrfs_sendstream::{Command as Sent, StreamPath, SubvolumeName, Timespec, Uuid};
 
-/// A stream that a kernel sent.
-fn kernel_stream(name: &str) -> String {
-    let streams = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/streams");
-    let path: PathBuf = streams.join(format!("{name}.stream"));
-    path.to_str().unwrap().to_owned()
-}
+use crate::streams::{build, full_stream, kernel_stream};
 
 fn list(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sendstream"))
@@ -122,24 +114,6 @@ fn damaged_beginning(stream: &[u8]) -> Vec<u8> {
     let mut damaged = stream.to_vec();
     damaged[40] ^= 1;
     damaged
-}
-
-fn build(commands: &[CommandRef<'_>]) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new());
-    writer.header(Version::V1).unwrap();
-    for command in commands {
-        writer.command(command).unwrap();
-    }
-    writer.finish().unwrap()
-}
-
-fn full_stream<'a>(name: &'a str, uuid: u128, commands: &[CommandRef<'a>]) -> Vec<CommandRef<'a>> {
-    let first = Sent::Subvol {
-        name: SubvolumeName::parse(name.as_bytes()).unwrap(),
-        uuid: Uuid::from_u128(uuid),
-        ctransid: 7,
-    };
-    [&[first], commands, &[Sent::End]].concat()
 }
 
 #[test]

@@ -65,6 +65,7 @@ pub struct DirectoryDestination {
     data: DataWriter,
     sources: Sources,
     sink: Option<Sink>,
+    partial: bool,
     current: Option<Build>,
     /// What nobody has asked for yet, in the order of the stream.
     failures: VecDeque<Failure>,
@@ -78,6 +79,7 @@ pub struct DirectoryDestination {
 #[must_use]
 pub struct DirectoryDestinationBuilder {
     sink: Option<Sink>,
+    partial: bool,
 }
 
 impl DirectoryDestinationBuilder {
@@ -92,6 +94,13 @@ impl DirectoryDestinationBuilder {
         self
     }
 
+    /// Sets whether the streams have only a part of each subvolume. Then an extraction
+    /// gets no record, so that none serves as parent or clone source.
+    pub fn partial(mut self, partial: bool) -> Self {
+        self.partial = partial;
+        self
+    }
+
     /// Opens `directory`, which must exist.
     ///
     /// # Errors
@@ -102,6 +111,7 @@ impl DirectoryDestinationBuilder {
             data: DataWriter::decoding(),
             sources: Sources::default(),
             sink: self.sink,
+            partial: self.partial,
             current: None,
             failures: VecDeque::new(),
             created: None,
@@ -144,7 +154,7 @@ impl DirectoryDestination {
             None => None,
             Some(wanted) => Some((wanted, self.place.find(wanted)?)),
         };
-        let root = self.place.begin(new)?;
+        let root = self.place.begin(new, !self.partial)?;
         self.created = fcntl_dupfd_cloexec(&root, 0)
             .ok()
             .map(|root| (root, new.name.clone()));
@@ -229,7 +239,8 @@ impl DirectoryDestination {
             born: None,
             losses: finished.losses.total(),
         };
-        self.place.finish(build.tree.root.fd(), &record)?;
+        let root = build.tree.root.fd();
+        self.place.finish(root, &record, !self.partial)?;
         self.created = None;
         Ok(finished)
     }

@@ -7,7 +7,7 @@
 //! is complete, whenever the machine stops. One subvolume, which one UUID
 //! names, may be extracted in several states, which the transid tells apart.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +19,7 @@ use rustix::fs::{
     mkdirat, openat, renameat, renameat_with, statat, statx, syncfs, unlinkat,
 };
 use rustix::io::{Errno, read};
+use rustix::path::Arg;
 use uuid::Uuid;
 
 use super::names::{self, lists};
@@ -52,16 +53,18 @@ impl Place {
     }
 
     /// Makes the directory that `new` is built in, which only its owner can
-    /// enter until the end.
-    pub(super) fn begin(&self, new: &NewSubvolume) -> Result<OwnedFd, Cause> {
+    /// enter until the end, and if it is to get a record, the directory of those.
+    pub(super) fn begin(&self, new: &NewSubvolume, has_record: bool) -> Result<OwnedFd, Cause> {
         let name = new.name.as_bytes();
         // Some filesystems do not tell apart small and capital letters.
         if name.eq_ignore_ascii_case(RECORDS) {
             let by = Conflict::Records;
             return Err(Cause::NameTaken { by });
         }
-        // Now, and not at the end, when hours of work could be lost.
-        self.records()?;
+        if has_record {
+            // Now, and not at the end, when hours of work could be lost.
+            self.records()?;
+        }
         self.check_name(new)?;
         match statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => {
@@ -90,13 +93,24 @@ impl Place {
         Ok(root)
     }
 
-    /// Gives what was built its name and its record. Everything in it must
-    /// be on disk already.
-    pub(super) fn finish(&self, root: BorrowedFd<'_>, record: &Record) -> Result<(), Cause> {
+    /// Gives what was built its name, and its record if it gets one. Everything in it
+    /// must be on disk already.
+    pub(super) fn finish(
+        &self,
+        root: BorrowedFd<'_>,
+        record: &Record,
+        has_record: bool,
+    ) -> Result<(), Cause> {
         let building = incomplete(&record.name);
         let name = record.name.as_bytes();
+        if !has_record {
+            self.forget(record)?;
+        }
         rename_no_replace(&self.0, building.as_bytes(), name)?;
         let marked = flush(&self.0).and_then(|()| {
+            if !has_record {
+                return Ok(());
+            }
             self.write(&Record {
                 born: born(root),
                 ..record.clone()
@@ -262,14 +276,31 @@ impl Place {
             }
         }
         names.sort_unstable();
-        let texts = names.iter().map(|name| read_record(&records, name));
+        let texts = names.iter().map(|name| read_record(&records, &**name));
         texts.filter_map(Result::transpose).collect()
+    }
+
+    /// Removes the record of an earlier extraction under the same name, which would be
+    /// taken for that of a new one where the filesystem does not tell them apart.
+    fn forget(&self, new: &Record) -> Result<(), Cause> {
+        let records = match openat(&self.0, RECORDS, DIRECTORY, Mode::empty()) {
+            Ok(records) => records,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(Cause::system("openat", errno)),
+        };
+        let file = record_name(new.id);
+        let old = read_record(&records, &*file)?.and_then(|text| Record::decode(&text));
+        if old.is_some_and(|old| old.name == new.name) {
+            unlinkat(&records, &*file, AtFlags::empty()).map_err(named("unlinkat"))?;
+            flush(&records)?;
+        }
+        Ok(())
     }
 
     /// Writes a record in place of an older one of the same state.
     fn write(&self, record: &Record) -> Result<(), Cause> {
         let records = self.records()?;
-        let name = format!("{}.{}", record.id.uuid, record.id.ctransid);
+        let name = record_name(record.id);
         let unfinished = format!("{name}.new");
         let flags = OFlags::WRONLY
             | OFlags::CREATE
@@ -327,6 +358,10 @@ pub(super) fn incomplete(name: &SubvolumeName) -> SubvolumeName {
     SubvolumeName::parse(Bytes::from(bytes)).unwrap_or_else(|_| name.clone())
 }
 
+fn record_name(id: SourceId) -> String {
+    format!("{}.{}", id.uuid, id.ctransid)
+}
+
 /// Whether a file with this name is a record of the subvolume, and not one
 /// that is being written, or something else.
 fn is_record(name: &[u8], uuid: &[u8]) -> bool {
@@ -337,7 +372,7 @@ fn is_record(name: &[u8], uuid: &[u8]) -> bool {
 }
 
 /// The text of a record; `None` if it is gone.
-fn read_record(records: &OwnedFd, name: &CStr) -> Result<Option<Vec<u8>>, Cause> {
+fn read_record(records: &OwnedFd, name: impl Arg) -> Result<Option<Vec<u8>>, Cause> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match openat(records, name, flags, Mode::empty()) {
         Ok(file) => file,

@@ -4,6 +4,7 @@
 //! `MODEL_HISTORIES` says how many (2,000 otherwise), `MODEL_HISTORIES_SEED`
 //! repeats a run.
 
+mod selected;
 mod sender;
 mod target;
 
@@ -118,6 +119,15 @@ fn try_history(
     let full = [send(last[0], None, style)];
     for command in chain.iter().chain(&full).flatten() {
         *sent.entry(command.kind().number()).or_default() += 1;
+    }
+    // This takes longer than the rest.
+    if style.seed.is_multiple_of(3) {
+        let earlier = usize::try_from(style.seed / 3).unwrap_or(0) % snapshots.len();
+        for (last, layout) in [(snapshots.len() - 1, layout), (earlier, Layout::Apart)] {
+            let inputs = encode(&chain[..=last], style, layout);
+            let compared = selected::compare(&inputs, &snapshots[last], style.seed);
+            compared.map_err(|reason| about(format!("selected: {reason}")))?;
+        }
     }
     for rules in [Rules::default(), Rules::none()] {
         let inputs = encode(&chain, style, layout);
