@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use btrfs_receive::Cancel;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 /// Input from a descriptor.
@@ -22,9 +22,13 @@ pub(crate) struct Input<'a> {
 impl<'a> Input<'a> {
     pub(crate) fn new(file: File, cancel: &'a Cancel, wakeup: BorrowedFd<'a>) -> Self {
         let kind = rustix::fs::fstat(&file).map(|facts| FileType::from_raw_mode(facts.st_mode));
+        // The end of a pipe that can only be written to would never be readable: the
+        // read fails.
+        let can_read = rustix::fs::fcntl_getfl(&file)
+            .is_ok_and(|flags| flags & OFlags::ACCMODE != OFlags::WRONLY);
         Self {
             file,
-            may_wait: kind != Ok(FileType::RegularFile),
+            may_wait: can_read && kind != Ok(FileType::RegularFile),
             cancel,
             wakeup,
         }

@@ -262,6 +262,7 @@ fn mistakes_are_errors() {
 6 the destination is open already
 6 the descriptor is negative
 3 the descriptor cannot be duplicated: Bad file descriptor (os error 9)
+3 input/output error: Bad file descriptor (os error 9) (byte 0)
 6 the data is NULL
 6 the length is larger than memory can be
 0 

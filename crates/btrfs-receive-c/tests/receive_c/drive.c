@@ -185,6 +185,8 @@ static void misuse(const char *directory)
     show(brecv_set(receiver, "name", "x"));
     show(brecv_receive_fd(receiver, -1));
     show(brecv_receive_fd(receiver, 999));
+    assert(pipe(ends) == 0);
+    show(brecv_receive_fd(receiver, ends[1]));
     show(brecv_write(receiver, NULL, 1));
     show(brecv_write(receiver, "x", (size_t)-1));
     show(brecv_write(receiver, NULL, 0));
