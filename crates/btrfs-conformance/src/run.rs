@@ -106,6 +106,8 @@ fn answer(mut command: Command, input: &[u8], time: Duration) -> Result<Vec<u8>,
     let output = receiver.recv_timeout(time);
     // They may have ended already.
     let _ = pid.map(|pid| kill_process_group(pid, Signal::KILL));
+    // An adapter can be in another group by now.
+    let _ = child.kill();
     let _ = child.wait();
     match output {
         Ok(output) => output.map_err(|error| error.to_string()),

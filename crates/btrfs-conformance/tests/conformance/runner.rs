@@ -275,6 +275,12 @@ fn adapters_that_misbehave() {
         ("noisy", "yes"),
         ("endless", "head -c 100000000 /dev/zero"),
         ("binary", "cat"),
+        // In another process group, which must not be ended.
+        (
+            "moved",
+            "exec python3 -c 'import os, time; os.setpgid(0, os.getpgid(os.getppid())); \
+             os.close(1); time.sleep(1000)'",
+        ),
         (
             "half",
             r#"cat >&-; echo '{"type":"header","offset":0,"version":1}'"#,
