@@ -15,6 +15,9 @@ const CHUNK: usize = 256 << 10;
 pub(crate) struct Source {
     /// Its method `read1`, which returns what there is, or `read`.
     read: Py<PyAny>,
+    /// Its method `read`, if `read1` is used: that returns the same at the end, and
+    /// where a non-blocking file has nothing yet.
+    read_at_end: Option<Py<PyAny>>,
     /// A file that was opened here, to be closed.
     opened: Option<Py<PyAny>>,
     /// What was read and not passed on.
@@ -43,12 +46,14 @@ impl Source {
                 "a text file cannot be a stream: open it in binary mode",
             ));
         }
-        let read = match file.getattr_opt(intern!(py, "read1"))? {
-            Some(read) => read,
-            None => file.getattr(intern!(py, "read"))?,
+        let read = file.getattr(intern!(py, "read"))?.unbind();
+        let (read, read_at_end) = match file.getattr_opt(intern!(py, "read1"))? {
+            Some(read1) => (read1.unbind(), Some(read)),
+            None => (read, None),
         };
         Ok(Self {
-            read: read.unbind(),
+            read,
+            read_at_end,
             opened,
             rest: PyBytes::new(py, b"").unbind(),
             at: 0,
@@ -56,16 +61,28 @@ impl Source {
     }
 
     fn refill(&mut self, py: Python<'_>) -> PyResult<()> {
-        let read = self.read.call1(py, (CHUNK,))?;
-        let bytes = read.bind(py).cast::<PyBytes>().map_err(|_| {
-            PyTypeError::new_err(
-                "read() of the source has to return bytes, and must not be non-blocking",
-            )
-        })?;
-        self.rest = bytes.clone().unbind();
+        // Ctrl-C: methods that are not written in Python do not look for it.
+        py.check_signals()?;
+        let mut bytes = bytes_of(self.read.bind(py), CHUNK)?;
+        if let Some(read) = &self.read_at_end
+            && bytes.as_bytes().is_empty()
+        {
+            bytes = bytes_of(read.bind(py), 1)?;
+        }
+        self.rest = bytes.unbind();
         self.at = 0;
         Ok(())
     }
+}
+
+/// What a method returns that reads `size` bytes.
+fn bytes_of<'py>(read: &Bound<'py, PyAny>, size: usize) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = read.call1((size,))?;
+    bytes.cast_into::<PyBytes>().map_err(|_| {
+        PyTypeError::new_err(
+            "read() of the source has to return bytes, and must not be non-blocking",
+        )
+    })
 }
 
 impl Drop for Source {

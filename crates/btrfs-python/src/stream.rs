@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use btrfs_sendstream::inspect::{DiffError, DiffOptions, Differ, Verifier, VerifyOptions};
 use btrfs_sendstream::transform::{self, Identity, Rewrite, TransformErrorKind};
 use btrfs_sendstream::{Bytes, Item, SubvolumeName, Uuid};
+use pyo3::exceptions::PyBlockingIOError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -13,7 +15,7 @@ use crate::error::{at, of_io, of_stream, other, plain};
 use crate::source::Source;
 
 /// Iterates over the commands of a stream.
-#[pyclass(module = "btrfs_recv", unsendable)]
+#[pyclass(module = "btrfs_recv")]
 pub(crate) struct Reader(btrfs_sendstream::Reader<Source>);
 
 #[pymethods]
@@ -95,17 +97,40 @@ pub(crate) fn diff(py: Python<'_>, source: &Bound<'_, PyAny>) -> PyResult<Vec<Py
 }
 
 /// Where a rewritten stream goes.
-struct Target(Py<PyAny>);
+struct Target {
+    file: Py<PyAny>,
+    /// It is an `io.RawIOBase`.
+    is_raw: bool,
+}
+
+impl Target {
+    fn new(file: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = file.py();
+        let raw = py
+            .import(intern!(py, "io"))?
+            .getattr(intern!(py, "RawIOBase"))?;
+        Ok(Self {
+            is_raw: file.is_instance(&raw)?,
+            file: file.clone().unbind(),
+        })
+    }
+}
 
 impl Write for Target {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let write = |py: Python<'_>| -> PyResult<Option<usize>> {
             let written = self
-                .0
+                .file
                 .call_method1(py, "write", (PyBytes::new(py, bytes),))?;
-            written.extract(py)
+            match written.extract(py)? {
+                // Which is how these say that they have written nothing.
+                None if self.is_raw => Err(PyBlockingIOError::new_err(
+                    "the target is non-blocking, and takes no more now",
+                )),
+                written => Ok(written),
+            }
         };
-        // A raw file may write less; one that returns nothing has written all.
+        // A raw file may write less; another that returns nothing has written all.
         let written = Python::attach(write).map_err(io::Error::other)?;
         Ok(written.unwrap_or(bytes.len()).min(bytes.len()))
     }
@@ -122,7 +147,7 @@ impl Write for Target {
 pub(crate) fn rewrite(
     py: Python<'_>,
     source: &Bound<'_, PyAny>,
-    target: Py<PyAny>,
+    target: &Bound<'_, PyAny>,
     name: Option<&[u8]>,
     uuid: Option<Uuid>,
     ctransid: Option<u64>,
@@ -138,8 +163,9 @@ pub(crate) fn rewrite(
         rewrite = rewrite.name(name.map_err(|error| other(&error))?);
     }
     let mut reader = btrfs_sendstream::Reader::new(Source::new(source)?);
+    let target = Target::new(target)?;
     py.detach(|| {
-        let mut writer = btrfs_sendstream::Writer::new(Target(target));
+        let mut writer = btrfs_sendstream::Writer::new(target);
         transform::run(&mut reader, &mut rewrite, &mut writer).map_err(|error| {
             match error.kind() {
                 TransformErrorKind::Input(error) | TransformErrorKind::Output(error) => {

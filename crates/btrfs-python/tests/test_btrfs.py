@@ -41,6 +41,12 @@ def missing():
         return None if "\tbtrfs\n" in known.read() else "no btrfs"
 
 
+def setUpModule():
+    # A shell has commands in the background ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    unittest.addModuleCleanup(signal.signal, signal.SIGINT, before)
+
+
 @unittest.skipIf(missing(), missing())
 class Btrfs(unittest.TestCase):
     def setUp(self):

@@ -1,8 +1,10 @@
 """Streams without a filesystem. The installed module is tested."""
 
+import functools
 import gc
 import gzip
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -11,6 +13,7 @@ import signal
 import sys
 import tempfile
 import threading
+import types
 import unittest
 import uuid
 
@@ -21,6 +24,24 @@ TESTDATA = pathlib.Path(__file__).resolve().parents[3] / "testdata"
 STREAMS = sorted((TESTDATA / "streams").glob("*.stream"))
 FULL = TESTDATA / "streams" / "full.v2.stream"
 INCREMENT = TESTDATA / "streams" / "incr.v2.stream"
+
+
+EMPTY = TESTDATA / "valid" / "subvolume-empty.stream"
+
+
+def setUpModule():
+    # A shell has commands in the background ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    unittest.addModuleCleanup(signal.signal, signal.SIGINT, before)
+
+
+def in_a_thread(function):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function()))
+    thread.start()
+    thread.join()
+    (result,) = results
+    return result
 
 
 class Commands(unittest.TestCase):
@@ -111,6 +132,58 @@ class Commands(unittest.TestCase):
         for source in [Text(), NotNow()]:
             with self.assertRaises(TypeError):
                 list(Reader(source))
+
+    def test_a_reader_of_several_threads(self):
+        reader = Reader(FULL)
+        commands = [in_a_thread(lambda: next(reader)), next(reader), *in_a_thread(lambda: list(reader))]
+        self.assertEqual(len(commands), sum(1 for _ in Reader(FULL)))
+        # Dropped by another thread than its own, it closes its file.
+        reader = in_a_thread(lambda: Reader(FULL))
+        before = len(os.listdir("/proc/self/fd"))
+        del reader
+        gc.collect()
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before - 1)
+
+    def test_a_reader_within_its_own_call(self):
+        class Source:
+            def read(self, size):
+                return next(self.reader)
+
+        source = Source()
+        source.reader = Reader(source)
+        with self.assertRaises(RuntimeError):
+            next(source.reader)
+
+    def test_nothing_yet_is_not_the_end(self):
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        self.addCleanup(os.close, writing)
+        os.write(writing, EMPTY.read_bytes())
+        # More may come: another stream may follow.
+        with open(reading, "rb") as source, self.assertRaises(TypeError):
+            btrfs_recv.verify(source)
+
+    def test_ctrl_c_while_no_code_of_python_runs(self):
+        started = threading.Event()
+
+        def interrupt():
+            started.wait()
+            os.kill(os.getpid(), signal.SIGINT)
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        self.addCleanup(thread.join)
+        stream = EMPTY.read_bytes()
+
+        def first():
+            started.set()
+            yield stream
+
+        pieces = itertools.chain(first(), itertools.repeat(stream * 2000, 300), [b""])
+        source = types.SimpleNamespace(read=functools.partial(next, pieces))
+        with self.assertRaises(KeyboardInterrupt):
+            btrfs_recv.verify(source)
+        self.assertIsNotNone(next(pieces, None))
 
     def test_what_a_source_raises(self):
         class Failing:
@@ -219,6 +292,24 @@ class Whole(unittest.TestCase):
         with self.assertRaises(OSError) as raised:
             btrfs_recv.rewrite(FULL, Full())
         self.assertEqual(raised.exception.errno, 28)
+
+    def test_a_target_that_takes_no_more_now(self):
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        os.set_blocking(writing, False)
+        with open(writing, "wb", buffering=0) as target, self.assertRaises(BlockingIOError):
+            btrfs_recv.rewrite(io.BytesIO(FULL.read_bytes()), target)
+
+    def test_a_target_that_returns_nothing(self):
+        class Plain:
+            written = b""
+
+            def write(self, data):
+                self.written += data
+
+        target = Plain()
+        btrfs_recv.rewrite(FULL, target)
+        self.assertEqual(target.written, FULL.read_bytes())
 
     def test_an_unbuffered_target_writes_in_pieces(self):
         class Piecemeal(io.BytesIO):
