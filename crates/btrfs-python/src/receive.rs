@@ -133,6 +133,7 @@ fn other_text(error: &btrfs_receive::ReceiveError) -> String {
 
 /// An exception with the report as an attribute.
 fn with_report(py: Python<'_>, raised: PyErr, report: &Report) -> PyErr {
-    let set = plain(py, report).and_then(|report| raised.value(py).setattr("report", report));
-    set.err().unwrap_or(raised)
+    // An exception of the caller may refuse it, and says what happened all the same.
+    let _ = plain(py, report).and_then(|report| raised.value(py).setattr("report", report));
+    raised
 }

@@ -359,6 +359,17 @@ class Extract(unittest.TestCase):
         (subvolume,) = raised.exception.report["subvolumes"]
         self.assertEqual(subvolume["outcome"], "abandoned")
 
+    def test_an_exception_that_takes_no_report(self):
+        class Closed(Exception):
+            def __setattr__(self, name, value):
+                raise AttributeError(name)
+
+        def progress(event):
+            raise Closed
+
+        with self.assertRaises(Closed):
+            self.extract(FULL, progress=progress)
+
     def test_ctrl_c(self):
         data = io.BytesIO(FULL.read_bytes())
 
