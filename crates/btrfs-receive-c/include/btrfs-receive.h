@@ -31,7 +31,9 @@ enum brecv_code {
   // possible now. Nothing was done.
   BRECV_MISUSE = 6,
   // The receiver is in use, by another thread or by the call whose callback
-  // this is. Nothing was done, and brecv_last_error is about an earlier call.
+  // this is. Nothing was done, and brecv_last_error is about an earlier call: only the
+  // thread of the call that is under way may use it, because the end of that call
+  // changes it.
   BRECV_BUSY = 7,
   // A bug in the library. The receiver can only be freed.
   BRECV_BUG = 8,
