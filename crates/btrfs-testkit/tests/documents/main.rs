@@ -19,6 +19,7 @@ const OTHER_OPTIONS: &[(&str, &[&str])] = &[
         "cargo",
         &[
             "--all-targets",
+            "--baseline-rev",
             "--bench",
             "--example",
             "--install",
