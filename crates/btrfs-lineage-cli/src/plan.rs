@@ -1,7 +1,9 @@
 //! `plan`: the parent and the clone sources for a transfer.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -122,10 +124,10 @@ fn receiver(options: &Plan) -> Result<Inventory, Failure> {
 }
 
 /// Words on a line, as `eval` of a shell takes them back. Nothing for none.
-fn shell_words(words: &[&[u8]]) -> Vec<u8> {
+fn shell_words(words: &[&OsStr]) -> Vec<u8> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,=".contains(byte);
     let mut line = Vec::new();
-    for word in words {
+    for word in words.iter().map(|it| it.as_bytes()) {
         if !line.is_empty() {
             line.push(b' ');
         }
@@ -134,7 +136,7 @@ fn shell_words(words: &[&[u8]]) -> Vec<u8> {
             continue;
         }
         line.push(b'\'');
-        for &byte in *word {
+        for &byte in word {
             match byte {
                 b'\'' => line.extend_from_slice(b"'\\''"),
                 byte => line.push(byte),
@@ -164,7 +166,7 @@ mod tests {
             b"caf\xe9",
             b"",
         ];
-        let line = shell_words(&words);
+        let line = shell_words(&words.map(OsStr::from_bytes));
         let expected =
             b"-p /snapshots/a-1_2.3@x 'with blank' 'it'\\''s' '$(reboot)\n*' 'caf\xe9' ''\n";
         assert_eq!(line, expected);

@@ -5,7 +5,6 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use btrfs_lineage::btrfs_sendstream::Bytes;
 use btrfs_lineage::{Inventory, StoredSubvolume};
 use btrfs_sendstream::NewSubvolume;
 use btrfs_sendstream::inspect::{Verifier, VerifyOptions, first_subvolume};
@@ -39,7 +38,7 @@ pub(crate) fn inventory(directory: &Path, verify: bool) -> Result<Inventory, Fai
         };
         match found {
             Ok(found) => streams.extend(found.into_iter().map(|subvolume| StoredSubvolume {
-                file: Bytes::copy_from_slice(file.as_os_str().as_bytes()),
+                file: file.clone(),
                 subvolume,
             })),
             Err(text) => {
@@ -52,7 +51,7 @@ pub(crate) fn inventory(directory: &Path, verify: bool) -> Result<Inventory, Fai
     for stream in left_out.into_iter().filter_map(|place| streams.get(place)) {
         say(&format!(
             "warning: {}: the stream of its parent is missing; it is ignored",
-            escaped(&stream.file)
+            shown(&stream.file)
         ));
     }
     inventory.complete &= all_read;
@@ -111,7 +110,5 @@ fn whole(file: &PathBuf) -> Result<Vec<NewSubvolume>, String> {
         say(&format!("warning: {problem}"));
     }
     let good = report.subvolumes.iter().filter(|it| it.good);
-    Ok(good
-        .map(|it| NewSubvolume::new(it.name.clone(), it.uuid, it.ctransid, it.parent))
-        .collect())
+    Ok(good.map(NewSubvolume::from).collect())
 }

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use btrfs_sendstream::{Bytes, NewSubvolume};
 use uuid::Uuid;
@@ -92,7 +94,7 @@ pub enum PathsFrom {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSubvolume {
     /// Path of the file.
-    pub file: Bytes,
+    pub file: PathBuf,
     /// The subvolume: that of the first command.
     pub subvolume: NewSubvolume,
 }
@@ -104,7 +106,7 @@ impl Inventory {
     /// What stored streams hold: each subvolume that there is once all of them
     /// are received, each after its parent, into an empty filesystem. One whose
     /// parent is in none of the streams is left out, as are those that need it;
-    /// their places in `streams` are returned as well.
+    /// their indices in `streams` are returned as well.
     ///
     /// Transaction ids of parents are not compared: they differ between hosts
     /// for the same content.
@@ -120,7 +122,7 @@ impl Inventory {
             }
             subvolumes.push(Subvolume {
                 id: place as u64 + 1,
-                path: Some(stored.file.clone()),
+                path: Some(Bytes::copy_from_slice(stored.file.as_os_str().as_bytes())),
                 condition: Condition::Complete,
                 changed_since_received: Some(false),
                 state: SubvolumeState {

@@ -1,8 +1,10 @@
 //! A plan for a snapshot of this host, with the paths that `btrfs send` takes.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+#[cfg(feature = "serde")]
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -14,14 +16,15 @@ use super::{Resolver, subvolume_id};
 /// A mounted snapshot that is to be sent.
 ///
 /// ```no_run
+/// use std::process::Command;
+///
 /// use btrfs_lineage::{Inventory, PlanOptions, SnapshotToSend};
 ///
 /// # let receiver: Inventory = unimplemented!();
 /// let snapshot = SnapshotToSend::open("/snapshots/tuesday")?;
 /// let found = snapshot.plan(&receiver, PlanOptions::default())?;
-/// for argument in found.arguments() {
-///     println!("{}", argument.escape_ascii());
-/// }
+/// let mut send = Command::new("btrfs");
+/// send.arg("send").args(found.arguments()).arg("/snapshots/tuesday");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -150,15 +153,15 @@ impl SendPlan {
     /// The options for `btrfs send`: `-p` and `-c`, each with a path after it. None
     /// if the receiver has the snapshot already: in an archive of streams, a
     /// parent may need the very stream that would be replaced.
-    pub fn arguments(&self) -> Vec<&[u8]> {
+    pub fn arguments(&self) -> Vec<&OsStr> {
         if !self.plan.already_there.is_empty() {
             return Vec::new();
         }
-        let parent = self.plan.parent.iter().map(|id| (&b"-p"[..], id));
-        let sources = self.plan.clone_sources.iter().map(|id| (&b"-c"[..], id));
+        let parent = self.plan.parent.iter().map(|id| ("-p", id));
+        let sources = self.plan.clone_sources.iter().map(|id| ("-c", id));
         let pairs = parent.chain(sources).filter_map(|(option, id)| {
-            let path = self.paths.get(id)?.as_os_str().as_bytes();
-            Some([option, path])
+            let path = self.paths.get(id)?.as_os_str();
+            Some([OsStr::new(option), path])
         });
         pairs.flatten().collect()
     }
@@ -177,9 +180,10 @@ impl serde::Serialize for SendPlan {
             #[serde(flatten)]
             plan: &'a Plan,
         }
+        let arguments = self.arguments();
         Fields {
             version: 1,
-            arguments: self.arguments().into_iter().map(Text).collect(),
+            arguments: arguments.iter().map(|it| Text(it.as_bytes())).collect(),
             plan: &self.plan,
         }
         .serialize(serializer)

@@ -12,7 +12,7 @@
 //!     let destination = BtrfsDestination::open("/backup")?;
 //!     let report = Receiver::new(destination).receive(std::io::stdin(), &mut ())?;
 //!     for subvolume in &report.subvolumes {
-//!         println!("{}: {:?}", subvolume.name, subvolume.outcome);
+//!         println!("{}: {}", subvolume.name, subvolume.outcome);
 //!     }
 //!     Ok(())
 //! }
@@ -59,7 +59,12 @@
 //! - [`Planner`] converts commands to operations, for a [`Destination`] of your
 //!   own or for other uses.
 //!
-//! The examples `progress`, `resolve` and `step-by-step` show how.
+//! The examples `progress`, `resolve` and `step-by-step` show how. The example `backup`
+//! is a small backup tool: it verifies and stores streams, lists them, restores a
+//! subvolume from all that it depends on, and finds the parent for the next
+//! `btrfs send`. What reads stored streams is in
+//! [`btrfs_sendstream::inspect`], and what compares the
+//! subvolumes of two hosts in [`btrfs_lineage`].
 //!
 //! # What `Ok` means
 //!

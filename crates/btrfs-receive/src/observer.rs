@@ -191,3 +191,22 @@ pub trait Observer {
 impl Observer for () {
     fn event(&mut self, _: Event<'_>) {}
 }
+
+/// Calls a closure for every event, except for [`Event::Command`].
+///
+/// ```no_run
+/// use btrfs_receive::{BtrfsDestination, Event, Receiver};
+///
+/// let mut receiver = Receiver::new(BtrfsDestination::open("/backup")?);
+/// receiver.receive(std::io::stdin(), &mut |event: Event<'_>| {
+///     if let Event::Progress { totals, .. } = event {
+///         eprintln!("{} bytes", totals.bytes);
+///     }
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl<F: FnMut(Event<'_>)> Observer for F {
+    fn event(&mut self, event: Event<'_>) {
+        self(event);
+    }
+}

@@ -127,6 +127,9 @@ impl<D: Destination> Receiver<D> {
     /// `Ok` means that every subvolume of the input is complete, on disk,
     /// marked as received and read-only.
     ///
+    /// May be called again with another input, also after an error. Each report is
+    /// about one input.
+    ///
     /// # Errors
     /// [`ReceiveError`] holds the reason, and the report of what was done.
     /// Subvolumes finished before stay finished; one under construction

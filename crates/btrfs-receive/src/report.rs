@@ -1,5 +1,6 @@
 //! Reports of receives.
 
+use std::fmt;
 use std::time::Duration;
 
 use btrfs_lineage::SourceUsed;
@@ -227,6 +228,21 @@ impl Outcome {
             Self::Finished | Self::FinishedWithOmissions | Self::AlreadyComplete => true,
             Self::Abandoned | Self::NotRenamed | Self::Deleted | Self::NotCreated => false,
         }
+    }
+}
+
+/// A few words for messages.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Finished => "complete",
+            Self::FinishedWithOmissions => "complete, with omissions",
+            Self::Abandoned => "incomplete",
+            Self::NotRenamed => "complete, but has a temporary name",
+            Self::Deleted => "incomplete, and deleted",
+            Self::AlreadyComplete => "already complete",
+            Self::NotCreated => "not created",
+        })
     }
 }
 

@@ -68,7 +68,7 @@ fn stored(uuid: u128, parent: Option<u128>) -> StoredSubvolume {
     let name = SubvolumeName::parse(Bytes::from_static(b"s")).unwrap();
     let parent = parent.map(|uuid| SourceId::from(Uuid::from_u128(uuid)));
     StoredSubvolume {
-        file: Bytes::from_static(b"file"),
+        file: "file".into(),
         subvolume: NewSubvolume::new(name, Uuid::from_u128(uuid), 3, parent),
     }
 }

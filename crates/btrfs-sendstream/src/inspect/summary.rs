@@ -93,6 +93,18 @@ impl StreamKind {
     }
 }
 
+/// What its SUBVOL or SNAPSHOT command asked for.
+impl From<&SubvolumeSummary> for NewSubvolume {
+    fn from(summary: &SubvolumeSummary) -> Self {
+        Self::new(
+            summary.name.clone(),
+            summary.uuid,
+            summary.ctransid,
+            summary.parent,
+        )
+    }
+}
+
 impl SubvolumeSummary {
     /// The largest number of clone sources in the list.
     pub const MAX_CLONE_SOURCES: usize = 256;

@@ -74,6 +74,9 @@ pub struct Chain {
     /// Different subvolumes with the same name, which cannot be received into one
     /// directory: each further one, with the first.
     pub same_name: Vec<(Member, Member)>,
+    /// For each input the others that it needs.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    sources: Vec<Vec<usize>>,
 }
 
 /// A subvolume that is missing from a set.
@@ -172,6 +175,25 @@ impl Chain {
         self.missing.is_empty() && self.circular.is_empty() && self.same_name.is_empty()
     }
 
+    /// The inputs to receive in order to have the subvolumes of `input`: those that it
+    /// depends on, each after its own sources, and `input` itself as the last. `None`
+    /// if it is in [`Chain::circular`], or there is no such input.
+    ///
+    /// Sources that are in no input are not among them: see [`Chain::missing`].
+    pub fn needed_for(&self, input: usize) -> Option<Vec<usize>> {
+        let end = self.order.iter().position(|it| *it == input)?;
+        let mut needed = HashSet::from([input]);
+        let mut order = Vec::new();
+        for &earlier in self.order.iter().take(end + 1).rev() {
+            if needed.contains(&earlier) {
+                needed.extend(self.sources.get(earlier).into_iter().flatten());
+                order.push(earlier);
+            }
+        }
+        order.reverse();
+        Some(order)
+    }
+
     fn of_entries(inputs: usize, entries: &[Entry<'_>]) -> Self {
         let mut chain = Self::default();
         let providers = chain.providers(entries);
@@ -240,17 +262,27 @@ impl Chain {
                 brought.push(entry.uuid);
             }
         }
-        let mut there: HashSet<Uuid> = HashSet::new();
+        // Of inputs that bring the same subvolume, the first is the source.
+        let mut there: HashMap<Uuid, usize> = HashMap::new();
+        self.sources = vec![Vec::new(); needs.len()];
         let mut waiting: Vec<usize> = (0..needs.len()).collect();
         loop {
             let before = waiting.len();
             waiting.retain(|&input| {
-                let ready = needs.get(input).is_none_or(|needs| needs.is_subset(&there));
-                if ready {
-                    self.order.push(input);
-                    there.extend(brought.get(input).into_iter().flatten());
+                let needs = needs.get(input).into_iter().flatten();
+                let sources: Option<Vec<usize>> =
+                    needs.map(|uuid| there.get(uuid).copied()).collect();
+                let Some(sources) = sources else {
+                    return true;
+                };
+                if let Some(of_input) = self.sources.get_mut(input) {
+                    *of_input = sources;
                 }
-                !ready
+                self.order.push(input);
+                for &uuid in brought.get(input).into_iter().flatten() {
+                    there.entry(uuid).or_insert(input);
+                }
+                false
             });
             if waiting.len() == before {
                 break;

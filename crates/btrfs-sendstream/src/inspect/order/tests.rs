@@ -53,6 +53,27 @@ fn parents_come_first() {
 }
 
 #[test]
+fn one_input_is_restored_with_all_that_it_needs() {
+    let set = chain(&[
+        stream("d", 4, 2),
+        stream("c", 3, 2),
+        stream("b", 2, 1),
+        stream("other", 9, 0),
+        stream("a", 1, 0),
+        stream("a again", 1, 0),
+        stream("circle", 7, 8),
+        stream("circle too", 8, 7),
+    ]);
+    assert_eq!(set.needed_for(1).unwrap(), [4, 2, 1]);
+    assert_eq!(set.needed_for(0).unwrap(), [4, 2, 0]);
+    assert_eq!(set.needed_for(3).unwrap(), [3]);
+    assert_eq!(set.needed_for(6), None);
+    assert_eq!(set.needed_for(8), None);
+    let gap = chain(&[stream("a", 1, 0), stream("d", 4, 3), stream("c", 3, 2)]);
+    assert_eq!(gap.needed_for(1).unwrap(), [2, 1]);
+}
+
+#[test]
 fn a_gap_is_named() {
     let chain = chain(&[stream("a", 1, 0), stream("c", 3, 2), stream("d", 4, 3)]);
     let missing = Missing {

@@ -100,6 +100,12 @@ impl fmt::Display for Finding {
     }
 }
 
+impl std::error::Error for Finding {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.problem.source()
+    }
+}
+
 /// An object: `kind`, the class in one word, and `message`, what is wrong in
 /// English; of an error of the codec also where it is.
 #[cfg(feature = "serde")]
