@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use btrfs_sendstream::NewSubvolume;
+use btrfs_sendstream::{NewSubvolume, SourceId};
 
 use crate::report::name_of;
 use crate::text::escaped;
@@ -59,12 +59,14 @@ impl Leading {
 }
 
 /// The streams that lead to the subvolume with this name or UUID, or to the one that is
-/// the parent of no other, in order. If a parent is missing, those after it.
+/// the parent of no other, in order. If a snapshot was stored more than once, the first
+/// streams that lead back to a full one. If there are none, those after a missing parent.
 ///
 /// # Errors
 /// There is no such subvolume, or there are several; the text says which.
 pub fn leading_to(streams: &[Stream], wanted: Option<&OsStr>) -> Result<Vec<Leading>, String> {
-    let chain = chain(streams, target(streams, wanted)?);
+    let target = target(streams, wanted)?;
+    let chain = complete(streams, target).unwrap_or_else(|| incomplete(streams, target));
     let leading = chain.into_iter().map(|stream| Leading {
         file: stream.file.clone(),
         new: Some(stream.new.clone()),
@@ -117,9 +119,46 @@ fn target<'a>(streams: &'a [Stream], wanted: Option<&OsStr>) -> Result<&'a Strea
     Err(message)
 }
 
-/// The full stream that leads to `target`, the streams between, and `target`. If a
-/// parent is missing, those after it.
-fn chain<'a>(streams: &'a [Stream], target: &'a Stream) -> Vec<&'a Stream> {
+/// A full stream, the streams between, and one of the same subvolume as `target`; `None`
+/// if a parent is missing everywhere.
+fn complete<'a>(streams: &'a [Stream], target: &Stream) -> Option<Vec<&'a Stream>> {
+    let of = |id: SourceId| {
+        let same = move |it: &&Stream| (it.new.uuid, it.new.ctransid) == (id.uuid, id.ctransid);
+        streams.iter().filter(same).rev()
+    };
+    let target = SourceId {
+        uuid: target.new.uuid,
+        ctransid: target.new.ctransid,
+    };
+    // Each subvolume once: streams may need each other.
+    let mut sought = vec![target];
+    // The first is looked at first. With each, the number of the stream after it.
+    let mut waiting: Vec<_> = of(target).map(|stream| (stream, None)).collect();
+    let mut seen = Vec::new();
+    while let Some((stream, after)) = waiting.pop() {
+        let here = Some(seen.len());
+        seen.push((stream, after));
+        match stream.new.parent {
+            Some(parent) if sought.contains(&parent) => {}
+            Some(parent) => {
+                sought.push(parent);
+                waiting.extend(of(parent).map(|stream| (stream, here)));
+            }
+            None => {
+                let (mut chain, mut next) = (Vec::new(), here);
+                while let Some(&(stream, after)) = next.and_then(|next| seen.get(next)) {
+                    chain.push(stream);
+                    next = after;
+                }
+                return Some(chain);
+            }
+        }
+    }
+    None
+}
+
+/// The streams that lead to `target` from a parent that is missing.
+fn incomplete<'a>(streams: &'a [Stream], target: &'a Stream) -> Vec<&'a Stream> {
     let mut chain = vec![target];
     let mut needed = target.new.parent;
     while let Some(parent) = needed

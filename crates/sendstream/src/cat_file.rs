@@ -9,7 +9,7 @@ use std::path::Path;
 use btrfs_sendstream::{CommandRef, Reader};
 use sendstream_common::files::{
     Fetch, FetchError, History, Inapplicable, LocateError, Made, Needs, NotFound, ReadError,
-    described, name_of_index,
+    described, name_of_index, shown,
 };
 use sendstream_common::foreign::MAGIC;
 use sendstream_common::leading::Leading;
@@ -111,7 +111,7 @@ pub(crate) fn run(options: &args::CatFile) -> Result<bool, Failure> {
         read(stream, options, &mut history)?;
         stream.check(history.subvolume())?;
     }
-    let path = escaped(options.path.as_bytes());
+    let path = shown(options.path.as_bytes());
     let (file, made, size) = history.find(&options.path).map_err(CatError::NotFound)?;
     if *made != Made::File {
         let error = CatError::NotFile {

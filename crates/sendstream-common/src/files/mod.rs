@@ -31,4 +31,4 @@ pub use memory::OutOfMemory;
 pub use names::{Made, Node};
 pub use needs::LocateError;
 pub use selection::{SelectError, Selection};
-pub use words::{described, operation, user_path};
+pub use words::{described, operation, shown, user_path};

@@ -37,7 +37,7 @@ pub fn user_path(text: &OsStr) -> Result<StreamPath, PathError> {
 }
 
 /// A path for messages: the root is `.`.
-pub(super) fn shown(path: &[u8]) -> String {
+pub fn shown(path: &[u8]) -> String {
     if path.is_empty() {
         ".".to_owned()
     } else {

@@ -379,7 +379,7 @@ fn chains_and_their_clones() {
         (&["d/x/y", &at], "sendstream list prints the paths"),
         (&["d/f/x", &at], "d/f is a regular file"),
         (&["d", &at], "d is a directory"),
-        (&["/", &at], "a directory"),
+        (&["/", &at], ": . is a directory"),
     ] {
         let message = fails(args);
         assert!(message.contains(expected), "{args:?}: {message}");
@@ -513,6 +513,28 @@ fn all_of_each_stream_is_checked() {
     assert!(once.contains("each stream is read twice"), "{once}");
     let missing = fails(&["f", "/nonexistent"]);
     assert!(missing.contains("No such file"), "{missing}");
+}
+
+/// A snapshot that was stored twice: the stream that leads back to a full one is read.
+#[test]
+fn one_complete_chain_is_enough() {
+    let whole = [mkfile("f"), write("f", 0, "two")];
+    let second = full_stream("second", 2, &whole);
+    // Their parents 9 and 8 are not stored.
+    let older = incremental("second", (2, 9), &[write("f", 0, "two")]);
+    let third = incremental("third", (3, 2), &[write("f", 0, "3")]);
+    let other = incremental("third", (3, 8), &[write("f", 0, "3")]);
+    // Parents in a circle.
+    let circle = incremental("second", (2, 3), &[]);
+    let (_directory, at) = stored(&[
+        ("a", &other),
+        ("b", &circle),
+        ("c", &older),
+        ("d", &third),
+        ("e", &second),
+    ]);
+    assert_eq!(ok(&["--subvolume=third", "f", &at]), b"3wo");
+    assert_eq!(ok(&["--subvolume=second", "f", &at]), b"two");
 }
 
 #[test]
