@@ -66,6 +66,44 @@ fn a_file_of_clones_of_itself_reaches_the_limit() {
     assert!(matches!(error, LocateError::Memory(it) if it == expected));
 }
 
+/// A block with a million places in the file went to and fro 100,000 times: the places are
+/// not copied each time.
+#[test]
+fn places_are_not_copied_with_each_clone() {
+    let [f, g, h] = ["f", "g", "h"].map(path);
+    let clone = |to, offset, len, from| {
+        Command::Clone(CloneRange {
+            path: to,
+            offset,
+            len,
+            source_uuid: Uuid::from_u128(1),
+            source_ctransid: 7,
+            source_path: from,
+            source_offset: 0,
+        })
+    };
+    let data = &[7; 4096][..];
+    let mut commands: Vec<_> = [f, g, h]
+        .map(|path| Command::Mkfile { path, ino: 257 })
+        .into();
+    commands.push(Command::Write {
+        path: g,
+        offset: 0,
+        data,
+    });
+    for _ in 0..50_000 {
+        commands.extend([clone(h, 0, 4096, g), clone(g, 0, 4096, h)]);
+    }
+    commands.push(clone(f, 0, 4096, g));
+    commands.extend((0..20).map(|times| clone(f, 4096 << times, 4096 << times, f)));
+    let mut history = History::new(Cursor::new(Vec::new()), 1 << 30);
+    let stream = stream(&commands);
+    history.read(&mut Reader::new(&stream[..])).unwrap();
+    let (file, ..) = history.find(&f.to_owned()).unwrap();
+    let needs = history.content(file).unwrap();
+    assert!(needs.are_in(0));
+}
+
 /// A range that was written 100,000 times is needed once.
 #[test]
 fn what_was_written_over_costs_nothing() {
