@@ -1,6 +1,5 @@
 //! Exceptions.
 
-use std::error;
 use std::io;
 
 use btrfs_sendstream::{ErrorKind, Position};
@@ -47,16 +46,9 @@ pub(crate) fn at(text: &str, position: Option<Position>) -> PyErr {
     .unwrap_or_else(|error| error)
 }
 
-/// Any other error: its text and those of its causes.
-pub(crate) fn other(error: &dyn error::Error) -> PyErr {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    Error::new_err(text)
+/// Any other error. Its text has those of its causes.
+pub(crate) fn other(error: &impl std::error::Error) -> PyErr {
+    Error::new_err(error.to_string())
 }
 
 /// A value of the libraries as dictionaries, lists and strings.

@@ -113,7 +113,7 @@ pub(crate) fn receive(
             let raised = match (observer.raised, &error.reason) {
                 (Some(raised), _) => raised,
                 (None, StopReason::Stream(stream)) if is_io(stream) => of_stream(stream),
-                _ => ReceiveError::new_err(other_text(&error)),
+                _ => ReceiveError::new_err(error.to_string()),
             };
             Err(with_report(py, raised, &error.report))
         }
@@ -122,13 +122,6 @@ pub(crate) fn receive(
 
 fn is_io(error: &btrfs_sendstream::Error) -> bool {
     matches!(error.kind(), btrfs_sendstream::ErrorKind::Io(_))
-}
-
-fn other_text(error: &btrfs_receive::ReceiveError) -> String {
-    other(error)
-        .to_string()
-        .split_once(": ")
-        .map_or_else(|| error.to_string(), |(_, text)| text.to_owned())
 }
 
 /// An exception with the report as an attribute.

@@ -394,8 +394,9 @@ class Extract(unittest.TestCase):
         ]:
             with self.assertRaises(error):
                 self.extract(FULL, **options)
-        with self.assertRaises(btrfs_recv.Error):
+        with self.assertRaises(btrfs_recv.Error) as raised:
             btrfs_recv.receive(FULL, "/does/not/exist")
+        self.assertEqual(str(raised.exception).count("No such file"), 1)
         self.assertEqual(os.listdir(self.directory.name), [])
 
 
