@@ -10,4 +10,3 @@ mod strategies;
 mod support;
 mod threads;
 mod transform;
-mod transform_properties;
