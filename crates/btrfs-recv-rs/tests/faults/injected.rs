@@ -2,14 +2,16 @@
 //! of each thread.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use btrfs_sendstream::Command::{End, FileAttr, Mkfile, SetXattr, Subvol};
 use btrfs_sendstream::{StreamPath, SubvolumeName, Version, Writer, inode_flags};
 use btrfs_testkit::{LoopFilesystem, SentSample, Test, subvolume, test};
 use rustix::fs::{IFlags, ioctl_getflags};
+use rustix::process::{Pid, Signal, kill_process};
 use uuid::Uuid;
 
 use crate::support::{COMMAND, check, clear, is_unfinished, run};
@@ -52,6 +54,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_failed_call_is_a_failed_receive, 4, "EPERM"),
         test!(a_failed_call_is_a_failed_receive, 20, "EIO"),
         test!(the_stamp_is_taken_back),
+        test!(a_change_after_the_first_look_is_noticed, ""),
+        test!(a_change_after_the_first_look_is_noticed, "--atomic"),
         test!(an_unfinished_parent_is_refused),
         test!(flags_are_set_beside_the_flags_of_write_back),
     ]
@@ -162,6 +166,56 @@ fn the_stamp_is_taken_back() {
         }
         subvolume::delete(&received);
     }
+}
+
+/// Stands for a change that was under way when the subvolume became read-only.
+fn a_change_after_the_first_look_is_noticed(option: &str) {
+    if no_strace() {
+        return;
+    }
+    let from = LoopFilesystem::new();
+    let work = subvolume::create(&from.path().join("work"));
+    std::fs::write(work.join("file"), b"hello").unwrap();
+    let snapshot = subvolume::snapshot_read_only(&work, &from.path().join("snap"));
+    let stream = from.path().join("stream");
+    std::fs::write(&stream, btrfs_testkit::Sender::new(&snapshot).to_vec()).unwrap();
+    let to = LoopFilesystem::new();
+
+    // The only fsync is that of the directory, when the subvolume has its name.
+    let mut receive = Command::new("strace")
+        .args(["-f", "-e", "trace=fsync", "-e", "inject=fsync:signal=STOP"])
+        .args([COMMAND, "-f"])
+        .args([&stream, to.path()])
+        .args(Some(option).filter(|it| !it.is_empty()))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(receive.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("--- stopped by SIGSTOP ---") {
+        assert_ne!(stderr.read_line(&mut text).unwrap(), 0, "{text}");
+    }
+    let received = to.path().join("snap");
+    assert!(subvolume::facts(&received).read_only);
+    subvolume::set_read_only(&received, false);
+    std::fs::write(received.join("file"), b"other").unwrap();
+    subvolume::set_read_only(&received, true);
+    let id = receive.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let child = Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+    kill_process(child, Signal::CONT).unwrap();
+    stderr.read_to_string(&mut text).unwrap();
+
+    assert_eq!(receive.wait().unwrap().code(), Some(1), "{text}");
+    assert!(text.contains("another process changed inode 257"), "{text}");
+    let built = if option.is_empty() {
+        "snap"
+    } else {
+        "snap.receiving"
+    };
+    assert!(text.contains(&format!("{built} is incomplete")), "{text}");
+    let facts = subvolume::facts(&to.path().join(built));
+    assert!(facts.received_uuid.is_none() && !facts.read_only);
 }
 
 /// The kernel may mark a file as not compressible while its compression

@@ -28,7 +28,7 @@ use super::naming::Naming;
 use super::private::{self, unguessable};
 use super::root::{close, entry, open_root, taken};
 use super::unfinished;
-use super::watch::Watch;
+use super::watch::{Before, Watch};
 use crate::destination::tree::encoded::Accepted;
 use crate::error::{Cause, Failure, named};
 use crate::plan::op::NewSubvolume;
@@ -146,25 +146,39 @@ impl Sealing<'_> {
                 self.make_read_only(watch)
                     .map_err(|cause| self.failed(cause))
             });
-        if let Err(failure) = sealed {
-            let failure = self.undo(failure);
-            self.bring_back(place);
+        let before = match sealed {
+            Ok(before) => before,
+            Err(failure) => {
+                let failure = self.undo(failure);
+                self.bring_back(place);
+                return Err(failure);
+            }
+        };
+        let revealed = self.reveal(id, &aside).map_err(|cause| self.failed(cause));
+        // The kernel looks at the read-only flag before it waits for a transaction. What
+        // it had let through by then may have come after the first look; now the
+        // name is on disk, and so is that.
+        if let Some(Err(cause)) = before.map(|before| before.unchanged()) {
+            let failure = self.undo(self.failed(self.make_writable(cause)));
+            let name = revealed.map_or(&aside[..], |_| self.new.name.as_bytes());
+            self.bring_back((self.destination.as_fd(), name));
             return Err(failure);
         }
-        self.reveal(id, &aside).map_err(|cause| self.failed(cause))
+        revealed
     }
 
-    fn make_read_only(&self, watch: Option<Watch<'_>>) -> Result<(), Cause> {
-        let set = |read_only| {
-            sys::subvol_set_read_only(self.root, read_only)
-                .map_err(named("BTRFS_IOC_SUBVOL_SETFLAGS"))
-        };
-        set(true)?;
-        let entered = watch.map_or(Ok(()), Watch::end);
-        if entered.is_err() {
-            set(false)?;
+    fn make_read_only<'w>(&self, watch: Option<Watch<'w>>) -> Result<Option<Before<'w>>, Cause> {
+        sys::subvol_set_read_only(self.root, true).map_err(named("BTRFS_IOC_SUBVOL_SETFLAGS"))?;
+        let watched = watch.map(Watch::end).transpose();
+        watched.map_err(|cause| self.make_writable(cause))
+    }
+
+    /// After an error that shows that it is not what was sent.
+    fn make_writable(&self, cause: Cause) -> Cause {
+        match sys::subvol_set_read_only(self.root, false) {
+            Ok(()) => cause,
+            Err(errno) => Cause::system("BTRFS_IOC_SUBVOL_SETFLAGS", errno),
         }
-        entered
     }
 
     /// Gives the complete subvolume its own name. rename(2) alone would

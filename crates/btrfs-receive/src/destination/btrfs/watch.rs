@@ -33,7 +33,7 @@ pub(super) struct Watch<'a> {
 }
 
 /// What a subvolume was when its root was still closed.
-struct Before<'a> {
+pub(super) struct Before<'a> {
     root: &'a OwnedFd,
     id: u64,
     /// Transaction in which everything was on disk.
@@ -80,11 +80,11 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether nobody got in. The subvolume is read-only by now, and that is
-    /// committed.
+    /// committed. Returns what to look at again.
     ///
     /// # Errors
     /// Somebody did, or it cannot be found out.
-    pub(super) fn end(self) -> Result<(), Cause> {
+    pub(super) fn end(self) -> Result<Before<'a>, Cause> {
         let Self { opens, before } = self;
         let opened = opens.of_subvolume(before.id);
         let opened = opened.map_err(named("read from fanotify"))?;
@@ -105,8 +105,19 @@ impl<'a> Watch<'a> {
             // What was written until it was closed may be in memory still.
             syncfs(before.root).map_err(named("syncfs"))?;
         }
-        let changed = if RootState::of(before.root)? == before.state {
-            before.changed()?
+        before.unchanged()?;
+        Ok(before)
+    }
+}
+
+impl Before<'_> {
+    /// Whether all of the subvolume is as it was, as far as it is committed.
+    ///
+    /// # Errors
+    /// It is not, or it cannot be found out.
+    pub(super) fn unchanged(&self) -> Result<(), Cause> {
+        let changed = if RootState::of(self.root)? == self.state {
+            self.changed()?
         } else {
             Some(ROOT_INODE)
         };
@@ -115,9 +126,7 @@ impl<'a> Watch<'a> {
             None => Ok(()),
         }
     }
-}
 
-impl Before<'_> {
     /// Whether somebody has it open for writing.
     fn is_open(&self, opened: sys::Opened) -> Result<bool, Cause> {
         let sys::Opened {
