@@ -305,7 +305,15 @@ impl Builder {
         } else {
             "mkfs.btrfs".into()
         };
-        tool::run(mkfs, arguments)?;
+        // mkfs.btrfs looks at every loop device, and fails if another test detaches one
+        // at that moment.
+        let mut tries = 0;
+        while let Err(error) = tool::run(&mkfs, &arguments) {
+            tries += 1;
+            if tries == 20 || !error.contains("cannot check mount status") {
+                return Err(error);
+            }
+        }
         if self.second == Some(Second::Sprout) {
             tool::run(
                 "btrfstune",
