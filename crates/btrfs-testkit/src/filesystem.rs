@@ -361,6 +361,28 @@ impl Mount {
         attempt.unwrap_or_else(|error| panic!("tmpfs: {error}"))
     }
 
+    /// Mounts an overlay: `lower`, and over that what is written, in `upper`. If these
+    /// are on different filesystems, files have another `st_dev` than directories.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel refuses.
+    pub fn overlay(lower: &Path, upper: &Path) -> Self {
+        let [files, work] = ["files", "work"].map(|name| upper.join(name));
+        for directory in [&files, &work] {
+            std::fs::create_dir_all(directory).unwrap_or_else(|error| panic!("overlay: {error}"));
+        }
+        let [lower, files, work] = [lower, &files, &work].map(Path::display);
+        let options = format!("lowerdir={lower},upperdir={files},workdir={work}");
+        let options = std::ffi::CString::new(options).expect("no NUL");
+        let attempt = Self::at_new_point(None, |point| {
+            let flags = MountFlags::empty();
+            mount("overlay", point, "overlay", flags, options.as_c_str())
+                .map_err(|error| error.to_string())
+        });
+        attempt.unwrap_or_else(|error| panic!("overlay: {error}"))
+    }
+
     /// The mount point.
     pub fn path(&self) -> &Path {
         self.point.as_ref().expect("set until dropped").path()

@@ -47,7 +47,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use btrfs_sendstream::{Bytes, StreamPath};
-use rustix::fs::{OFlags, fstat};
+use rustix::fs::{OFlags, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
@@ -86,11 +86,16 @@ pub(crate) enum Resolver {
     Walk,
 }
 
+/// `f_type` of btrfs (`linux/magic.h`).
+pub(crate) const BTRFS_SUPER_MAGIC: u64 = 0x9123_683e;
+
 /// What tells a descriptor inside the subvolume from one outside.
 #[derive(Clone, Copy, Debug)]
 struct Boundary {
-    /// `st_dev`; each subvolume has its own.
-    device: u64,
+    /// `st_dev`; each subvolume has its own. `None` on other filesystems: they
+    /// have no subvolumes, and on an overlay files can have another `st_dev` than
+    /// directories.
+    device: Option<u64>,
     /// Id of the mount, if it can be found out.
     mount: Option<u64>,
 }
@@ -124,7 +129,7 @@ impl Root {
     /// inside a chroot that was entered later.
     ///
     /// # Errors
-    /// `fstat` failed.
+    /// `fstat` or `fstatfs` failed.
     pub(crate) fn new(fd: OwnedFd) -> Result<Self, Cause> {
         let resolver = openat2::probe(fd.as_fd());
         Self::with_resolver(fd, resolver)
@@ -141,9 +146,14 @@ impl Root {
     /// As [`Root::new`], with the resolver given.
     pub(crate) fn with_resolver(fd: OwnedFd, resolver: Resolver) -> Result<Self, Cause> {
         let stat = fstat(&fd).map_err(|errno| Cause::system("fstat", errno))?;
+        let facts = fstatfs(&fd).map_err(|errno| Cause::system("fstatfs", errno))?;
+        // The type of `f_type` differs between architectures.
+        let is_btrfs = facts.f_type as u64 & 0xffff_ffff == BTRFS_SUPER_MAGIC;
+        let mount = proc::mount_id(fd.as_fd());
         let boundary = Boundary {
-            device: stat.st_dev,
-            mount: proc::mount_id(fd.as_fd()),
+            // Without the id of the mount, it is all there is.
+            device: (is_btrfs || mount.is_none()).then_some(stat.st_dev),
+            mount,
         };
         Ok(Self {
             directory: Arc::new(Directory(fd)),
@@ -263,10 +273,17 @@ impl Root {
 
     /// Refuses what does not belong to this subvolume.
     fn check_device(&self, path: &[u8], device: u64) -> Result<(), Cause> {
-        if device == self.boundary.device {
+        if self.boundary.has_device(device) {
             return Ok(());
         }
         Err(escape(path, Barrier::OtherSubvolume))
+    }
+}
+
+impl Boundary {
+    /// Whether what has this `st_dev` is inside, as far as that tells.
+    fn has_device(&self, device: u64) -> bool {
+        self.device.is_none_or(|own| own == device)
     }
 }
 

@@ -75,7 +75,7 @@ impl Boundary {
             return Err(OpenError::Escape { end, barrier });
         }
         let stat = fstat(fd).map_err(|errno| OpenError::System("fstat", errno))?;
-        if stat.st_dev != self.device {
+        if !self.has_device(stat.st_dev) {
             let barrier = Barrier::OtherSubvolume;
             return Err(OpenError::Escape { end, barrier });
         }

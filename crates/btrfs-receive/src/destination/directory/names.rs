@@ -14,7 +14,7 @@ use btrfs_sendstream::{Bytes, StreamPath};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstatfs, openat, statat, unlinkat};
 use rustix::io::Errno;
 
-use crate::confine::{PathCache, Root};
+use crate::confine::{BTRFS_SUPER_MAGIC, PathCache, Root};
 use crate::error::{Cause, is_errno, named};
 
 /// Names that wait to be looked for at most, and bytes of their paths.
@@ -24,7 +24,7 @@ const MAX_BYTES: usize = 1 << 20;
 /// `f_type` of filesystems that store every name as it is, and whose inode
 /// numbers and file handles stay the same for good (`linux/magic.h`).
 const WELL_KNOWN: &[u64] = &[
-    0x9123_683e, // btrfs
+    BTRFS_SUPER_MAGIC,
     0xef53,      // ext2, ext3, ext4
     0x5846_5342, // XFS
     0xf2f5_2010, // F2FS

@@ -138,7 +138,7 @@ fn holes_stay_holes(on: Kind) {
 
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = vec![test!(a_copy_of_the_parent_shares_its_data)];
-    for kind in [Kind::Btrfs, Kind::Ext4, Kind::Tmpfs] {
+    for kind in [Kind::Btrfs, Kind::Ext4, Kind::Tmpfs, Kind::Overlay] {
         tests.extend([
             test!(the_sample_arrives, kind),
             test!(the_sample_arrives_at_an_ordinary_user, kind),

@@ -21,6 +21,8 @@ pub(crate) enum Kind {
     Btrfs,
     Ext4,
     Tmpfs,
+    /// Of two filesystems, as the root of a live system is.
+    Overlay,
 }
 
 /// An empty filesystem to extract onto.
@@ -28,6 +30,7 @@ pub(crate) enum Ground {
     Btrfs(LoopFilesystem),
     Ext4(Ext4),
     Tmpfs(Mount),
+    Overlay(Overlay),
 }
 
 impl Ground {
@@ -37,6 +40,7 @@ impl Ground {
             Kind::Btrfs => Self::Btrfs(LoopFilesystem::new()),
             Kind::Tmpfs => Self::Tmpfs(Mount::tmpfs(1 << 30)),
             Kind::Ext4 => Self::Ext4(Ext4::new()?),
+            Kind::Overlay => Self::Overlay(Overlay::new()),
         })
     }
 
@@ -45,6 +49,7 @@ impl Ground {
             Self::Btrfs(filesystem) => filesystem.path(),
             Self::Ext4(filesystem) => filesystem.0.path(),
             Self::Tmpfs(mount) => mount.path(),
+            Self::Overlay(overlay) => overlay.mount.path(),
         }
     }
 
@@ -54,6 +59,25 @@ impl Ground {
         std::fs::create_dir(&path).unwrap();
         std::os::unix::fs::chown(&path, Some(USER), Some(USER)).unwrap();
         path
+    }
+}
+
+/// Dropped in this order.
+pub(crate) struct Overlay {
+    mount: Mount,
+    _upper: Mount,
+    _lower: TempDir,
+}
+
+impl Overlay {
+    fn new() -> Self {
+        let lower = TempDir::new_in(std::env::temp_dir()).unwrap();
+        let upper = Mount::tmpfs(1 << 30);
+        Self {
+            mount: Mount::overlay(lower.path(), upper.path()),
+            _upper: upper,
+            _lower: lower,
+        }
     }
 }
 
