@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use btrfs_testkit::{LoopFilesystem, Test, subvolume, test};
 
 use crate::power_cut::{cut, inner};
-use crate::support::{COMMAND, noise, receive};
+use crate::support::{COMMAND, Places, noise, one_in, receive, seed};
 
 /// The calls that change something, or that decide what is changed.
 const CALLS: [&str; 9] = [
@@ -133,8 +133,11 @@ fn nothing_is_ever_missing(fault: &'static str, option: &'static str) {
     let mut copies = Vec::new();
     let mut states = BTreeSet::new();
     let mut ends = 0;
+    let one_in = one_in(1);
+    let mut places = Places(seed());
     for call in CALLS {
-        for k in 1.. {
+        let first = 1 + places.below(one_in);
+        for k in (first..).step_by(one_in) {
             if !option.is_empty() {
                 subvolume::snapshot_writable(&template, &home);
             }
@@ -177,12 +180,12 @@ fn nothing_is_ever_missing(fault: &'static str, option: &'static str) {
         }
     }
     eprintln!("{fault} {option}: ended at {ends} calls: {states:?}");
-    assert!(ends > 20);
-    // Before, between and after.
-    assert!(
-        states.len() >= if option.is_empty() { 2 } else { 3 },
-        "{states:?}"
-    );
+    if one_in == 1 {
+        assert!(ends > 20);
+        // Before, between and after.
+        let least = if option.is_empty() { 2 } else { 3 };
+        assert!(states.len() >= least, "{states:?}");
+    }
     // Two filesystems of one UUID are not mounted at once.
     drop(to);
     for (copy, inject, success) in copies {

@@ -10,7 +10,7 @@ use btrfs_testkit::{LoopFilesystem, SentSample, Test, subvolume, test};
 
 use crate::injected::no_strace;
 use crate::resumed::FOLDER;
-use crate::support::{COMMAND, Places, open_up, run, seed};
+use crate::support::{COMMAND, Places, one_in, open_up, run, seed};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -31,7 +31,7 @@ const CALLS: [&str; 7] = [
 ];
 
 /// Of each kind all of the first calls are stopped at, and of the others one
-/// in so many; all of them if `RESUME_ALL` is set.
+/// in so many.
 const ALL_OF_FIRST: usize = 4;
 const ONE_IN: usize = 12;
 
@@ -174,7 +174,7 @@ fn stopped_at_each_call(atomic: bool) {
     if no_strace() {
         return;
     }
-    let all = std::env::var_os("RESUME_ALL").is_some();
+    let one_in = one_in(ONE_IN);
     let stopped = Stopped::new(atomic);
     let mut places = Places(seed());
     let mut count = 0;
@@ -182,10 +182,10 @@ fn stopped_at_each_call(atomic: bool) {
         let mut k = 1;
         while stopped.stop_at(call, k) {
             count += 1;
-            k += match all || k < ALL_OF_FIRST {
-                true => 1,
-                false => 1 + places.below(2 * ONE_IN),
-            };
+            k += 1;
+            if k > ALL_OF_FIRST {
+                k += places.below(2 * one_in - 1);
+            }
         }
         eprintln!("{call}: up to {k}");
     }

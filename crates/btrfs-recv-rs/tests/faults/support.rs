@@ -96,6 +96,13 @@ pub(crate) fn clear(directory: &Path) {
     }
 }
 
+/// A test that stops the program at its calls does so at one call in so many:
+/// `usual`, or `FAULTS_ONE_IN` if that is set, since emulated kernels are slow.
+pub(crate) fn one_in(usual: usize) -> usize {
+    let wanted = std::env::var("FAULTS_ONE_IN").ok();
+    wanted.map_or(usual, |it| it.parse().expect("FAULTS_ONE_IN is a number"))
+}
+
 /// A number that differs from run to run, printed; `FAULTS_SEED` sets it.
 pub(crate) fn seed() -> u64 {
     let seed = match std::env::var("FAULTS_SEED") {
