@@ -179,6 +179,10 @@ fn on_errno(failure: &Failure, errno: Errno, destination: &Path) -> Option<Advic
             "the directory contains something that the sender's does not, such as a subvolume",
             "send a full stream, or one against another parent",
         ),
+        Errno::EXIST if operation == "finish" => Advice::new(
+            "another process gave the name to something else meanwhile",
+            "move that away, then receive again",
+        ),
         Errno::NOENT | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR | Errno::NOTEMPTY
             if operation != "subvol" && operation != "snapshot" =>
         {

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::names::{self, lists};
 use super::record::{Born, MAX_LEN, Record};
-use crate::error::{Cause, Conflict, ExtractionProblem, OpenError, named};
+use crate::error::{Barrier, Cause, Conflict, ExtractionProblem, OpenError, named};
 use crate::plan::op::{NewSubvolume, SourceId};
 use crate::xattr::{ACCESS_ACL, COMPRESSION, DEFAULT_ACL};
 use btrfs_ioctl as sys;
@@ -103,11 +103,13 @@ impl Place {
     ) -> Result<(), Cause> {
         let building = incomplete(&record.name);
         let name = record.name.as_bytes();
+        self.check_is(root, building.as_bytes())?;
         if !has_record {
             self.forget(record)?;
         }
         rename_no_replace(&self.0, building.as_bytes(), name)?;
-        let marked = flush(&self.0).and_then(|()| {
+        let marked = self.check_is(root, name).and_then(|()| {
+            flush(&self.0)?;
             if !has_record {
                 return Ok(());
             }
@@ -123,18 +125,37 @@ impl Place {
         marked
     }
 
+    /// Whether the name is that of the directory with this root: another process can have
+    /// renamed it, and given its name to another one.
+    fn is(&self, root: impl AsFd, name: &[u8]) -> Result<bool, Cause> {
+        let found = match statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => found,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(errno) => return Err(Cause::system("fstatat", errno)),
+        };
+        let ours = fstat(root).map_err(named("fstat"))?;
+        Ok((found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino))
+    }
+
+    fn check_is(&self, root: BorrowedFd<'_>, name: &[u8]) -> Result<(), Cause> {
+        if self.is(root, name)? {
+            return Ok(());
+        }
+        Err(Cause::Escape {
+            path: Bytes::copy_from_slice(name),
+            barrier: Barrier::Replaced,
+        })
+    }
+
     /// Removes what is not finished, given by its root and the name it was to
     /// get; not what somebody else put in its place. Says whether it is gone.
     pub(super) fn discard(&self, root: &OwnedFd, name: &SubvolumeName) -> Result<bool, Cause> {
         let name = incomplete(name);
-        let found = match statat(&self.0, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(found) => found,
+        match statat(&self.0, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) if self.is(root, name.as_bytes())? => {}
+            Ok(_) => return Ok(false),
             Err(Errno::NOENT) => return Ok(true),
             Err(errno) => return Err(Cause::system("fstatat", errno)),
-        };
-        let ours = fstat(root).map_err(named("fstat"))?;
-        if (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino) {
-            return Ok(false);
         }
         // Follows no symbolic links, and goes by descriptors from there on.
         let path = Path::new("/proc/self/fd")

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use btrfs_receive::{
-    Cause, Conflict, DirectoryDestination, ExtractionProblem, OnError, Outcome, ReceiveError,
-    Receiver,
+    Barrier, Cause, Conflict, DirectoryDestination, Event, ExtractionProblem, Observer, OnError,
+    Outcome, ReceiveError, Receiver,
 };
 use btrfs_testkit::raw::{OWN_UUID, RawStream, attr};
 use btrfs_testkit::{Test, Tree};
@@ -85,6 +85,47 @@ fn unfinished_work_is_obvious_and_nobodys_parent() {
     assert_eq!(names(place.path()), ["child", "s"]);
     assert_eq!(records(place.path()).len(), 2);
     assert_eq!(fs::read(place.path().join("child/f")).unwrap(), b"data");
+}
+
+/// Another process moves it away and puts something else in its place.
+fn another_directory_of_its_name_is_not_complete() {
+    let place = place();
+    let whole = RawStream::new(1).mkfile("f").write("f", 0, b"data").end();
+    let (built, moved) = (
+        place.path().join("s.incomplete"),
+        place.path().join("moved"),
+    );
+    let mut observer = Created(|| {
+        fs::rename(&built, &moved).unwrap();
+        fs::create_dir(&built).unwrap();
+    });
+    let destination = DirectoryDestination::open(place.path()).unwrap();
+    let mut receiver = Receiver::new(destination);
+    let error = receiver
+        .receive(&whole.into_bytes()[..], &mut observer)
+        .unwrap_err();
+    let why = *error.first_failure.unwrap().cause;
+    let Cause::Escape { path, barrier } = why else {
+        panic!("{why}");
+    };
+    assert_eq!(
+        (&path[..], barrier),
+        (&b"s.incomplete"[..], Barrier::Replaced)
+    );
+    assert_eq!(names(place.path()), ["moved", "s.incomplete"]);
+    assert!(records(place.path()).is_empty());
+    assert_eq!(fs::read(moved.join("f")).unwrap(), b"data");
+}
+
+/// Calls back once a directory is created.
+struct Created<F>(F);
+
+impl<F: FnMut()> Observer for Created<F> {
+    fn event(&mut self, event: Event<'_>) {
+        if let Event::SubvolumeCreated { .. } = event {
+            (self.0)();
+        }
+    }
 }
 
 fn names_that_are_taken_are_left_alone() {
@@ -435,6 +476,10 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::anywhere(
             "unfinished_work_is_obvious_and_nobodys_parent",
             unfinished_work_is_obvious_and_nobodys_parent,
+        ),
+        Test::anywhere(
+            "another_directory_of_its_name_is_not_complete",
+            another_directory_of_its_name_is_not_complete,
         ),
         Test::anywhere(
             "names_that_are_taken_are_left_alone",
