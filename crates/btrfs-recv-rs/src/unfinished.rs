@@ -90,11 +90,16 @@ pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
     for name in &names {
         match abandon_one(options, name) {
             Ok(true) => {
+                let path = options.destination.join(name);
+                let is_there = path.symlink_metadata().is_ok();
                 let mut line = b"removed ".to_vec();
-                push_message(
-                    &mut line,
-                    options.destination.join(name).as_os_str().as_bytes(),
-                );
+                if is_there {
+                    line.extend(b"the unfinished receive of ");
+                }
+                push_message(&mut line, path.as_os_str().as_bytes());
+                if is_there {
+                    line.extend(b"; what has that name now was not changed");
+                }
                 line.push(b'\n');
                 // It is gone, whether or not anybody reads that.
                 let _ = write_stdout(&line);
@@ -121,10 +126,16 @@ pub(crate) fn abandon(options: &Unfinished, messages: &mut Messages) -> bool {
 
 fn abandon_one(options: &Unfinished, name: &OsStr) -> Result<bool, ResumeError> {
     let state = options.state_dir.as_deref();
+    let is_damaged = |one: resume::Unfinished| {
+        one.name == *name && matches!(one.progress, Err(ResumeError::Damaged { .. }))
+    };
+    let unfinished = resume::unfinished(&options.destination, state)?;
+    let is_damaged = unfinished.into_iter().any(is_damaged);
     let abandoned = resume::abandon(&options.destination, state, name.as_bytes())?;
-    // Only what was named is taken for a leftover. A state that is damaged does
-    // not tell what it belonged to, so there may be one then, too.
-    if options.names.is_empty() {
+    // Only what was named is taken for a leftover. A state says what belongs to it; another
+    // subvolume of that name does not. One that is damaged does not say it, so there may be
+    // a leftover then, too.
+    if options.names.is_empty() || (abandoned && !is_damaged) {
         return Ok(abandoned);
     }
     let deleted = resume::delete_leftover(&options.destination, state, name.as_bytes())?;

@@ -13,6 +13,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_small_stack_in_the_environment),
         test!(names_like_options_in_status),
         test!(names_of_ours_that_were_received),
+        test!(another_subvolume_of_its_name_is_not_abandoned),
     ]
 }
 
@@ -119,4 +120,35 @@ fn names_of_ours_that_were_received() {
     let mut status = command(&["--status", &option]);
     let output = status.arg(to.path()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
+}
+
+/// Who gives up an unfinished receive may use its name for something else.
+fn another_subvolume_of_its_name_is_not_abandoned() {
+    let sent = Sent::small();
+    let to = LoopFilesystem::new();
+    let cut = &sent.full[..sent.full.len() - 30];
+    let output = receive(cut, &["--resumable"], to.path());
+    assert_eq!(output.status.code(), Some(1));
+    let (built, moved) = (to.path().join("first"), to.path().join("moved"));
+    fs::rename(&built, &moved).unwrap();
+    subvolume::create(&built);
+    fs::write(built.join("mine"), b"").unwrap();
+    let output = command(&["--status"]).arg(to.path()).output().unwrap();
+    let (status, _) = text(&output);
+    let directory = to.path().display();
+    let remove = format!("to remove it: btrfs-recv-rs --abandon {directory} first\n");
+    assert!(status.contains(&remove), "{status}");
+    let mut abandon = command(&["--abandon"]);
+    let output = abandon.arg(to.path()).arg("first").output().unwrap();
+    let (stdout, stderr) = text(&output);
+    assert!(output.status.success(), "{stderr}");
+    assert!(built.join("mine").exists(), "{stdout}");
+    let said = format!(
+        "removed the unfinished receive of {directory}/first; what has that name now was not \
+         changed\n"
+    );
+    assert_eq!(stdout, said);
+    let output = command(&["--status"]).arg(to.path()).output().unwrap();
+    let (status, _) = text(&output);
+    assert!(!status.contains("unfinished (full)"), "{status}");
 }
