@@ -56,6 +56,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(the_stamp_is_taken_back),
         test!(a_change_after_the_first_look_is_noticed, ""),
         test!(a_change_after_the_first_look_is_noticed, "--atomic"),
+        test!(nothing_is_sealed_unwatched_for_a_shortage),
         test!(an_unfinished_parent_is_refused),
         test!(flags_are_set_beside_the_flags_of_write_back),
     ]
@@ -216,6 +217,37 @@ fn a_change_after_the_first_look_is_noticed(option: &str) {
     assert!(text.contains(&format!("{built} is incomplete")), "{text}");
     let facts = subvolume::facts(&to.path().join(built));
     assert!(facts.received_uuid.is_none() && !facts.read_only);
+}
+
+/// Whether others get in at the last moment is not found out without CAP_SYS_ADMIN; with it,
+/// there is no seal without finding out.
+fn nothing_is_sealed_unwatched_for_a_shortage() {
+    if no_strace() {
+        return;
+    }
+    let from = LoopFilesystem::new();
+    let work = subvolume::create(&from.path().join("work"));
+    std::fs::write(work.join("file"), b"hello").unwrap();
+    let snapshot = subvolume::snapshot_read_only(&work, &from.path().join("snap"));
+    let stream = btrfs_testkit::Sender::new(&snapshot).to_vec();
+    let to = LoopFilesystem::new();
+    let received = to.path().join("snap");
+    for (error, is_refused) in [
+        ("EMFILE", false),
+        ("ENOMEM", false),
+        ("EPERM", true),
+        ("ENOSYS", true),
+    ] {
+        let inject = format!("fanotify_init:error={error}");
+        let output = receive(&stream, to.path(), Path::new("/dev/null"), &inject);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), is_refused, "{error}: {stderr}");
+        assert_eq!(stderr.contains("fanotify_init"), !is_refused, "{stderr}");
+        let facts = subvolume::facts(&received);
+        assert_eq!(facts.read_only, is_refused, "{error}");
+        assert_eq!(facts.received_uuid.is_some(), is_refused, "{error}");
+        subvolume::delete(&received);
+    }
 }
 
 /// The kernel may mark a file as not compressible while its compression

@@ -55,12 +55,24 @@ struct RootState {
 impl<'a> Watch<'a> {
     /// Begins to watch the subvolume `id`; `None` without `CAP_SYS_ADMIN`, or
     /// on a kernel that cannot do it.
+    ///
+    /// # Errors
+    /// It could be watched, but not now, for example because too many files are open.
     pub(super) fn begin(root: &'a OwnedFd, id: u64, transid: u64) -> Result<Option<Self>, Cause> {
-        let top = top_level(root).map_err(|error| Errno::from_io_error(&error));
-        let opens = top.map_err(|errno| errno.unwrap_or(Errno::IO));
-        let opens = match opens.and_then(Opens::watch) {
+        let top = top_level(root).map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            ("open_by_handle_at", errno)
+        });
+        let opens = top.and_then(|top| Opens::watch(top).map_err(|errno| ("fanotify_init", errno)));
+        let opens = match opens {
             Ok(opens) => opens,
-            Err(errno) => {
+            // It can be watched, but there are too few files, groups or memory at the moment,
+            // or the disk fails.
+            Err((
+                call,
+                errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOSPC | Errno::IO),
+            )) => return Err(Cause::system(call, errno)),
+            Err((_, errno)) => {
                 debug!(%errno, "not watched for other processes while it is made read-only");
                 return Ok(None);
             }
