@@ -389,6 +389,7 @@ impl<D: Destination> Receiver<D> {
                 self.planner.begin(&begun.deferred, at);
                 subvolume.outcome = Outcome::Abandoned;
                 subvolume.parent = begun.parent;
+                subvolume.subvolume_id = begun.subvolume_id;
                 observer.event(Event::SubvolumeCreated {
                     new,
                     parent: subvolume.parent.as_ref(),

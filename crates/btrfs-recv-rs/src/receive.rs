@@ -8,6 +8,7 @@ use std::sync::Arc;
 use btrfs_receive::resume::{ResumableReceiver, ResumeError, ResumeOptions};
 use btrfs_receive::{BtrfsDestination, Cancel, OnError, OpenError, Options, Receiver, StopReason};
 
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::accept::Accepting;
@@ -397,6 +398,18 @@ fn refused(error: OpenError) -> Refused {
         OpenError::NotBtrfs { .. } => Some(
             "name a directory on a mounted btrfs (findmnt -T PATH shows what is mounted there), or \
              receive into a plain directory with --extract",
+        ),
+        OpenError::System { error, .. }
+            if matches!(
+                Errno::from_io_error(error),
+                Some(Errno::MFILE | Errno::NFILE)
+            ) =>
+        {
+            Some("raise the limit of open files (ulimit -n), to 4096 or more")
+        }
+        OpenError::System { call: "thread", .. } => Some(
+            "raise the limit of processes (ulimit -u, or pids.max of the cgroup; in systemd, \
+             TasksMax), or give it more memory",
         ),
         _ => {
             Some("name a directory on a mounted btrfs; findmnt -T PATH shows what is mounted there")

@@ -112,6 +112,8 @@ pub trait Destination {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Begun {
+    /// Id of the subvolume on the destination's filesystem, if it has one.
+    pub subvolume_id: Option<u64>,
     /// The parent a snapshot was taken of.
     pub parent: Option<SourceUsed>,
     /// Attributes of the root of a snapshot that have to be set at the end.

@@ -35,6 +35,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(another_subvolume_under_its_name_is_not_sealed, true),
         test!(another_subvolume_under_its_name_is_not_sealed, false),
         test!(one_that_was_moved_away_is_not_sealed),
+        test!(one_that_was_deleted_is_not_searched_for_names, true),
+        test!(one_that_was_deleted_is_not_searched_for_names, false),
         test!(block_groups_in_a_tree_of_their_own).needs_block_group_tree(),
     ]
 }
@@ -403,6 +405,37 @@ fn one_that_was_moved_away_is_not_sealed() {
     assert!(message.contains("its name is \"t\" now"), "{message}");
     assert_not_sealed(&other.join("t"));
     assert_eq!(fs::read_dir(pair.to.path()).unwrap().count(), 1);
+}
+
+/// Before a name is looked for in it, and with nothing left to do in it.
+fn one_that_was_deleted_is_not_searched_for_names(first: bool) {
+    let pair = Pair::new();
+    let work = pair.work();
+    if first {
+        fs::write(work.join("f"), b"one").unwrap();
+    }
+    let stream = Sender::new(&pair.snapshot("s")).version(2).to_vec();
+    let into = BtrfsDestination::open(pair.to.path()).unwrap();
+    let mut id = None;
+    let mut observer = Created(|| {
+        id = Some(subvolume::facts(&pair.received("s")).id);
+        subvolume::delete(&pair.received("s"));
+    });
+    let error = Receiver::new(into).receive(&stream[..], &mut observer);
+    let error = error.unwrap_err();
+    assert_eq!(error.report.subvolumes[0].outcome, Outcome::Abandoned);
+    assert_eq!(error.report.subvolumes[0].subvolume_id, id);
+    let failure = error.first_failure.unwrap();
+    let Cause::Moved {
+        subvolume_id,
+        called,
+        ..
+    } = &*failure.cause
+    else {
+        panic!("{failure}");
+    };
+    assert_eq!(Some(*subvolume_id), id);
+    assert!(called.is_empty());
 }
 
 /// What newer mkfs makes.

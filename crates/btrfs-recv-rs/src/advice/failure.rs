@@ -155,6 +155,14 @@ fn on_errno(failure: &Failure, errno: Errno, destination: &Path) -> Option<Advic
             "receive into a directory outside of that subvolume; leave the subvolume read-only, or \
              it cannot be the parent of incremental streams any more",
         ),
+        Errno::ROFS if !is_creation(operation) && !is_mounted_read_only(destination) => {
+            Advice::new(
+                "another process made the subvolume read-only during the receive, or the one that \
+                 PATH is in",
+                "keep other processes away from the subvolume; btrfs property get SUBVOLUME ro \
+                 shows whether it is read-only",
+            )
+        }
         Errno::ROFS => Advice::new(
             "the filesystem is mounted read-only, or the kernel made it read-only after an error",
             "look at dmesg; if there is no error, remount it writable (mount -o remount,rw)",

@@ -28,6 +28,9 @@ use btrfs_receive::{
 };
 use btrfs_sendstream::{CommandBuf, ErrorKind, SourceId, SubvolumeName};
 
+use btrfs_lineage::subvolume_id;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 use sendstream_common::foreign::Head;
 use sendstream_common::unpack::UnpackError;
@@ -69,6 +72,8 @@ pub(crate) struct Messages {
     failures_left: u64,
     /// An incomplete subvolume; printed after the reason.
     left_behind: Option<SubvolumeName>,
+    /// Its id, if that is known.
+    left_id: Option<u64>,
     /// Of a resumable receive: where it can be resumed.
     checkpoint: Option<u64>,
     /// Whether that was deleted.
@@ -107,6 +112,7 @@ impl Messages {
             json: None,
             failures_left: u64::MAX,
             left_behind: None,
+            left_id: None,
             checkpoint: None,
             is_deleted: false,
             is_between_streams: false,
@@ -375,6 +381,20 @@ impl Messages {
                 line.text(" (incomplete)").write_stderr();
                 return;
             }
+            if let Some(id) = self.left_id.filter(|&id| !is_subvolume(&path, id)) {
+                // What has the name now must not be deleted.
+                self.line
+                    .format(format_args!(
+                        "ERROR: the incomplete subvolume (id {id}) is not "
+                    ))
+                    .name(&path)
+                    .text(
+                        " any more: another process renamed, moved or deleted it; if it exists, \
+                         delete it (btrfs subvolume list shows where it is)",
+                    )
+                    .write_stderr();
+                return;
+            }
             let line = self.line.text("ERROR: ").name(&path);
             line.text(match self.made {
                 Made::Subvolume => {
@@ -575,6 +595,7 @@ impl Observer for Messages {
                 let outcome = subvolume.outcome;
                 if matches!(outcome, Outcome::Abandoned | Outcome::Deleted) {
                     self.left_behind = Some(subvolume.built_as.clone());
+                    self.left_id = subvolume.subvolume_id;
                     self.checkpoint = subvolume.checkpoint;
                     self.is_deleted = outcome == Outcome::Deleted;
                 }
@@ -585,5 +606,15 @@ impl Observer for Messages {
 
     fn wants_commands(&self) -> bool {
         self.verbosity >= 2
+    }
+}
+
+/// Whether `path` is the subvolume with this id, as far as can be found out.
+fn is_subvolume(path: &[u8], id: u64) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(CWD, path, flags, Mode::empty()) {
+        Ok(found) => subvolume_id(found).map_or(true, |found| found == id),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => false,
+        Err(_) => true,
     }
 }

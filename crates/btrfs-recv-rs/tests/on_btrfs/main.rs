@@ -7,6 +7,7 @@ mod errors;
 mod hostile;
 mod json;
 mod messages;
+mod moved;
 mod needs;
 mod old_kernel;
 mod packed;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         hostile::tests(),
         json::tests(),
         messages::tests(),
+        moved::tests(),
         needs::tests(),
         old_kernel::tests(),
         packed::tests(),

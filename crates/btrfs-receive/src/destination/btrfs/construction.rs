@@ -1,10 +1,15 @@
 //! The state of the subvolume under construction.
 
+use btrfs_ioctl as sys;
+use rustix::io::Errno;
+
 use super::budget::Share;
 use super::content::Task;
 use super::lanes::Lanes;
 use super::namespace::{Done, Namespace, Tools};
+use super::naming::Naming;
 use super::prefetch::LookingIn;
+use super::root::moved;
 use super::sources::{CloneSources, SourceFinder};
 use super::space::{Space, is_no_space};
 use crate::destination::tree::encoded::Accepted;
@@ -18,6 +23,8 @@ use crate::xattr::ACCESS_ACL;
 /// [`Lanes`] have the writer for it, which shares `accepted` and the flags of
 /// `namespace`, and is dropped along with it.
 pub(super) struct Construction {
+    /// Id of the subvolume.
+    pub(super) id: u64,
     pub(super) namespace: Namespace,
     pub(super) sources: CloneSources,
     pub(super) accepted: Accepted,
@@ -72,6 +79,16 @@ impl Construction {
             }
             Err(error) => Err(error.of(&step)),
         }
+    }
+
+    /// The failure of a step, or what explains it: the subvolume was deleted. Nothing in it
+    /// is found then.
+    pub(super) fn or_deleted(&self, naming: Naming, mut failure: Failure) -> Failure {
+        let info = sys::subvolume_info(self.namespace.root.fd());
+        if info.is_err_and(|errno| errno == Errno::NOENT) {
+            *failure.cause = moved(naming, &self.namespace.new, self.id, None);
+        }
+        failure
     }
 }
 

@@ -103,7 +103,10 @@ impl Engine {
     pub(super) fn step(&mut self, step: Step, share: Share) -> Result<(), Failure> {
         self.progress.step();
         match &mut self.construction {
-            Some(it) => it.apply(step, share, &mut self.lanes, &mut self.finder),
+            Some(it) => {
+                let applied = it.apply(step, share, &mut self.lanes, &mut self.finder);
+                applied.map_err(|failure| it.or_deleted(self.naming, failure))
+            }
             None => Err(StepError::from(Cause::NothingToFinish).of(&step)),
         }
     }
@@ -118,7 +121,7 @@ impl Engine {
             Err(cause) => space.retry(cause, is_no_space, || self.create(&new, &flags)),
             created => created,
         };
-        let (root, parent, begun) = created?;
+        let (root, parent, mut begun) = created?;
         self.space = Some(space);
         self.created = fcntl_dupfd_cloexec(&root, 0).ok();
         let looking = match &parent {
@@ -128,6 +131,7 @@ impl Engine {
         let holds_names = new.parent.is_some();
         self.work_on(new, root, flags, holds_names, looking)
             .map_err(left_incomplete)?;
+        begun.subvolume_id = self.construction.as_ref().map(|it| it.id);
         Ok(begun)
     }
 
@@ -160,6 +164,7 @@ impl Engine {
         let begun = Begun {
             parent: Some(used),
             deferred,
+            ..Begun::default()
         };
         Ok((fd, Some(parent), begun))
     }
@@ -200,6 +205,7 @@ impl Engine {
         ));
         let creator = Creator::new(self.private_umask, names, flags.clone());
         self.construction = Some(Construction {
+            id,
             namespace: Namespace::new(new, root, flags, creator),
             sources: CloneSources::default(),
             accepted,
@@ -226,6 +232,7 @@ impl Engine {
 
     fn complete(&mut self, construction: Construction, at: Position) -> Result<Finished, Failure> {
         let Construction {
+            id,
             mut namespace,
             mut sources,
             accepted,
@@ -241,7 +248,7 @@ impl Engine {
         self.lanes.settle().map_err(failed)?;
         sources.close();
         let forbidding = namespace.flags.take_root();
-        namespace.restore_flags().map_err(failed)?;
+        namespace.restore_flags(id).map_err(failed)?;
         let root = fcntl_dupfd_cloexec(namespace.root.fd(), 3)
             .map_err(named("fcntl"))
             .map_err(failed)?;
@@ -250,6 +257,7 @@ impl Engine {
             naming: self.naming,
             new: &new,
             root: &root,
+            id,
             accepted: &accepted,
             forbidding,
             at,

@@ -418,11 +418,8 @@ impl Namespace {
     }
 
     /// Puts back, or sets for the first time, the immutable and append-only
-    /// flags, which nothing may come after.
-    pub(super) fn restore_flags(&self) -> Result<(), Cause> {
-        let id = sys::subvolume_info(self.root.fd())
-            .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
-            .id;
+    /// flags, which nothing may come after. `id` is that of the subvolume.
+    pub(super) fn restore_flags(&self, id: u64) -> Result<(), Cause> {
         self.flags.restore(|inode, generation| {
             match sys::open_inode(self.root.fd(), id, inode, generation) {
                 Ok(fd) => Ok(Some(fd)),

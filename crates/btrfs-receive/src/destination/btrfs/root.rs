@@ -6,6 +6,7 @@ use rustix::fs::{Gid, Mode, OFlags, fchmod, fchown, fstat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use super::naming::Naming;
 use crate::error::{Cause, Conflict, named};
 use crate::plan::op::NewSubvolume;
 use btrfs_ioctl::{self as sys, ROOT_INODE, SubvolumeInfo};
@@ -29,6 +30,21 @@ pub(crate) fn taken(destination: &OwnedFd, name: &[u8], new: &NewSubvolume) -> C
             built_as: name.escape_ascii().to_string(),
             by,
         },
+    }
+}
+
+/// Another process has renamed, moved or deleted the subvolume `id`; `info` is that of its
+/// root, if it exists.
+pub(super) fn moved(
+    naming: Naming,
+    new: &NewSubvolume,
+    id: u64,
+    info: Option<SubvolumeInfo>,
+) -> Cause {
+    Cause::Moved {
+        built_as: naming.while_built(new).to_string(),
+        subvolume_id: id,
+        called: info.map_or_else(Vec::new, |info| info.name).into(),
     }
 }
 

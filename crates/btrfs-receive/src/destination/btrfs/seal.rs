@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::naming::Naming;
 use super::private::{self, unguessable};
-use super::root::{close, entry, open_root, taken};
+use super::root::{close, entry, moved, open_root, taken};
 use super::unfinished;
 use super::watch::{Before, Watch};
 use crate::destination::tree::encoded::Accepted;
@@ -43,6 +43,8 @@ pub(super) struct Sealing<'a> {
     /// syncfs(2) reports a failed write-back once to each. The ioctls that
     /// follow report none.
     pub(super) root: &'a OwnedFd,
+    /// Its id.
+    pub(super) id: u64,
     /// Encoded data, the loss of which syncfs(2) does not report either.
     pub(super) accepted: &'a Accepted,
     /// Immutable and append-only, if the root is to be that.
@@ -107,9 +109,7 @@ impl Sealing<'_> {
         syncfs(self.root).map_err(named("syncfs"))?;
         self.accepted.verify()?;
         check()?;
-        let id = sys::subvolume_info(self.root)
-            .map_err(named("BTRFS_IOC_GET_SUBVOL_INFO"))?
-            .id;
+        let id = self.id;
         let built = self.naming.while_built(new);
         if !entry(self.destination, built.as_bytes())?.is_subvolume(id) {
             return Err(self.moved(id));
@@ -319,12 +319,12 @@ impl Sealing<'_> {
 
     /// Another process has renamed or moved it.
     fn moved(&self, id: u64) -> Cause {
-        let info = sys::subvolume_info(self.root);
-        Cause::Moved {
-            built_as: self.naming.while_built(self.new).to_string(),
-            subvolume_id: id,
-            called: info.map_or_else(|_| Vec::new(), |info| info.name).into(),
-        }
+        moved(
+            self.naming,
+            self.new,
+            id,
+            sys::subvolume_info(self.root).ok(),
+        )
     }
 }
 
