@@ -263,7 +263,9 @@ impl Builder {
                 what.clone(),
                 point.into(),
             ];
-            tool::run("mount", arguments).map(drop)
+            // Before Linux 6.7, no copy of a filesystem is mounted while the filesystem
+            // is, and a program that is just starting may have a descriptor of it.
+            tool::run_past("File exists", "mount", &arguments)
         })?;
         if let (Some(Second::Sprout), Some(device)) = (self.second, &image.second) {
             let point = top.path().as_os_str();
@@ -305,15 +307,8 @@ impl Builder {
         } else {
             "mkfs.btrfs".into()
         };
-        // mkfs.btrfs looks at every loop device, and fails if another test detaches one
-        // at that moment.
-        let mut tries = 0;
-        while let Err(error) = tool::run(&mkfs, &arguments) {
-            tries += 1;
-            if tries == 20 || !error.contains("cannot check mount status") {
-                return Err(error);
-            }
-        }
+        // mkfs.btrfs looks at every loop device, and one may be detached meanwhile.
+        tool::run_past("cannot check mount status", mkfs, &arguments)?;
         if self.second == Some(Second::Sprout) {
             tool::run(
                 "btrfstune",

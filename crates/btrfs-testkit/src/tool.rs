@@ -18,6 +18,23 @@ pub(crate) fn run<S: AsRef<OsStr>>(
     output_of(&mut command).map(|output| output.stdout)
 }
 
+/// Like [`run`], again if the error contains `passing`, which something that other tests do
+/// at that moment can cause; 100 times at most.
+pub(crate) fn run_past<S: AsRef<OsStr>>(
+    passing: &str,
+    program: impl AsRef<OsStr>,
+    arguments: &[S],
+) -> Result<(), String> {
+    let mut tries = 0;
+    while let Err(error) = run(&program, arguments) {
+        tries += 1;
+        if tries == 100 || !error.contains(passing) {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
 /// Like [`run`], for a command already put together.
 pub(crate) fn output_of(command: &mut Command) -> Result<Output, String> {
     let output = command
