@@ -13,7 +13,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use proptest::prelude::*;
 
-use crate::support::{Extent, Script, path, time};
+use crate::support::{Extent, Script, path, takes_encoded_writes, time};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -244,7 +244,8 @@ fn what_is_looked_for_at_the_end_is_there_with_many_lanes() {
         }
     }
     let report = receive_in_lanes(MANY, &script.end(), fs.path()).unwrap();
-    assert!(report.subvolumes[0].fallbacks.is_none());
+    let encoded = report.subvolumes[0].fallbacks.is_none();
+    assert_eq!(encoded, takes_encoded_writes());
     let content = std::fs::read(fs.path().join("s/f0")).unwrap();
     assert_eq!(content[..7], [7; 7]);
 }
