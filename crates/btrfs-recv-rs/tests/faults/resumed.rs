@@ -17,7 +17,7 @@ use crate::support::{COMMAND, Places, noise, run, seed};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        test!(interrupted_at_random_points),
+        test!(interrupted_at_random_points).needs_version(2),
         test!(after_a_power_cut),
         test!(after_the_filesystem_was_full),
         test!(status_and_abandon),
