@@ -68,21 +68,17 @@ fn utimes(at: &str) -> Command {
     }
 }
 
-/// What becomes of these commands in a stream of this version.
-fn through(
+/// What becomes of these items.
+fn changed(
     transform: &mut dyn Transform,
-    version: Version,
-    commands: Vec<Command>,
+    items: impl IntoIterator<Item = Item>,
 ) -> Result<Vec<Item>, TransformError> {
     let mut out = Vec::new();
     let mut take = |item: Item, _: Position| {
         out.push(item);
         Ok(())
     };
-    let items = [Item::Header(version)]
-        .into_iter()
-        .chain(commands.into_iter().map(Item::Command));
-    for (index, item) in items.enumerate() {
+    for (index, item) in items.into_iter().enumerate() {
         let at = Position {
             stream: 1,
             command: index as u64,
@@ -92,6 +88,23 @@ fn through(
     }
     transform.end(&mut take)?;
     Ok(out)
+}
+
+fn items(version: Version, commands: Vec<Command>) -> Vec<Item> {
+    let commands = commands.into_iter().map(Item::Command);
+    [Item::Header(version)]
+        .into_iter()
+        .chain(commands)
+        .collect()
+}
+
+/// What becomes of these commands in a stream of this version.
+fn through(
+    transform: &mut dyn Transform,
+    version: Version,
+    commands: Vec<Command>,
+) -> Result<Vec<Item>, TransformError> {
+    changed(transform, items(version, commands))
 }
 
 /// Only what is about the file `f`.

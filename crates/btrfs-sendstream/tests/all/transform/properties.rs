@@ -8,11 +8,10 @@ use btrfs_sendstream::transform::{
     Apart, Codec, Downgrade, Filter, Identity, Newer, ParentEntry, Rewrite, Rules, Together,
     Transform, TransformError, UnknownSize, Upgrade,
 };
-use btrfs_sendstream::{
-    Bytes, Command, Encoder, Item, Position, StreamPath, SubvolumeName, Uuid, Version,
-};
+use btrfs_sendstream::{Bytes, Command, Encoder, Item, StreamPath, SubvolumeName, Uuid, Version};
 use proptest::prelude::*;
 
+use super::items;
 use crate::strategies;
 
 /// What becomes of these items.
@@ -20,29 +19,7 @@ fn through(
     mut transform: impl Transform,
     items: impl IntoIterator<Item = Item>,
 ) -> Result<Vec<Item>, TransformError> {
-    let mut out = Vec::new();
-    let mut take = |item: Item, _: Position| {
-        out.push(item);
-        Ok(())
-    };
-    for (index, item) in items.into_iter().enumerate() {
-        let at = Position {
-            stream: 1,
-            command: index as u64,
-            offset: index as u64 * 1000,
-        };
-        transform.item(item, at, &mut take)?;
-    }
-    transform.end(&mut take)?;
-    Ok(out)
-}
-
-fn items(version: Version, commands: Vec<Command>) -> Vec<Item> {
-    let commands = commands.into_iter().map(Item::Command);
-    [Item::Header(version)]
-        .into_iter()
-        .chain(commands)
-        .collect()
+    super::changed(&mut transform, items)
 }
 
 /// A stream as items.
